@@ -1,0 +1,27 @@
+//! Files: below a root that nobody trusts, one entry at a time, whole trees, atomic replacement, locks.
+//!
+//! A path that an image, an archive, a container or a user had a hand in is only ever resolved by [`Root`];
+//! what it answers is a descriptor, and everything after works on descriptors and single names.
+
+mod atomic;
+mod entry;
+mod lock;
+mod root;
+mod tree;
+
+pub use atomic::{Durability, read_bounded, read_bounded_file, sync_dir, write_atomic};
+pub use entry::{
+    NodeKind, Times, chmod, chown, chown_at, link_at, make_dir_at, make_node_at, open_at, open_dir,
+    open_dir_at, remove_dir_at, remove_file_at, rename_at, set_times, set_times_at, set_xattr, set_xattr_at,
+    stat, stat_at, symlink_at,
+};
+pub use lock::Flock;
+pub use root::{Parent, Root};
+pub use tree::{remove_children, remove_tree};
+
+/// The type bits of a file's mode.
+pub use rustix::fs::FileType;
+/// Flags of an open call, as the kernel names them.
+pub use rustix::fs::OFlags;
+/// What `stat` says about a file.
+pub use rustix::fs::Stat;
