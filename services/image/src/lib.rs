@@ -1,0 +1,3 @@
+//! Image service: content, references, layers, registries.
+
+pub mod reference;
