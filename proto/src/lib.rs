@@ -1,0 +1,42 @@
+//! The wire, and the only thing that every process of davit shares: the generated messages and
+//! services, validated identities ([`id`]), the table of errors ([`status`]) and, with the feature
+//! `transport`, how to serve and dial ([`transport`]).
+
+#[allow(
+    missing_docs,
+    missing_debug_implementations,
+    unused_qualifications,
+    clippy::allow_attributes,
+    clippy::all,
+    reason = "generated from the protos, which carry the comments"
+)]
+mod generated {
+    include!(concat!(env!("OUT_DIR"), "/davit.rs"));
+}
+
+/// `davit.container.v1`: the engine's main API.
+pub use generated::davit::container::v1 as container;
+/// `davit.image.v1`: images.
+pub use generated::davit::image::v1 as image;
+/// `davit.network.v1`: networks.
+pub use generated::davit::network::v1 as network;
+/// `davit.store.v1`: the controller's records.
+pub use generated::davit::store::v1 as store;
+/// `davit.system.v1`: the engine itself.
+pub use generated::davit::system::v1 as system;
+/// `davit.task.v1`: the shim's contract.
+pub use generated::davit::task::v1 as task;
+/// `davit.types.v1`: what several packages speak of.
+pub use generated::davit::types::v1 as types;
+/// `davit.volume.v1`: volumes.
+pub use generated::davit::volume::v1 as volume;
+
+pub mod id;
+pub mod reason;
+pub mod status;
+pub mod time;
+#[cfg(feature = "transport")]
+pub mod transport;
+
+/// All protos as one encoded `FileDescriptorSet`, for server reflection.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/davit.bin"));

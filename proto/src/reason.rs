@@ -1,0 +1,35 @@
+//! Stable reasons of errors (`google.rpc.ErrorInfo.reason`) that clients act on. Every crate may have
+//! more of its own; what another crate compares against stands here.
+
+/// No container by that id or name.
+pub const CONTAINER_NOT_FOUND: &str = "CONTAINER_NOT_FOUND";
+/// A prefix that several ids begin with.
+pub const CONTAINER_AMBIGUOUS: &str = "CONTAINER_AMBIGUOUS";
+/// The container's name is taken.
+pub const NAME_TAKEN: &str = "NAME_TAKEN";
+/// The container runs and the call wants it stopped.
+pub const CONTAINER_RUNNING: &str = "CONTAINER_RUNNING";
+/// The container does not run and the call wants it running.
+pub const CONTAINER_NOT_RUNNING: &str = "CONTAINER_NOT_RUNNING";
+/// No image by that reference or id on this host.
+pub const IMAGE_NOT_FOUND: &str = "IMAGE_NOT_FOUND";
+/// A container uses the image.
+pub const IMAGE_IN_USE: &str = "IMAGE_IN_USE";
+/// No volume by that name.
+pub const VOLUME_NOT_FOUND: &str = "VOLUME_NOT_FOUND";
+/// A container uses the volume.
+pub const VOLUME_IN_USE: &str = "VOLUME_IN_USE";
+/// No network by that name or id.
+pub const NETWORK_NOT_FOUND: &str = "NETWORK_NOT_FOUND";
+/// The host port is taken.
+pub const PORT_TAKEN: &str = "PORT_TAKEN";
+/// The command does not exist in the container: exit code 127.
+pub const COMMAND_NOT_FOUND: &str = "COMMAND_NOT_FOUND";
+/// The command exists and cannot be executed: exit code 126.
+pub const COMMAND_NOT_EXECUTABLE: &str = "COMMAND_NOT_EXECUTABLE";
+/// The shim that serves the container cannot be reached.
+pub const SHIM_UNREACHABLE: &str = "SHIM_UNREACHABLE";
+/// A call this version does not serve yet.
+pub const NOT_IMPLEMENTED: &str = "NOT_IMPLEMENTED";
+/// The same request key came with another request.
+pub const REQUEST_KEY_REUSED: &str = "REQUEST_KEY_REUSED";
