@@ -8,6 +8,8 @@
     unused_qualifications,
     clippy::allow_attributes,
     clippy::all,
+    clippy::pedantic,
+    clippy::restriction,
     reason = "generated from the protos, which carry the comments"
 )]
 mod generated {
