@@ -1,2 +1,10 @@
-//! Empty.
-fn main() {}
+//! One process a container. Sync until here: picks what to be before any thread exists.
+
+mod init;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    eprintln!("davit-shim: nothing to do");
+    ExitCode::from(2)
+}

@@ -11,7 +11,7 @@ mod tree;
 
 pub use atomic::{Durability, read_bounded, read_bounded_file, sync_dir, write_atomic};
 pub use entry::{
-    NodeKind, Times, chmod, chown, chown_at, link_at, make_dir_at, make_node_at, open_at, open_dir,
+    NodeKind, Times, chmod, chmod_at, chown, chown_at, link_at, make_dir_at, make_node_at, open_at, open_dir,
     open_dir_at, remove_dir_at, remove_file_at, rename_at, set_times, set_times_at, set_xattr, set_xattr_at,
     stat, stat_at, symlink_at,
 };

@@ -3,5 +3,7 @@
 //! | family | module |
 //! |---|---|
 //! | openat2 below an untrusted root, `*at` calls, atomic writes, file locks | [`file`] |
+//! | clone3, pidfd, waitid, signals | [`process`] |
 
 pub mod file;
+pub mod process;

@@ -147,6 +147,16 @@ pub fn chmod(fd: impl AsFd, mode: u32) -> io::Result<()> {
     Ok(rustix::fs::fchmod(fd, Mode::from_raw_mode(mode))?)
 }
 
+/// Sets the mode of one entry that nobody else can exchange meanwhile: a symlink is refused, and not followed.
+///
+/// For what must not be opened (device nodes, pipes); a file or directory is better opened and given to [`chmod`].
+pub fn chmod_at(dir: impl AsFd, name: &OsStr, mode: u32) -> io::Result<()> {
+    if FileType::from_raw_mode(stat_at(&dir, name)?.st_mode) == FileType::Symlink {
+        return Err(Errno::LOOP.into());
+    }
+    Ok(rustix::fs::chmodat(dir, single(name)?, Mode::from_raw_mode(mode), AtFlags::empty())?)
+}
+
 /// Sets owner and group of an open file; an `O_PATH` handle, also of a symlink, will do.
 pub fn chown(fd: impl AsFd, uid: u32, gid: u32) -> io::Result<()> {
     let (uid, gid) = owner(uid, gid)?;

@@ -67,6 +67,12 @@ impl Root {
         self.resolve_with(path, flags, mode, resolve)
     }
 
+    /// An `O_PATH` handle of a directory whose path has no symlink in it; one that has fails with `ELOOP`.
+    pub fn open_dir_no_symlinks(&self, path: &Path) -> io::Result<OwnedFd> {
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_SYMLINKS;
+        self.resolve_with(path, OFlags::PATH | OFlags::DIRECTORY, 0, resolve)
+    }
+
     fn resolve_with(
         &self,
         path: &Path,

@@ -1,0 +1,71 @@
+//! The way from a prepared shim to a running init process, in two halves and a gate.
+//!
+//! ```text
+//!   shim (serve, tokio)                                    init (`davit-shim init`, one thread)
+//!   ContainerCgroup::create(parent, id)
+//!   Init::prepare(&shape, &cgroup, None) ── clone3 + exec ─▶ joins v1 cgroups, unshares the cgroup view,
+//!        │   ── Prepare{shape} ──────────────────────────▶   empty read-only tmpfs, /proc /dev /sys, masks, lo
+//!        ◀── Prepared + fds mnt, net, ipc, uts ───────────   waits
+//!   init.configure(Configuration{spec, bundle, lock, stdio})
+//!        │   opens overlay, bind sources; compiles seccomp
+//!        │   ── Configure{plan} + fds ───────────────────▶   root, binds, tmpfs, masks, limits, pivot, sysctls, user
+//!        ◀── Configured{warnings} + fds root, pty master ─   waits at the gate
+//!   init.start()
+//!        │   ── Start ───────────────────────────────────▶   stdio, confinement, execve
+//!        ◀── end of file (close-on-exec) or Failed ───────
+//! ```
+//!
+//! # What the rest of the shim calls
+//!
+//! All calls are synchronous and take a few milliseconds at most; they have their own deadline.
+//!
+//! ```text
+//! pub struct Shape { user, pid, net, ipc, uts, cgroup: Namespace, privileged: bool, unmask: bool }
+//! pub enum Namespace { Own, Host, Joined(PathBuf) }
+//!
+//! impl Init {
+//!     // `kept`: the namespaces of an earlier life of the same container (restart); else None.
+//!     pub fn prepare(shape: &Shape, cgroup: &ContainerCgroup, kept: Option<&Namespaces>) -> Result<Init, InitError>;
+//!     pub fn namespaces(&self) -> &Namespaces;   // Arc-free, owned fds; try_clone() to keep past this life
+//!     pub fn configure(&mut self, c: Configuration<'_>) -> Result<Configured, InitError>;
+//!     pub fn start(&mut self) -> Result<(), InitError>;          // Ok: execve happened
+//!     pub fn pidfd(&self) -> BorrowedFd<'_>;                     // readable when the process ended (AsyncFd)
+//!     pub fn host_pid(&self) -> u32;                             // as `ps` on the host shows it
+//!     pub fn signal(&self, signal: i32) -> io::Result<()>;
+//!     pub fn reap(&self) -> io::Result<Option<Exit>>;            // None: still running; never blocks
+//!     pub fn reap_blocking(&self) -> io::Result<Exit>;
+//! }
+//! pub struct Namespaces { pub mnt: OwnedFd, pub net: Option<OwnedFd>, pub ipc, pub uts: Option<OwnedFd> }
+//!     // None: the host's. `fd number` + davit_sys::namespace::inode(fd) are reported to the network service.
+//! pub struct Configuration<'a> { spec: &'a oci_spec::runtime::Spec, bundle: &'a Path, lock: &'a Flock,
+//!                                cgroup: &'a ContainerCgroup, stdio: Stdio }    // limits are set here too
+//! pub enum Stdio { Terminal(Option<WindowSize>), Given([OwnedFd; 3]) }    // 0, 1, 2 of the container
+//! pub struct Configured { pub root: OwnedFd /* O_PATH */, pub terminal: Option<OwnedFd> /* pty master */,
+//!                         pub warnings: Vec<String> }
+//! InitError::exit_code() -> 127 | 126 | 125
+//! davit_sys::process::Exit = Exited(u8) | Signaled(u8)            // exit_code(): n, or 128+n
+//! davit_sys::pty::{WindowSize, set_window_size(master, size)}
+//!
+//! impl ContainerCgroup {                                          // crate::cgroup
+//!     pub fn create(parent: &str, container_id: &str) -> Result<Self, CgroupError>;   // idempotent
+//!     pub fn kill(&self), freeze(&self), thaw(&self) -> Result<(), CgroupError>;
+//!     pub fn is_populated(&self) -> Result<bool, CgroupError>;
+//!     pub fn oom_kills(&self) -> Result<u64, CgroupError>;         // since creation: compare before and after
+//!     pub fn set_limits(&self, &LinuxResources) -> Result<Vec<String> /* warnings */, CgroupError>;
+//!     pub fn exec_leaf(&self, exec_id: &str) -> Result<ExecCgroup, CgroupError>;
+//!     pub fn remove(&self) -> Result<(), CgroupError>;             // after the last process; retries EBUSY briefly
+//! }
+//! ```
+//!
+//! # What the spec may say beside OCI
+//!
+//! - a mount with destination `/`: type `overlay` with options `lowerdir=…` (repeated, topmost first), `upperdir=`,
+//!   `workdir=`, `volatile`; or type `bind`. Without one, `root.path` is bound.
+//! - annotations: `davit.user` (`name|uid[:group|gid]`, resolved inside), `davit.init=true`,
+//!   `davit.seccomp=default|unconfined` (only looked at without `linux.seccomp`).
+
+pub mod error;
+pub mod shape;
+
+pub use error::{Failure, FailureKind, InitError};
+pub use shape::{Namespace, Shape};
