@@ -4,6 +4,12 @@
 //! |---|---|
 //! | openat2 below an untrusted root, `*at` calls, atomic writes, file locks | [`file`] |
 //! | clone3, pidfd, waitid, signals | [`process`] |
+//! | sealed executables | [`memory`] |
+//! | fsopen, open_tree, move_mount, mount_setattr, pivot_root | [`mount`] |
+//! | setns, unshare, host names | [`namespace`] |
 
 pub mod file;
+pub mod memory;
+pub mod mount;
+pub mod namespace;
 pub mod process;

@@ -1,0 +1,163 @@
+//! Mounts by descriptor: file systems, detached trees, attributes, attachment, change of root.
+//!
+//! UNSAFETY: `mount_setattr` and `fsconfig` with a descriptor for `lowerdir+` have no safe wrapper.
+
+#![expect(unsafe_code, reason = "mount_setattr(2) and part of fsconfig(2) are raw system calls")]
+#![expect(clippy::disallowed_methods, reason = "home of mount(2) and its successors")]
+
+mod filesystem;
+mod table;
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
+
+use rustix::mount::{MoveMountFlags, OpenTreeFlags, UnmountFlags};
+
+pub use filesystem::{FileSystem, reconfigure};
+pub use table::{MountEntry, mount_table};
+
+/// Whether a call means one mount or the whole tree below it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TreeDepth {
+    /// The mount alone.
+    Single,
+    /// With everything mounted below.
+    Recursive,
+}
+
+/// What mounting and unmounting elsewhere does to a mount.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Propagation {
+    /// Nothing, in both directions.
+    Private,
+    /// It receives, and does not send.
+    Slave,
+    /// It receives and sends.
+    Shared,
+    /// Nothing, and it cannot be bound.
+    Unbindable,
+}
+
+/// Attributes of a mount (not of its file system).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Attributes(u64);
+
+impl Attributes {
+    /// None.
+    pub const NONE: Self = Self(0);
+    /// No writing through this mount.
+    pub const READ_ONLY: Self = Self(libc::MOUNT_ATTR_RDONLY);
+    /// Set-user-id bits do not count.
+    pub const NO_SUID: Self = Self(libc::MOUNT_ATTR_NOSUID);
+    /// Device nodes cannot be opened.
+    pub const NO_DEV: Self = Self(libc::MOUNT_ATTR_NODEV);
+    /// Nothing can be executed.
+    pub const NO_EXEC: Self = Self(libc::MOUNT_ATTR_NOEXEC);
+    /// Times of access are not recorded.
+    pub const NO_ATIME: Self = Self(libc::MOUNT_ATTR_NOATIME);
+    /// Times of access of directories are not recorded.
+    pub const NO_DIR_ATIME: Self = Self(libc::MOUNT_ATTR_NODIRATIME);
+
+    /// Both sets together.
+    #[must_use]
+    pub const fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Whether all of `other` is in here.
+    pub const fn has(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// Whether nothing is in here.
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    fn bits(self) -> u32 {
+        u32::try_from(self.0).unwrap_or_default()
+    }
+}
+
+/// A detached copy of the mount at `path` below `dir`: it belongs to no namespace until it is attached.
+pub fn open_tree(dir: impl AsFd, path: &Path, depth: TreeDepth) -> io::Result<OwnedFd> {
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    flags |= OpenTreeFlags::AT_EMPTY_PATH | OpenTreeFlags::AT_NO_AUTOMOUNT;
+    if depth == TreeDepth::Recursive {
+        flags |= OpenTreeFlags::AT_RECURSIVE;
+    }
+    Ok(rustix::mount::open_tree(dir, path, flags)?)
+}
+
+/// Sets attributes and propagation of the mount that a descriptor is the root of.
+pub fn set_attributes(
+    mount: impl AsFd,
+    depth: TreeDepth,
+    set: Attributes,
+    propagation: Option<Propagation>,
+) -> io::Result<()> {
+    change_attributes(mount, depth, set, Attributes::NONE, propagation)
+}
+
+/// Takes attributes away from the mount that a descriptor is the root of.
+pub fn clear_attributes(mount: impl AsFd, depth: TreeDepth, clear: Attributes) -> io::Result<()> {
+    change_attributes(mount, depth, Attributes::NONE, clear, None)
+}
+
+fn change_attributes(
+    mount: impl AsFd,
+    depth: TreeDepth,
+    set: Attributes,
+    clear: Attributes,
+    propagation: Option<Propagation>,
+) -> io::Result<()> {
+    let attr = libc::mount_attr {
+        attr_set: set.0,
+        attr_clr: clear.0 | if set.has(Attributes::NO_ATIME) { libc::MOUNT_ATTR__ATIME } else { 0 },
+        propagation: propagation.map_or(0, |p| match p {
+            Propagation::Private => libc::MS_PRIVATE,
+            Propagation::Slave => libc::MS_SLAVE,
+            Propagation::Shared => libc::MS_SHARED,
+            Propagation::Unbindable => libc::MS_UNBINDABLE,
+        }),
+        userns_fd: 0,
+    };
+    let recursive = if depth == TreeDepth::Recursive { libc::AT_RECURSIVE } else { 0 };
+    // SAFETY: an empty path with AT_EMPTY_PATH and a structure of the size that is passed along.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_fd().as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH | recursive,
+            std::ptr::from_ref(&attr),
+            size_of::<libc::mount_attr>(),
+        )
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Attaches a detached tree (or moves an attached one) onto what `target` is open as.
+pub fn attach(tree: impl AsFd, target: impl AsFd) -> io::Result<()> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    Ok(rustix::mount::move_mount(tree, c"", target, c"", flags)?)
+}
+
+/// Makes the directory `root`, which must be a mount, the root of this mount namespace, and lets the old one go.
+pub fn change_root(root: impl AsFd) -> io::Result<()> {
+    rustix::process::fchdir(root)?;
+    // Both "." : the old root ends up on top of the new one, from where it is taken off.
+    rustix::process::pivot_root(c".", c".")?;
+    rustix::mount::unmount(c".", UnmountFlags::DETACH)?;
+    rustix::process::chdir(c"/")?;
+    Ok(())
+}
+
+/// Detaches whatever is mounted at `path`.
+pub fn detach(path: &Path) -> io::Result<()> {
+    Ok(rustix::mount::unmount(path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW)?)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,83 @@
+//! The mount table of this process, parsed.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+
+/// One line of `/proc/self/mountinfo`, as far as anyone here needs it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MountEntry {
+    /// The directory of the file system that is shown.
+    pub root: PathBuf,
+    /// Where it is mounted.
+    pub target: PathBuf,
+    /// Type of the file system.
+    pub kind: String,
+    /// Options of the file system (not of the mount).
+    pub options: Vec<String>,
+}
+
+/// Reads this process's mount table, in the order of mounting.
+pub fn mount_table() -> io::Result<Vec<MountEntry>> {
+    Ok(parse(&std::fs::read_to_string("/proc/self/mountinfo")?))
+}
+
+fn parse(text: &str) -> Vec<MountEntry> {
+    text.lines().filter_map(parse_line).collect()
+}
+
+fn parse_line(line: &str) -> Option<MountEntry> {
+    let (mount, filesystem) = line.split_once(" - ")?;
+    let mut mount = mount.split(' ').skip(3);
+    let root = unescape(mount.next()?);
+    let target = unescape(mount.next()?);
+    let mut filesystem = filesystem.split(' ');
+    let kind = filesystem.next()?.to_owned();
+    let options = filesystem.nth(1)?.split(',').map(str::to_owned).collect();
+    Some(MountEntry { root, target, kind, options })
+}
+
+/// The kernel writes blank, tab, newline and backslash as three octal digits.
+fn unescape(field: &str) -> PathBuf {
+    let mut bytes = Vec::with_capacity(field.len());
+    let mut rest = field.as_bytes();
+    while let Some((&byte, after)) = rest.split_first() {
+        let octal = after.get(..3).filter(|d| byte == b'\\' && d.iter().all(|c| (b'0'..b'8').contains(c)));
+        match octal {
+            Some(digits) => {
+                let value = digits.iter().fold(0u32, |n, d| n * 8 + u32::from(d - b'0'));
+                bytes.push((value & 0xff) as u8);
+                rest = after.get(3..).unwrap_or_default();
+            }
+            None => {
+                bytes.push(byte);
+                rest = after;
+            }
+        }
+    }
+    PathBuf::from(OsString::from_vec(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_with_and_without_tags() {
+        let text = "36 31 0:33 / /sys/fs/cgroup/devices rw,relatime - cgroup cgroup rw,devices\n\
+                    41 31 0:38 /a\\040b /x\\134y rw shared:3 master:1 - cgroup2 cgroup2 rw\n\
+                    nonsense\n";
+        let entries = parse(text);
+        assert_eq!(entries.len(), 2);
+        assert_eq!(entries[0].kind, "cgroup");
+        assert_eq!(entries[0].options, ["rw", "devices"]);
+        assert_eq!(entries[1].root, PathBuf::from("/a b"));
+        assert_eq!(entries[1].target, PathBuf::from("/x\\y"));
+    }
+
+    #[test]
+    fn our_own_table_has_a_root() {
+        assert!(mount_table().unwrap().iter().any(|m| m.target == PathBuf::from("/")));
+    }
+}
