@@ -4,12 +4,18 @@
 //! |---|---|
 //! | openat2 below an untrusted root, `*at` calls, atomic writes, file locks | [`file`] |
 //! | clone3, pidfd, waitid, signals | [`process`] |
+//! | SCM_RIGHTS, pipes, standard streams | [`fd`] |
+//! | pseudo-terminals, raw mode | [`pty`] |
+//! | capabilities, ids, limits | [`privilege`] |
 //! | sealed executables | [`memory`] |
 //! | fsopen, open_tree, move_mount, mount_setattr, pivot_root | [`mount`] |
 //! | setns, unshare, host names | [`namespace`] |
 
+pub mod fd;
 pub mod file;
 pub mod memory;
 pub mod mount;
 pub mod namespace;
+pub mod privilege;
 pub mod process;
+pub mod pty;
