@@ -9,9 +9,7 @@ use std::fmt;
 use std::net::Ipv6Addr;
 use std::str::FromStr;
 
-mod digest;
-
-pub use self::digest::Digest;
+pub use davit_proto::id::Digest;
 
 /// The registry that is meant when none is named.
 pub const DEFAULT_DOMAIN: &str = "docker.io";

@@ -1,0 +1,353 @@
+//! One repository for the length of one pull: its hosts in order, its credentials, its manifests.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, WWW_AUTHENTICATE};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use reqwest::Response;
+use sha2::{Digest as _, Sha256};
+use tokio::sync::OnceCell;
+
+use super::auth::Subject;
+use super::blob::BlobStream;
+use super::credential::{self, Credential};
+use super::endpoint::Endpoint;
+use super::error::{Failure, Message, RegistryError};
+use super::manifest::{self, MANIFEST_MAX, Manifest};
+use super::retry::{Budget, Patience};
+use super::transport::Outgoing;
+use super::{Shared, body, challenge};
+use crate::reference::{Digest, ImageRef};
+
+const CONTENT_DIGEST: &str = "docker-content-digest";
+
+/// The handle of one repository. Clones share what was learned.
+#[derive(Debug, Clone)]
+pub struct Repository {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    shared: Arc<Shared>,
+    reference: ImageRef,
+    endpoints: Vec<Endpoint>,
+    /// The endpoint that answered last.
+    current: AtomicUsize,
+    /// Credentials that came with the request: for the registry itself, not for its mirrors.
+    given: Option<Credential>,
+    /// Credentials looked up, one for each endpoint, when they were asked for.
+    found: Vec<OnceCell<Result<Option<Credential>, String>>>,
+}
+
+/// What a registry says about a manifest without sending it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Head {
+    /// Its digest.
+    pub digest: Option<Digest>,
+    /// Its size in bytes.
+    pub size: Option<u64>,
+    /// Its media type.
+    pub media_type: Option<String>,
+}
+
+/// A document on its way.
+struct Ask {
+    method: Method,
+    /// Tag or digest.
+    name: String,
+    expected: Option<Digest>,
+}
+
+struct Document {
+    headers: HeaderMap,
+    bytes: Bytes,
+    digest: Option<Digest>,
+    length: Option<u64>,
+}
+
+impl Repository {
+    pub(super) fn new(shared: Arc<Shared>, reference: ImageRef, given: Option<Credential>) -> Self {
+        let endpoints = shared.wire.map.endpoints(&reference).unwrap_or_default();
+        let found = endpoints.iter().map(|_| OnceCell::new()).collect();
+        let inner = Inner { shared, reference, endpoints, current: AtomicUsize::new(0), given, found };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// The manifest or index that the reference names: by digest if it has one, else by tag.
+    pub async fn manifest(&self) -> Result<Manifest, RegistryError> {
+        match self.inner.reference.digest() {
+            Some(digest) => self.manifest_by_digest(digest).await,
+            None => self.document(Ask { method: Method::GET, name: self.tag(), expected: None }).await,
+        }
+    }
+
+    /// A manifest or index of this repository by its digest.
+    pub async fn manifest_by_digest(&self, digest: &Digest) -> Result<Manifest, RegistryError> {
+        let ask = Ask { method: Method::GET, name: digest.to_string(), expected: Some(digest.clone()) };
+        self.document(ask).await
+    }
+
+    /// What the registry says about the manifest that the reference names. Nothing of it is verified.
+    pub async fn head(&self) -> Result<Head, RegistryError> {
+        let name = self.inner.reference.digest().map_or_else(|| self.tag(), Digest::to_string);
+        let document = self.fetch(&Ask { method: Method::HEAD, name, expected: None }).await?;
+        Ok(Head {
+            digest: header(&document.headers, CONTENT_DIGEST).and_then(|text| text.parse().ok()),
+            size: document.length,
+            media_type: header(&document.headers, CONTENT_TYPE.as_str()).map(str::to_owned),
+        })
+    }
+
+    /// A blob from a byte on. Nothing is asked before the stream is read. The stream does not hash: whoever stores the
+    /// bytes has the ones before `offset` too, and verifies the whole.
+    pub fn blob(&self, digest: &Digest, size: u64, offset: u64) -> BlobStream {
+        BlobStream::new(self.clone(), digest.clone(), size, offset)
+    }
+
+    /// The host that answered last: the registry or one of its mirrors.
+    pub fn host(&self) -> &str {
+        self.endpoint(self.current()).map_or(self.inner.reference.domain(), |endpoint| &endpoint.host)
+    }
+
+    fn tag(&self) -> String {
+        self.inner.reference.tag().unwrap_or(crate::reference::DEFAULT_TAG).to_owned()
+    }
+
+    async fn document(&self, ask: Ask) -> Result<Manifest, RegistryError> {
+        let document = self.fetch(&ask).await?;
+        let announced = header(&document.headers, CONTENT_TYPE.as_str());
+        let wrong = |failure| self.error(self.current(), &subject(&ask), failure);
+        let (kind, media_type) = manifest::classify(&document.bytes, announced)
+            .map_err(|error| wrong(Failure::Protocol(error.to_string())))?;
+        let digest = document.digest.ok_or_else(|| wrong(Failure::protocol("sent no manifest")))?;
+        Ok(Manifest { bytes: document.bytes, media_type, kind, digest })
+    }
+
+    /// Asks each host until one answers. The error is the registry's own, whatever its mirrors said.
+    async fn fetch(&self, ask: &Ask) -> Result<Document, RegistryError> {
+        let first = self.current();
+        let mut last: Option<(usize, Failure)> = None;
+        for index in (first..self.endpoints()).chain(0..first) {
+            match self.fetch_from(index, ask).await {
+                Ok(document) => {
+                    self.prefer(index);
+                    return Ok(document);
+                }
+                Err(failure) => {
+                    tracing::debug!(host = self.name_of(index), %failure, "asking for a manifest");
+                    if last.is_none() || !self.is_mirror(index) {
+                        last = Some((index, failure));
+                    }
+                }
+            }
+        }
+        let (index, failure) = last.unwrap_or((0, no_address()));
+        Err(self.error(index, &subject(ask), failure))
+    }
+
+    async fn fetch_from(&self, index: usize, ask: &Ask) -> Result<Document, Failure> {
+        let mut budget = self.budget(index);
+        loop {
+            let failure = match budget.spend(self.fetch_once(index, ask)).await {
+                Ok(document) => return Ok(document),
+                Err(failure) => failure,
+            };
+            match budget.next_delay(&failure) {
+                Some(delay) => budget.rest(delay).await,
+                None => return Err(failure),
+            }
+        }
+    }
+
+    async fn fetch_once(&self, index: usize, ask: &Ask) -> Result<Document, Failure> {
+        let path = format!("manifests/{}", ask.name);
+        let request =
+            Request { method: ask.method.clone(), path: &path, accept: Some(manifest::ACCEPT), offset: 0 };
+        let response = self.request(index, request).await?;
+        let headers = response.headers().clone();
+        let announced = header(&headers, CONTENT_DIGEST).map(str::to_owned);
+        if ask.method == Method::HEAD {
+            // The client takes the body's length, which is none; the header is what was asked for.
+            let length = header(&headers, "content-length").and_then(|text| text.parse().ok());
+            return Ok(Document { headers, bytes: Bytes::new(), digest: None, length });
+        }
+        let bytes = body::read(response, MANIFEST_MAX, self.inner.shared.wire.patience.idle).await?;
+        let digest = Digest::from_sha256(&Sha256::digest(&bytes).into());
+        // A registry may name its content by another algorithm beside ours, which cannot be compared.
+        let announced = announced.filter(|text| text.starts_with("sha256:"));
+        for expected in ask.expected.iter().map(Digest::to_string).chain(announced) {
+            if expected != digest.as_str() {
+                let expected = super::error::printable(&expected);
+                return Err(Failure::Corrupt { expected, found: digest.to_string() });
+            }
+        }
+        let length = Some(bytes.len() as u64);
+        Ok(Document { headers, bytes, digest: Some(digest), length })
+    }
+
+    /// One request with whatever way in is known, answering one challenge.
+    pub(super) async fn request(&self, index: usize, request: Request<'_>) -> Result<Response, Failure> {
+        let endpoint = self.endpoint(index).ok_or_else(no_address)?;
+        let shared = &self.inner.shared;
+        let base = shared.wire.base(endpoint).await?;
+        let path = format!("v2/{}/{}", self.inner.reference.repository(), request.path);
+        let url =
+            base.join(&path).map_err(|_| Failure::protocol("the repository's name makes no address"))?;
+        let mut subject = Subject {
+            registry: base,
+            repository: self.inner.reference.repository().to_owned(),
+            credential: self.known_credential(index),
+        };
+        let mut authorization = shared.grants.known(&subject).await;
+        let mut challenged = false;
+        loop {
+            let outgoing = Outgoing {
+                method: request.method.clone(),
+                accept: request.accept,
+                offset: request.offset,
+                authorization: authorization.clone(),
+                ..Outgoing::get(url.clone())
+            };
+            let reply = shared.wire.send(outgoing).await.inspect_err(|failure| {
+                if matches!(failure, Failure::Unreachable(_) | Failure::Tls(_)) {
+                    shared.wire.forget(endpoint);
+                }
+            })?;
+            let status = reply.response.status();
+            if status == StatusCode::BAD_REQUEST {
+                // So answers a TLS server that is spoken to in clear.
+                shared.wire.forget(endpoint);
+            }
+            if status.is_success() {
+                return Ok(reply.response);
+            }
+            // Another host's challenge is not ours to answer: what we know belongs to the registry.
+            if status != StatusCode::UNAUTHORIZED || reply.redirected || challenged {
+                return Err(self.refusal(index, reply.response).await);
+            }
+            challenged = true;
+            let Some(challenge) = best_challenge(reply.response.headers()) else {
+                return Err(self.refusal(index, reply.response).await);
+            };
+            // Read to its end, so that the connection can be used again.
+            body::explain(reply.response, shared.wire.patience.idle).await;
+            subject.credential = self.credential(index).await;
+            let answer =
+                shared.grants.answer(&shared.wire, &subject, challenge, authorization.as_ref()).await;
+            authorization = Some(answer.map_err(|failure| self.with_credential_trouble(index, failure))?);
+        }
+    }
+
+    async fn refusal(&self, index: usize, response: Response) -> Failure {
+        let failure = body::explain(response, self.inner.shared.wire.patience.idle).await;
+        self.with_credential_trouble(index, failure)
+    }
+
+    /// If stored credentials could not be read, that is the better explanation of a refusal.
+    fn with_credential_trouble(&self, index: usize, failure: Failure) -> Failure {
+        let trouble =
+            self.inner.found.get(index).and_then(OnceCell::get).and_then(|found| found.as_ref().err());
+        match (failure, trouble) {
+            (Failure::Unauthorized(_), Some(trouble)) => {
+                Failure::Unauthorized(Message::new(&format!("stored credentials cannot be read: {trouble}")))
+            }
+            (failure, _) => failure,
+        }
+    }
+
+    fn known_credential(&self, index: usize) -> Option<Credential> {
+        let found = || {
+            self.inner.found.get(index).and_then(OnceCell::get).and_then(|found| found.clone().ok().flatten())
+        };
+        self.given_credential(index).or_else(found)
+    }
+
+    async fn credential(&self, index: usize) -> Option<Credential> {
+        if let Some(given) = self.given_credential(index) {
+            return Some(given);
+        }
+        let folder = self.inner.shared.docker_config.clone()?;
+        let domain = &self.endpoint(index)?.domain;
+        let found = self.inner.found.get(index)?.get_or_init(|| credential::look_up(folder, domain)).await;
+        found.clone().ok().flatten()
+    }
+
+    fn given_credential(&self, index: usize) -> Option<Credential> {
+        self.inner.given.clone().filter(|_| !self.is_mirror(index))
+    }
+
+    fn is_mirror(&self, index: usize) -> bool {
+        self.endpoint(index).is_some_and(|endpoint| endpoint.is_mirror)
+    }
+
+    pub(super) fn patience(&self) -> Patience {
+        self.inner.shared.wire.patience
+    }
+
+    /// A mirror gets less patience than the registry, which is asked after it.
+    pub(super) fn budget(&self, index: usize) -> Budget {
+        let patience = self.patience();
+        Budget::new(if self.is_mirror(index) { patience.for_mirror() } else { patience })
+    }
+
+    pub(super) fn endpoint(&self, index: usize) -> Option<&Endpoint> {
+        self.inner.endpoints.get(index)
+    }
+
+    /// The endpoint to begin with.
+    pub(super) fn current(&self) -> usize {
+        self.inner.current.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn prefer(&self, index: usize) {
+        self.inner.current.store(index, Ordering::Relaxed);
+    }
+
+    pub(super) fn endpoints(&self) -> usize {
+        self.inner.endpoints.len()
+    }
+
+    fn name_of(&self, index: usize) -> &str {
+        self.endpoint(index).map_or(self.inner.reference.domain(), |endpoint| &endpoint.host)
+    }
+
+    pub(super) fn error(&self, index: usize, subject: &str, failure: Failure) -> RegistryError {
+        RegistryError {
+            registry: self.name_of(index).into(),
+            repository: self.inner.reference.repository().into(),
+            subject: subject.into(),
+            failure,
+        }
+    }
+}
+
+/// One request within a repository.
+#[derive(Debug)]
+pub(super) struct Request<'a> {
+    pub(super) method: Method,
+    /// Below the repository: `blobs/sha256:…`.
+    pub(super) path: &'a str,
+    pub(super) accept: Option<&'static str>,
+    pub(super) offset: u64,
+}
+
+fn no_address() -> Failure {
+    Failure::protocol("the registry's name is no address")
+}
+
+fn subject(ask: &Ask) -> String {
+    format!("manifest {}", ask.name)
+}
+
+fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+fn best_challenge(headers: &HeaderMap) -> Option<challenge::Challenge> {
+    challenge::best(
+        headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|value: &HeaderValue| value.to_str().ok()),
+    )
+}

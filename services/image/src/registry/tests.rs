@@ -1,0 +1,1 @@
+//! Tests against real and hostile servers.

@@ -1,0 +1,337 @@
+//! Requests on the wire: one client for each degree of trust, redirects followed by hand, credentials kept at home.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, LOCATION, RANGE};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use reqwest::{Response, Url};
+
+use super::Patience;
+use super::endpoint::{Endpoint, Map, Transport, host_of, is_loopback, same_origin};
+use super::error::{Failure, printable};
+
+const REDIRECTS_MAX: usize = 8;
+const USER_AGENT: &str = concat!("davit/", env!("CARGO_PKG_VERSION"));
+
+/// A request before it has credentials and redirects behind it.
+#[derive(Debug, Clone)]
+pub(super) struct Outgoing {
+    pub(super) method: Method,
+    pub(super) url: Url,
+    pub(super) accept: Option<&'static str>,
+    pub(super) authorization: Option<HeaderValue>,
+    /// The first byte wanted.
+    pub(super) offset: u64,
+    /// A form to post.
+    pub(super) form: Option<String>,
+}
+
+impl Outgoing {
+    pub(super) fn get(url: Url) -> Self {
+        Self { method: Method::GET, url, accept: None, authorization: None, offset: 0, form: None }
+    }
+}
+
+/// The answer, and whether it is the asked host's own.
+#[derive(Debug)]
+pub(super) struct Reply {
+    pub(super) response: Response,
+    pub(super) redirected: bool,
+}
+
+/// Everything that is shared by all requests of a service.
+#[derive(Debug)]
+pub(super) struct Wire {
+    pub(super) map: Map,
+    pub(super) patience: Patience,
+    /// Certificates of registries with an authority of their own: `<folder>/<host>/*.crt`.
+    authorities: Option<PathBuf>,
+    clients: Mutex<HashMap<Trust, reqwest::Client>>,
+    /// What was learned about hosts that may speak either.
+    speaks_tls: Mutex<HashMap<String, bool>>,
+}
+
+/// What a client accepts at the other end. One client each, for a client keeps its connections.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Trust {
+    /// Plain HTTP.
+    Plain { loopback: bool },
+    /// The system's authorities, and the host's own ones.
+    Verified { loopback: bool, host: Option<String> },
+    /// Any certificate.
+    Anyone { loopback: bool },
+}
+
+impl Wire {
+    pub(super) fn new(map: Map, patience: Patience, authorities: Option<PathBuf>) -> Self {
+        Self { map, patience, authorities, clients: Mutex::default(), speaks_tls: Mutex::default() }
+    }
+
+    /// The URL below which an endpoint answers, with the scheme that it speaks.
+    pub(super) async fn base(&self, endpoint: &Endpoint) -> Result<Url, Failure> {
+        if endpoint.transport != Transport::Probe {
+            return Ok(endpoint.base.clone());
+        }
+        let known = lock(&self.speaks_tls).get(&endpoint.host).copied();
+        let tls = match known {
+            Some(tls) => tls,
+            None => match self.probe(endpoint).await? {
+                Some(tls) => {
+                    lock(&self.speaks_tls).insert(endpoint.host.clone(), tls);
+                    tls
+                }
+                None => false,
+            },
+        };
+        let mut base = endpoint.base.clone();
+        if !tls {
+            let kept = base.set_scheme("http");
+            kept.map_err(|()| Failure::protocol("the registry's address cannot be used with plain HTTP"))?;
+        }
+        Ok(base)
+    }
+
+    /// Forgets what was learned about a host that no longer answers.
+    pub(super) fn forget(&self, endpoint: &Endpoint) {
+        lock(&self.speaks_tls).remove(&endpoint.host);
+    }
+
+    /// Whether TLS is spoken there; `None` if nothing was said in time. A certificate that is refused is an error, never
+    /// a reason to try plain HTTP.
+    async fn probe(&self, endpoint: &Endpoint) -> Result<Option<bool>, Failure> {
+        let mut url = endpoint.base.clone();
+        url.set_path("/v2/");
+        let request = self.client(&url)?.get(url).send();
+        match tokio::time::timeout(self.patience.probe, request).await {
+            Ok(Ok(_)) => Ok(Some(true)),
+            Ok(Err(error)) if Failure::shows_tls(&error) => Err(Failure::from_http(error)),
+            Ok(Err(_)) => Ok(Some(false)),
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// Sends a request and follows redirects: the credentials go no further than the origin they were meant for, an
+    /// encrypted request never continues in clear, and plain HTTP stays with hosts that may speak it.
+    pub(super) async fn send(&self, outgoing: Outgoing) -> Result<Reply, Failure> {
+        let home = outgoing.url.clone();
+        let mut outgoing = outgoing;
+        for hop in 0..=REDIRECTS_MAX {
+            if outgoing.url.scheme() == "http" && !self.map.allows_plain(&outgoing.url) {
+                let host = printable(host_of(&outgoing.url));
+                return Err(Failure::protocol(format!(
+                    "sent us to {host} by plain HTTP, which is not allowed"
+                )));
+            }
+            let response = self.send_once(&outgoing).await?;
+            let Some(next) = redirect(&response, &outgoing)? else {
+                return Ok(Reply { response, redirected: hop > 0 && !same_origin(&home, &outgoing.url) });
+            };
+            if !same_origin(&next, &outgoing.url) {
+                outgoing.authorization = None;
+            }
+            outgoing.url = next;
+        }
+        Err(Failure::protocol(format!("redirected more than {REDIRECTS_MAX} times")))
+    }
+
+    async fn send_once(&self, outgoing: &Outgoing) -> Result<Response, Failure> {
+        let mut headers = HeaderMap::new();
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        if let Some(accept) = outgoing.accept {
+            headers.insert(ACCEPT, HeaderValue::from_static(accept));
+        }
+        if let Some(authorization) = &outgoing.authorization {
+            headers.insert(AUTHORIZATION, authorization.clone());
+        }
+        if outgoing.offset > 0 {
+            headers.insert(RANGE, number_header(&format!("bytes={}-", outgoing.offset))?);
+        }
+        let mut request = self
+            .client(&outgoing.url)?
+            .request(outgoing.method.clone(), outgoing.url.clone())
+            .headers(headers);
+        if let Some(form) = &outgoing.form {
+            let kind = HeaderValue::from_static("application/x-www-form-urlencoded");
+            request = request.header(CONTENT_TYPE, kind).body(form.clone());
+        }
+        match tokio::time::timeout(self.patience.answer, request.send()).await {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(error)) => Err(Failure::from_http(error)),
+            Err(_) => Err(Failure::TimedOut(self.patience.answer)),
+        }
+    }
+
+    fn client(&self, url: &Url) -> Result<reqwest::Client, Failure> {
+        let host = host_of(url);
+        let loopback = is_loopback(host);
+        let trust = if url.scheme() == "http" {
+            Trust::Plain { loopback }
+        } else if self.map.is_insecure(url) {
+            Trust::Anyone { loopback }
+        } else {
+            let name = url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
+            let own = self.authorities.as_ref().is_some_and(|folder| folder.join(&name).is_dir());
+            Trust::Verified { loopback, host: own.then_some(name) }
+        };
+        if let Some(client) = lock(&self.clients).get(&trust) {
+            return Ok(client.clone());
+        }
+        let client = self.build(&trust).map_err(Failure::from_http)?;
+        lock(&self.clients).insert(trust, client.clone());
+        Ok(client)
+    }
+
+    fn build(&self, trust: &Trust) -> reqwest::Result<reqwest::Client> {
+        let (loopback, tls) = match trust {
+            Trust::Plain { loopback } => (*loopback, tls_with(rustls::RootCertStore::empty())),
+            Trust::Verified { loopback, host } => (*loopback, tls_with(self.roots(host.as_deref()))),
+            Trust::Anyone { loopback } => (*loopback, tls_with_anyone()),
+        };
+        let builder = reqwest::Client::builder()
+            .user_agent(USER_AGENT)
+            .tls_backend_preconfigured(tls)
+            .redirect(reqwest::redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            .connect_timeout(self.patience.connect)
+            .pool_idle_timeout(Duration::from_secs(30))
+            .referer(false)
+            // One connection a blob: a slow reader of one must not hold up another.
+            .http1_only();
+        // A proxy has another idea of what 127.0.0.1 is.
+        if loopback { builder.no_proxy().build() } else { builder.build() }
+    }
+
+    /// The system's authorities and those kept for one host. What cannot be read is left out and said: the handshake
+    /// then fails where it mattered.
+    fn roots(&self, host: Option<&str>) -> rustls::RootCertStore {
+        let mut roots = rustls::RootCertStore::empty();
+        let system = rustls_native_certs::load_native_certs();
+        for error in &system.errors {
+            tracing::debug!(%error, "reading a certificate authority");
+        }
+        roots.add_parsable_certificates(system.certs);
+        if let (Some(folder), Some(host)) = (&self.authorities, host) {
+            let own = rustls_native_certs::load_certs_from_paths(None, Some(&folder.join(host)));
+            for error in &own.errors {
+                tracing::warn!(%error, host, "reading the registry's certificate authority");
+            }
+            roots.add_parsable_certificates(own.certs);
+        }
+        if roots.is_empty() {
+            tracing::warn!("no certificate authorities on this host: registries cannot be verified");
+        }
+        roots
+    }
+}
+
+/// Where a redirect leads, checked as a URL; `None` if the response is none.
+fn redirect(response: &Response, outgoing: &Outgoing) -> Result<Option<Url>, Failure> {
+    let is_redirect = matches!(
+        response.status(),
+        StatusCode::MOVED_PERMANENTLY
+            | StatusCode::FOUND
+            | StatusCode::SEE_OTHER
+            | StatusCode::TEMPORARY_REDIRECT
+            | StatusCode::PERMANENT_REDIRECT
+    );
+    if !is_redirect {
+        return Ok(None);
+    }
+    if outgoing.form.is_some() {
+        return Err(Failure::protocol("redirected a token request that carries credentials"));
+    }
+    let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
+    let next = location.and_then(|location| outgoing.url.join(location).ok());
+    let next = next.ok_or_else(|| Failure::protocol("redirected without a valid address"))?;
+    let encrypted = outgoing.url.scheme() == "https";
+    match next.scheme() {
+        "https" => {}
+        "http" if !encrypted => {}
+        "http" => return Err(Failure::protocol("redirected from HTTPS to plain HTTP")),
+        scheme => return Err(Failure::protocol(format!("redirected to a {} address", printable(scheme)))),
+    }
+    if !next.username().is_empty() || next.password().is_some() {
+        return Err(Failure::protocol("redirected to an address with credentials in it"));
+    }
+    Ok(Some(next))
+}
+
+pub(super) fn number_header(text: &str) -> Result<HeaderValue, Failure> {
+    HeaderValue::from_str(text).map_err(|_| Failure::protocol("a header cannot be written"))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    // The maps are whole between any two statements, so a panic elsewhere does not spoil them.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn provider() -> Arc<rustls::crypto::CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
+fn tls_with(roots: rustls::RootCertStore) -> rustls::ClientConfig {
+    builder().with_root_certificates(roots).with_no_client_auth()
+}
+
+fn builder() -> rustls::ConfigBuilder<rustls::ClientConfig, rustls::WantsVerifier> {
+    rustls::ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .expect("ring implements the default protocol versions")
+}
+
+fn tls_with_anyone() -> rustls::ClientConfig {
+    let verifier = Arc::new(anyone::Anyone(provider()));
+    builder().dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth()
+}
+
+mod anyone {
+    //! A verifier for hosts that the user named insecure: the handshake must be sound, the name may be anyone's.
+
+    use std::sync::Arc;
+
+    use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+    use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+    use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+    use rustls::{DigitallySignedStruct, Error, SignatureScheme};
+
+    #[derive(Debug)]
+    pub(super) struct Anyone(pub(super) Arc<CryptoProvider>);
+
+    impl ServerCertVerifier for Anyone {
+        fn verify_server_cert(
+            &self,
+            _: &CertificateDer<'_>,
+            _: &[CertificateDer<'_>],
+            _: &ServerName<'_>,
+            _: &[u8],
+            _: UnixTime,
+        ) -> Result<ServerCertVerified, Error> {
+            Ok(ServerCertVerified::assertion())
+        }
+
+        fn verify_tls12_signature(
+            &self,
+            message: &[u8],
+            cert: &CertificateDer<'_>,
+            dss: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
+            verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+        }
+
+        fn verify_tls13_signature(
+            &self,
+            message: &[u8],
+            cert: &CertificateDer<'_>,
+            dss: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
+            verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+        }
+
+        fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+            self.0.signature_verification_algorithms.supported_schemes()
+        }
+    }
+}
