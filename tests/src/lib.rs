@@ -1,1 +1,15 @@
-//! Empty.
+//! What the end-to-end tests stand on: real binaries, each engine in namespaces of its own.
+//!
+//! - [`host`]: a host of a test's own: mount, network and process namespaces that end with the test
+//! - [`engine`]: `davitd` with its own root, run directory, socket and cgroup, and the `davit` that talks to it
+//! - [`registry`]: Debian's `docker-registry`, filled by `skopeo`
+//! - [`image`]: images made for the purpose
+//! - [`terminal`]: a real terminal, by tmux
+//! - [`wait`]: waiting on a condition with a deadline, never on the clock
+
+pub mod engine;
+pub mod host;
+pub mod image;
+pub mod registry;
+pub mod terminal;
+pub mod wait;

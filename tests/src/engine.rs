@@ -1,0 +1,381 @@
+//! An engine of a test's own, and the command line that talks to it.
+
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use anyhow::{Context as _, Result};
+
+use crate::host::Host;
+use crate::wait::until;
+
+/// How the image, volume and network services run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Services {
+    /// Inside `davitd`.
+    Embedded,
+    /// Each as a process of its own, on a socket of its own.
+    Separate,
+}
+
+impl Services {
+    /// What `DAVIT_TEST_SERVICES` says: the whole suite is run both ways.
+    ///
+    /// # Panics
+    /// When it says something else.
+    #[must_use]
+    pub fn of_this_run() -> Self {
+        match std::env::var("DAVIT_TEST_SERVICES").as_deref() {
+            Err(_) | Ok("embedded") => Self::Embedded,
+            Ok("separate") => Self::Separate,
+            Ok(other) => panic!("DAVIT_TEST_SERVICES={other}: must be embedded or separate"),
+        }
+    }
+}
+
+/// `davitd` on a [`Host`]. Dropping it ends the host and all on it.
+#[derive(Debug)]
+pub struct Engine {
+    host: Host,
+    services: Services,
+    processes: Vec<(&'static str, Child)>,
+    flags: Vec<String>,
+}
+
+/// What a command printed and how it ended.
+#[derive(Debug)]
+pub struct Answer {
+    /// Exit code; 128 + signal when it was killed.
+    pub code: i32,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+}
+
+impl Answer {
+    /// The last line of standard output, without the newline: an id, usually.
+    #[must_use]
+    pub fn line(&self) -> &str {
+        self.stdout.trim_end().lines().next_back().unwrap_or_default()
+    }
+}
+
+impl From<Output> for Answer {
+    fn from(output: Output) -> Self {
+        use std::os::unix::process::ExitStatusExt as _;
+        let code = output.status.code().or_else(|| output.status.signal().map(|s| 128 + s)).unwrap_or(-1);
+        Self {
+            code,
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+}
+
+/// Folder of the release binaries: `DAVIT_BIN_DIR`, or where `deploy/build` leaves them.
+///
+/// # Panics
+/// When they are not there.
+#[must_use]
+pub fn binaries() -> PathBuf {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace.join("target"), PathBuf::from);
+    let folder = std::env::var_os("DAVIT_BIN_DIR").map_or_else(|| target.join("release"), PathBuf::from);
+    assert!(folder.join("davitd").exists(), "no davitd in {}: run deploy/build first", folder.display());
+    fs::canonicalize(&folder).unwrap_or(folder)
+}
+
+impl Engine {
+    /// Starts an engine on a host of its own and gives it the busybox image.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub fn start() -> Result<Self> {
+        let engine = Self::start_empty()?;
+        engine.load_busybox()?;
+        Ok(engine)
+    }
+
+    /// Starts an engine that has no image.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub fn start_empty() -> Result<Self> {
+        Self::start_with(Services::of_this_run(), &[])
+    }
+
+    /// Starts an engine with further flags for `davitd`.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub fn start_with(services: Services, flags: &[&str]) -> Result<Self> {
+        let mut engine = Self {
+            host: Host::new()?,
+            services,
+            processes: Vec::new(),
+            flags: flags.iter().map(|&flag| flag.to_owned()).collect(),
+        };
+        engine.start_services()?;
+        engine.start_controller()?;
+        Ok(engine)
+    }
+
+    /// The host it is on.
+    #[must_use]
+    pub fn host(&self) -> &Host {
+        &self.host
+    }
+
+    /// Its root directory.
+    #[must_use]
+    pub fn root(&self) -> PathBuf {
+        self.host.folder().join("root")
+    }
+
+    /// Its run directory.
+    #[must_use]
+    pub fn run_dir(&self) -> PathBuf {
+        self.host.folder().join("run")
+    }
+
+    /// The controller's socket.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.run_dir().join("davitd.sock")
+    }
+
+    fn spawn(&mut self, name: &'static str, arguments: &[String]) -> Result<()> {
+        let log = fs::File::options().create(true).append(true).open(self.log(name))?;
+        let child = self
+            .host
+            .command(binaries().join(name))
+            .args(arguments)
+            .env("RUST_LOG", std::env::var("RUST_LOG").unwrap_or_else(|_| "info".into()))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()
+            .with_context(|| format!("start {name}"))?;
+        self.processes.push((name, child));
+        Ok(())
+    }
+
+    /// Log file of one of its processes.
+    #[must_use]
+    pub fn log(&self, name: &str) -> PathBuf {
+        self.host.folder().join(format!("{name}.log"))
+    }
+
+    fn service_socket(&self, name: &str) -> PathBuf {
+        self.run_dir().join(format!("{name}.sock"))
+    }
+
+    fn start_services(&mut self) -> Result<()> {
+        fs::create_dir_all(self.run_dir())?;
+        if self.services == Services::Embedded {
+            return Ok(());
+        }
+        let root = self.root().display().to_string();
+        for (name, socket) in [("davit-image", "image"), ("davit-volume", "volume"), ("davit-network", "network")] {
+            let listen = format!("unix://{}", self.service_socket(socket).display());
+            let mut arguments = vec!["--root".into(), root.clone(), "--listen".into(), listen];
+            if socket == "network" {
+                arguments.extend(["--instance".into(), self.host.name()]);
+                arguments.extend(["--bridge".into(), "davit0".into()]);
+            }
+            self.spawn(name, &arguments)?;
+            let path = self.service_socket(socket);
+            until(&format!("{name} listens"), || path.exists().then_some(()));
+        }
+        Ok(())
+    }
+
+    /// Starts `davitd` and waits until it answers.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start_controller(&mut self) -> Result<()> {
+        let mut arguments: Vec<String> = vec![
+            "--root".into(),
+            self.root().display().to_string(),
+            "--run".into(),
+            self.run_dir().display().to_string(),
+            "--listen".into(),
+            format!("unix://{}", self.socket().display()),
+            "--cgroup-parent".into(),
+            format!("/{}", self.host.name()),
+            "--bridge".into(),
+            "davit0".into(),
+        ];
+        if self.services == Services::Separate {
+            for service in ["image", "volume", "network"] {
+                arguments.push(format!("--{service}-service"));
+                arguments.push(format!("unix://{}", self.service_socket(service).display()));
+            }
+        }
+        arguments.extend(self.flags.clone());
+        self.spawn("davitd", &arguments)?;
+        self.wait_until_it_answers();
+        Ok(())
+    }
+
+    /// Waits until the controller answers.
+    ///
+    /// # Panics
+    /// When it does not, with the end of its log.
+    pub fn wait_until_it_answers(&self) {
+        let begun = std::time::Instant::now();
+        while self.davit(["version"]).code != 0 {
+            if begun.elapsed() > crate::wait::DEADLINE {
+                let log = fs::read_to_string(self.log("davitd")).unwrap_or_default();
+                panic!("davitd does not answer; the end of its log:\n{}", tail(&log, 4000));
+            }
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+    }
+
+    /// `kill -9` of the controller.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn kill_controller(&mut self) -> Result<()> {
+        self.kill("davitd")
+    }
+
+    /// `kill -9` of one of its processes by name.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn kill(&mut self, name: &str) -> Result<()> {
+        let at = self.processes.iter().position(|(n, _)| *n == name).with_context(|| format!("{name} runs"))?;
+        let (_, mut child) = self.processes.remove(at);
+        kill_pid(Host::inner_pid(&child))?;
+        child.wait()?;
+        Ok(())
+    }
+
+    /// The controller's process id, as this test sees it.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn controller_pid(&self) -> Result<u32> {
+        let (_, child) = self.processes.iter().find(|(n, _)| *n == "davitd").context("davitd runs")?;
+        Ok(Host::inner_pid(child))
+    }
+
+    /// A `davit` command, to be run by the caller.
+    #[must_use]
+    pub fn command<S: AsRef<std::ffi::OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Command {
+        let mut command = self.host.command(binaries().join("davit"));
+        command.arg("--host").arg(format!("unix://{}", self.socket().display()));
+        command.args(arguments);
+        command
+    }
+
+    /// Runs `davit` with nothing on its standard input.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn davit<S: AsRef<std::ffi::OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Answer {
+        let output = self.command(arguments).stdin(Stdio::null()).output().expect("start davit");
+        Answer::from(output)
+    }
+
+    /// Runs `davit`, which must succeed.
+    ///
+    /// # Panics
+    /// When it fails, with all it said.
+    pub fn ok<S: AsRef<std::ffi::OsStr> + std::fmt::Debug>(
+        &self,
+        arguments: impl IntoIterator<Item = S>,
+    ) -> Answer {
+        let arguments: Vec<S> = arguments.into_iter().collect();
+        let answer = self.davit(&arguments);
+        assert_eq!(answer.code, 0, "davit {arguments:?} failed: {answer:#?}\n{}", self.end_of_log());
+        answer
+    }
+
+    /// Runs `davit` with bytes on its standard input.
+    ///
+    /// # Panics
+    /// When it cannot be started or does not take them.
+    pub fn davit_with_input<S: AsRef<std::ffi::OsStr>>(
+        &self,
+        arguments: impl IntoIterator<Item = S>,
+        input: &[u8],
+    ) -> Answer {
+        let mut child = self
+            .command(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("start davit");
+        let mut stdin = child.stdin.take().expect("standard input is piped");
+        let bytes = input.to_vec();
+        // Beside reading: a command that echoes would fill its pipe otherwise.
+        let writer = std::thread::spawn(move || stdin.write_all(&bytes));
+        let output = child.wait_with_output().expect("wait for davit");
+        if let Err(error) = writer.join().expect("the writer does not panic") {
+            assert_eq!(error.kind(), std::io::ErrorKind::BrokenPipe, "write to davit");
+        }
+        Answer::from(output)
+    }
+
+    /// Loads Debian's busybox as `busybox:latest`.
+    ///
+    /// # Errors
+    /// When the image cannot be made or loaded.
+    pub fn load_busybox(&self) -> Result<()> {
+        let archive = crate::image::busybox()?;
+        self.ok(["load", "-q", "-i", &archive.display().to_string()]);
+        Ok(())
+    }
+
+    /// The last 4,000 bytes of the controller's log, for failures.
+    #[must_use]
+    pub fn end_of_log(&self) -> String {
+        tail(&fs::read_to_string(self.log("davitd")).unwrap_or_default(), 4000)
+    }
+
+    /// One field of `inspect` by a Go template.
+    #[must_use]
+    pub fn field(&self, container: &str, template: &str) -> String {
+        self.ok(["inspect", "--format", template, container]).stdout.trim_end().to_owned()
+    }
+
+    /// Process ids, as this test sees them, of everything on the host whose command line has `needle`.
+    #[must_use]
+    pub fn processes_with(&self, needle: &str) -> Vec<u32> {
+        let listed = self.host.command("pgrep").args(["-f", needle]).output();
+        let Ok(listed) = listed else { return Vec::new() };
+        String::from_utf8_lossy(&listed.stdout).lines().filter_map(|line| line.parse().ok()).collect()
+    }
+
+    /// `kill -9` of a process id as the host sees it.
+    ///
+    /// # Errors
+    /// When the process does not exist.
+    pub fn kill_on_host(&self, pid: &str) -> Result<()> {
+        let killed = self.host.command("kill").args(["-9", pid]).output()?;
+        anyhow::ensure!(killed.status.success(), "kill {pid}: {}", String::from_utf8_lossy(&killed.stderr));
+        Ok(())
+    }
+}
+
+fn kill_pid(pid: u32) -> Result<()> {
+    let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw).context("a process id")?;
+    let pidfd = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())?;
+    rustix::process::pidfd_send_signal(pidfd, rustix::process::Signal::KILL)?;
+    Ok(())
+}
+
+fn tail(text: &str, bytes: usize) -> String {
+    let mut from = text.len().saturating_sub(bytes);
+    while !text.is_char_boundary(from) {
+        from += 1;
+    }
+    text.get(from..).unwrap_or_default().to_owned()
+}

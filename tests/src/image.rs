@@ -1,0 +1,206 @@
+//! Images made for the tests.
+
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use anyhow::{Context as _, Result};
+use sha2::{Digest as _, Sha256};
+
+/// A docker-archive of Debian's busybox as `busybox:latest`, made once a test process.
+///
+/// # Errors
+/// When `deploy/busybox-image` fails.
+pub fn busybox() -> Result<PathBuf> {
+    static MADE: OnceLock<(tempfile::TempDir, PathBuf)> = OnceLock::new();
+    if let Some((_, path)) = MADE.get() {
+        return Ok(path.clone());
+    }
+    let folder = tempfile::Builder::new().prefix("dvt-image-").tempdir()?;
+    let path = folder.path().join("busybox.tar");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/busybox-image");
+    let made = Command::new(script).arg("-o").arg(&path).output().context("run deploy/busybox-image")?;
+    anyhow::ensure!(made.status.success(), "busybox-image: {}", String::from_utf8_lossy(&made.stderr));
+    // Two tests may have raced; either image will do.
+    let (_, path) = MADE.get_or_init(|| (folder, path));
+    Ok(path.clone())
+}
+
+/// Compression of a layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compression {
+    /// A bare tar.
+    None,
+    /// gzip.
+    Gzip,
+    /// Zstandard.
+    Zstd,
+}
+
+/// An OCI image layout being written.
+#[derive(Debug)]
+pub struct Layout {
+    folder: PathBuf,
+    layers: Vec<(serde_json::Value, String)>,
+}
+
+impl Layout {
+    /// Begins an empty layout in a folder.
+    ///
+    /// # Errors
+    /// When the folder cannot be made.
+    pub fn new(folder: PathBuf) -> Result<Self> {
+        fs::create_dir_all(folder.join("blobs/sha256"))?;
+        fs::write(folder.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#)?;
+        Ok(Self { folder, layers: Vec::new() })
+    }
+
+    /// Folder of the layout.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    fn blob(&self, bytes: &[u8]) -> Result<(String, usize)> {
+        let hex = hex::encode(Sha256::digest(bytes));
+        fs::write(self.folder.join("blobs/sha256").join(&hex), bytes)?;
+        Ok((format!("sha256:{hex}"), bytes.len()))
+    }
+
+    /// Adds a layer from the bytes of a tar.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn layer(&mut self, tar: &[u8], compression: Compression) -> Result<()> {
+        let diff_id = format!("sha256:{}", hex::encode(Sha256::digest(tar)));
+        let (suffix, bytes) = match compression {
+            Compression::None => ("", tar.to_vec()),
+            Compression::Gzip => {
+                let mut writer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+                writer.write_all(tar)?;
+                ("+gzip", writer.finish()?)
+            }
+            Compression::Zstd => ("+zstd", zstd::encode_all(tar, 1)?),
+        };
+        let (digest, size) = self.blob(&bytes)?;
+        self.layers.push((
+            serde_json::json!({
+                "mediaType": format!("application/vnd.oci.image.layer.v1.tar{suffix}"),
+                "digest": digest,
+                "size": size,
+            }),
+            diff_id,
+        ));
+        Ok(())
+    }
+
+    /// Writes configuration, manifest and index, and names the image.
+    ///
+    /// # Errors
+    /// When they cannot be written.
+    pub fn finish(&self, tag: &str, config: &serde_json::Value) -> Result<()> {
+        let diff_ids: Vec<&String> = self.layers.iter().map(|(_, diff_id)| diff_id).collect();
+        let descriptors: Vec<&serde_json::Value> = self.layers.iter().map(|(layer, _)| layer).collect();
+        let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
+        let (config_digest, config_size) = self.blob(&serde_json::to_vec(&serde_json::json!({
+            "architecture": architecture,
+            "os": "linux",
+            "created": "2026-01-01T00:00:00Z",
+            "config": config,
+            "rootfs": {"type": "layers", "diff_ids": diff_ids},
+        }))?)?;
+        let (digest, size) = self.blob(&serde_json::to_vec(&serde_json::json!({
+            "schemaVersion": 2,
+            "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "config": {
+                "mediaType": "application/vnd.oci.image.config.v1+json",
+                "digest": config_digest,
+                "size": config_size,
+            },
+            "layers": descriptors,
+        }))?)?;
+        let index = serde_json::json!({
+            "schemaVersion": 2,
+            "manifests": [{
+                "mediaType": "application/vnd.oci.image.manifest.v1+json",
+                "digest": digest,
+                "size": size,
+                "annotations": {"org.opencontainers.image.ref.name": tag},
+            }],
+        });
+        fs::write(self.folder.join("index.json"), serde_json::to_vec(&index)?)?;
+        Ok(())
+    }
+}
+
+/// The busybox of this machine with its applets, as a tar, to be the first layer of an image.
+///
+/// # Errors
+/// When `/bin/busybox` is missing.
+pub fn busybox_layer() -> Result<Vec<u8>> {
+    let mut tar = tar::Builder::new(Vec::new());
+    for folder in ["bin", "dev", "etc", "proc", "sys", "tmp", "root"] {
+        append(&mut tar, folder, tar::EntryType::Directory, 0o755, b"")?;
+    }
+    append(&mut tar, "bin/busybox", tar::EntryType::Regular, 0o755, &fs::read("/bin/busybox")?)?;
+    for applet in ["sh", "cat", "echo", "ls", "find", "wc", "sleep", "true", "false", "id", "stat", "md5sum"] {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::Symlink);
+        header.set_size(0);
+        header.set_mode(0o777);
+        tar.append_link(&mut header, format!("bin/{applet}"), "busybox")?;
+    }
+    append(&mut tar, "etc/passwd", tar::EntryType::Regular, 0o644, b"root:x:0:0:root:/root:/bin/sh\n")?;
+    append(&mut tar, "etc/group", tar::EntryType::Regular, 0o644, b"root:x:0:\n")?;
+    Ok(tar.into_inner()?)
+}
+
+/// Adds one entry to a tar.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn append(
+    tar: &mut tar::Builder<Vec<u8>>,
+    path: &str,
+    kind: tar::EntryType,
+    mode: u32,
+    bytes: &[u8],
+) -> Result<()> {
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(kind);
+    header.set_size(bytes.len() as u64);
+    header.set_mode(mode);
+    header.set_mtime(1_767_225_600);
+    tar.append_data(&mut header, path, bytes)?;
+    Ok(())
+}
+
+/// A layer of `files` small files with `bytes` in all, half of it incompressible. `seed` makes layers
+/// differ.
+///
+/// # Errors
+/// When the tar cannot be written.
+pub fn many_files(seed: u64, files: usize, bytes: usize) -> Result<Vec<u8>> {
+    let mut tar = tar::Builder::new(Vec::with_capacity(bytes + files * 1024));
+    let each = bytes / files.max(1);
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let mut content = vec![b'x'; each];
+    append(&mut tar, &format!("data{seed}"), tar::EntryType::Directory, 0o755, b"")?;
+    for file in 0..files {
+        if file % 100 == 0 {
+            append(&mut tar, &format!("data{seed}/{}", file / 100), tar::EntryType::Directory, 0o755, b"")?;
+        }
+        for chunk in content.chunks_mut(16).take(each / 32 + 1) {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            let word = state.to_le_bytes();
+            let taken = chunk.len().min(8);
+            chunk[..taken].copy_from_slice(&word[..taken]);
+        }
+        append(&mut tar, &format!("data{seed}/{}/{file}", file / 100), tar::EntryType::Regular, 0o644, &content)?;
+    }
+    Ok(tar.into_inner()?)
+}

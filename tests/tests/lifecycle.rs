@@ -1,0 +1,127 @@
+//! create, start, attach, stop, kill, rm, wait, ps, logs, inspect, rename.
+
+use davit_tests::engine::Engine;
+use davit_tests::wait::until_true;
+
+#[test]
+fn a_life_in_single_steps() {
+    let engine = Engine::start().unwrap();
+    let id = engine.ok(["create", "--name", "web", "busybox", "sh", "-c", "echo begun; exec sleep 1000"]);
+    let id = id.line().to_owned();
+    assert_eq!(id.len(), 64);
+    assert_eq!(engine.field("web", "{{.State.Status}}"), "created");
+    assert_eq!(engine.ok(["ps", "-q"]).stdout, "");
+    assert_eq!(engine.ok(["start", "web"]).line(), "web");
+    assert_eq!(engine.field("web", "{{.State.Status}}"), "running");
+    assert_eq!(engine.ok(["ps", "-q"]).line(), &id[..12]);
+    assert_eq!(engine.ok(["ps", "-q", "--no-trunc"]).line(), id);
+    until_true("the log has its line", || engine.ok(["logs", "web"]).stdout == "begun\n");
+
+    let refused = engine.davit(["rm", "web"]);
+    assert_eq!(refused.code, 1);
+    assert!(refused.stderr.contains("running"), "{refused:?}");
+    assert_eq!(engine.ok(["rename", "web", "shop"]).code, 0);
+    assert_eq!(engine.davit(["inspect", "web"]).code, 1);
+    assert_eq!(engine.ok(["stop", "-t", "1", "shop"]).line(), "shop");
+    assert_eq!(engine.field("shop", "{{.State.Status}} {{.State.ExitCode}}"), "exited 137");
+    assert!(engine.ok(["ps", "-a"]).stdout.contains("Exited (137)"));
+
+    assert_eq!(engine.ok(["start", &id[..7]]).code, 0, "a unique prefix names it");
+    assert_eq!(engine.ok(["kill", "shop"]).line(), "shop");
+    assert_eq!(engine.ok(["wait", "shop"]).line(), "137");
+    assert_eq!(engine.ok(["logs", "shop"]).stdout, "begun\nbegun\n", "the log spans lives");
+    assert_eq!(engine.ok(["rm", "shop"]).line(), "shop");
+    assert_eq!(engine.ok(["ps", "-a", "-q"]).stdout, "");
+    assert!(!engine.root().join("containers").join(&id).exists());
+}
+
+#[test]
+fn what_a_container_writes_stays_with_it_and_never_reaches_the_image() {
+    let engine = Engine::start().unwrap();
+    engine.ok(["create", "--name", "a", "busybox", "sh", "-c", "echo more >> /tmp/file; cat /tmp/file"]);
+    assert_eq!(engine.ok(["start", "-a", "a"]).stdout, "more\n");
+    assert_eq!(engine.ok(["start", "-a", "a"]).stdout, "more\nmore\n");
+    assert_eq!(engine.davit(["run", "--rm", "busybox", "cat", "/tmp/file"]).code, 1);
+    engine.ok(["rm", "a"]);
+}
+
+#[test]
+fn ps_shows_dockers_columns_and_filters() {
+    let engine = Engine::start().unwrap();
+    engine.ok(["run", "-d", "--name", "up", "-l", "tier=front", "busybox", "sleep", "1000"]);
+    engine.davit(["run", "--name", "down", "busybox", "sh", "-c", "exit 4"]);
+    let table = engine.ok(["ps", "-a"]).stdout;
+    let head = table.lines().next().unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ");
+    assert_eq!(head, "CONTAINER ID IMAGE COMMAND CREATED STATUS PORTS NAMES");
+    assert!(table.contains("Exited (4)") && table.contains("Up "), "{table}");
+    let names = |filter: &str| engine.ok(["ps", "-a", "--filter", filter, "--format", "{{.Names}}"]).stdout;
+    assert_eq!(names("status=running"), "up\n");
+    assert_eq!(names("exited=4"), "down\n");
+    assert_eq!(names("label=tier=front"), "up\n");
+    assert_eq!(names("name=dow"), "down\n");
+    assert_eq!(names("ancestor=busybox"), "down\nup\n");
+    assert_eq!(engine.davit(["ps", "--filter", "nonsense=1"]).code, 1);
+    assert_eq!(engine.ok(["ps", "-l", "--format", "{{.Names}}"]).stdout, "down\n");
+    assert_eq!(engine.ok(["rm", "-f", "up", "down"]).stdout, "up\ndown\n");
+}
+
+#[test]
+fn logs_tail_since_timestamps_and_follow() {
+    let engine = Engine::start().unwrap();
+    engine.ok(["run", "-d", "--name", "c", "busybox", "sh", "-c", "seq 1 100; sleep 1; echo last; echo err >&2"]);
+    let followed = engine.ok(["logs", "-f", "c"]);
+    assert_eq!(followed.stdout.lines().count(), 101);
+    assert_eq!(followed.stdout.lines().next_back(), Some("last"));
+    assert_eq!(followed.stderr, "err\n");
+    assert_eq!(engine.ok(["logs", "--tail", "2", "c"]).stdout.lines().count() + 1, 2);
+    assert_eq!(engine.ok(["logs", "-n", "0", "c"]).stdout, "");
+    let stamped = engine.ok(["logs", "-t", "-n", "2", "c"]).stdout;
+    assert!(stamped.starts_with("20") && stamped.trim_end().ends_with("Z last"), "{stamped}");
+    assert_eq!(engine.ok(["logs", "--since", "1h", "c"]).stdout.lines().count(), 101);
+    assert_eq!(engine.ok(["logs", "--until", "1h", "c"]).stdout, "");
+    engine.ok(["rm", "c"]);
+}
+
+#[test]
+fn names_are_unique_and_generated_ones_are_words() {
+    let engine = Engine::start().unwrap();
+    engine.ok(["create", "--name", "one", "busybox"]);
+    let taken = engine.davit(["create", "--name", "one", "busybox"]);
+    assert_eq!(taken.code, 125, "{taken:?}");
+    assert!(taken.stderr.contains("one"), "{taken:?}");
+    engine.ok(["create", "busybox"]);
+    let name = engine.ok(["ps", "-a", "-l", "--format", "{{.Names}}"]);
+    let (adjective, noun) = name.line().split_once('_').expect("two words");
+    assert!(!adjective.is_empty() && !noun.is_empty());
+    engine.ok(["container", "prune", "-f"]);
+    assert_eq!(engine.ok(["ps", "-a", "-q"]).stdout, "");
+}
+
+#[test]
+fn detached_auto_remove_leaves_nothing() {
+    let engine = Engine::start().unwrap();
+    engine.ok(["run", "-d", "--rm", "--name", "brief", "busybox", "true"]);
+    until_true("it is removed", || engine.ok(["ps", "-a", "-q"]).stdout.is_empty());
+    let left = || std::fs::read_dir(engine.root().join("containers")).map_or(0, Iterator::count);
+    until_true("its folder is gone", || left() == 0);
+    until_true("no shim runs", || engine.processes_with("davit-shim").is_empty());
+}
+
+#[test]
+fn a_stop_signal_is_obeyed_at_once() {
+    let engine = Engine::start().unwrap();
+    engine.ok([
+        "run", "-d", "--name", "polite", "--stop-signal", "USR1", "busybox", "sh", "-c",
+        "trap 'echo bye; exit 7' USR1; while :; do sleep 0.05; done",
+    ]);
+    until_true("the trap is set", || {
+        engine.field("polite", "{{.State.Running}}") == "true" && {
+            engine.davit(["kill", "-s", "CONT", "polite"]);
+            true
+        }
+    });
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    engine.ok(["stop", "polite"]);
+    assert_eq!(engine.field("polite", "{{.State.ExitCode}}"), "7");
+    assert_eq!(engine.ok(["logs", "polite"]).stdout, "bye\n");
+}
