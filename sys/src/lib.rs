@@ -10,12 +10,16 @@
 //! | sealed executables | [`memory`] |
 //! | fsopen, open_tree, move_mount, mount_setattr, pivot_root | [`mount`] |
 //! | setns, unshare, host names | [`namespace`] |
+//! | sockets that hold a port of the host | [`port`] |
+//! | signalfd, ended children | [`supervise`] |
 
 pub mod fd;
 pub mod file;
 pub mod memory;
 pub mod mount;
 pub mod namespace;
+pub mod port;
 pub mod privilege;
 pub mod process;
 pub mod pty;
+pub mod supervise;
