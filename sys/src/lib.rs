@@ -7,6 +7,7 @@
 //! | SCM_RIGHTS, pipes, standard streams | [`fd`] |
 //! | pseudo-terminals, raw mode | [`pty`] |
 //! | capabilities, ids, limits | [`privilege`] |
+//! | system call filters | [`seccomp`] |
 //! | sealed executables | [`memory`] |
 //! | fsopen, open_tree, move_mount, mount_setattr, pivot_root | [`mount`] |
 //! | setns, unshare, host names | [`namespace`] |
@@ -22,4 +23,5 @@ pub mod port;
 pub mod privilege;
 pub mod process;
 pub mod pty;
+pub mod seccomp;
 pub mod supervise;
