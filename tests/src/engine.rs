@@ -178,7 +178,9 @@ impl Engine {
             return Ok(());
         }
         let root = self.root().display().to_string();
-        for (name, socket) in [("davit-image", "image"), ("davit-volume", "volume"), ("davit-network", "network")] {
+        for (name, socket) in
+            [("davit-image", "image"), ("davit-volume", "volume"), ("davit-network", "network")]
+        {
             let listen = format!("unix://{}", self.service_socket(socket).display());
             let mut arguments = vec!["--root".into(), root.clone(), "--listen".into(), listen];
             if socket == "network" {
@@ -249,7 +251,8 @@ impl Engine {
     /// # Errors
     /// When it does not run.
     pub fn kill(&mut self, name: &str) -> Result<()> {
-        let at = self.processes.iter().position(|(n, _)| *n == name).with_context(|| format!("{name} runs"))?;
+        let at =
+            self.processes.iter().position(|(n, _)| *n == name).with_context(|| format!("{name} runs"))?;
         let (_, mut child) = self.processes.remove(at);
         kill_pid(Host::inner_pid(&child))?;
         child.wait()?;

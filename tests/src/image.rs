@@ -102,6 +102,19 @@ impl Layout {
     /// When they cannot be written.
     pub fn finish(&self, tag: &str, config: &serde_json::Value) -> Result<()> {
         let diff_ids: Vec<&String> = self.layers.iter().map(|(_, diff_id)| diff_id).collect();
+        self.finish_with_diff_ids(tag, config, &serde_json::json!(diff_ids))
+    }
+
+    /// The same with diff ids of the caller's choice, which may be lies.
+    ///
+    /// # Errors
+    /// When they cannot be written.
+    pub fn finish_with_diff_ids(
+        &self,
+        tag: &str,
+        config: &serde_json::Value,
+        diff_ids: &serde_json::Value,
+    ) -> Result<()> {
         let descriptors: Vec<&serde_json::Value> = self.layers.iter().map(|(layer, _)| layer).collect();
         let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
         let (config_digest, config_size) = self.blob(&serde_json::to_vec(&serde_json::json!({
@@ -145,7 +158,8 @@ pub fn busybox_layer() -> Result<Vec<u8>> {
         append(&mut tar, folder, tar::EntryType::Directory, 0o755, b"")?;
     }
     append(&mut tar, "bin/busybox", tar::EntryType::Regular, 0o755, &fs::read("/bin/busybox")?)?;
-    for applet in ["sh", "cat", "echo", "ls", "find", "wc", "sleep", "true", "false", "id", "stat", "md5sum"] {
+    for applet in ["sh", "cat", "echo", "ls", "find", "wc", "sleep", "true", "false", "id", "stat", "md5sum"]
+    {
         let mut header = tar::Header::new_gnu();
         header.set_entry_type(tar::EntryType::Symlink);
         header.set_size(0);
@@ -200,7 +214,13 @@ pub fn many_files(seed: u64, files: usize, bytes: usize) -> Result<Vec<u8>> {
             let taken = chunk.len().min(8);
             chunk[..taken].copy_from_slice(&word[..taken]);
         }
-        append(&mut tar, &format!("data{seed}/{}/{file}", file / 100), tar::EntryType::Regular, 0o644, &content)?;
+        append(
+            &mut tar,
+            &format!("data{seed}/{}/{file}", file / 100),
+            tar::EntryType::Regular,
+            0o644,
+            &content,
+        )?;
     }
     Ok(tar.into_inner()?)
 }

@@ -83,7 +83,14 @@ impl Registry {
         let target = format!("docker://{}/{name}", self.address());
         let copied = host
             .command("skopeo")
-            .args(["--insecure-policy", "copy", "--preserve-digests", "--dest-tls-verify=false", source, &target])
+            .args([
+                "--insecure-policy",
+                "copy",
+                "--preserve-digests",
+                "--dest-tls-verify=false",
+                source,
+                &target,
+            ])
             .output()?;
         if copied.status.success() {
             return Ok(());

@@ -68,7 +68,16 @@ fn ps_shows_dockers_columns_and_filters() {
 #[test]
 fn logs_tail_since_timestamps_and_follow() {
     let engine = Engine::start().unwrap();
-    engine.ok(["run", "-d", "--name", "c", "busybox", "sh", "-c", "seq 1 100; sleep 1; echo last; echo err >&2"]);
+    engine.ok([
+        "run",
+        "-d",
+        "--name",
+        "c",
+        "busybox",
+        "sh",
+        "-c",
+        "seq 1 100; sleep 1; echo last; echo err >&2",
+    ]);
     let followed = engine.ok(["logs", "-f", "c"]);
     assert_eq!(followed.stdout.lines().count(), 101);
     assert_eq!(followed.stdout.lines().next_back(), Some("last"));
@@ -111,7 +120,15 @@ fn detached_auto_remove_leaves_nothing() {
 fn a_stop_signal_is_obeyed_at_once() {
     let engine = Engine::start().unwrap();
     engine.ok([
-        "run", "-d", "--name", "polite", "--stop-signal", "USR1", "busybox", "sh", "-c",
+        "run",
+        "-d",
+        "--name",
+        "polite",
+        "--stop-signal",
+        "USR1",
+        "busybox",
+        "sh",
+        "-c",
         "trap 'echo bye; exit 7' USR1; while :; do sleep 0.05; done",
     ]);
     until_true("the trap is set", || {

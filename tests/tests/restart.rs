@@ -42,14 +42,18 @@ fn an_exit_while_the_controller_is_dead_is_told_with_its_code_and_time() {
     std::thread::sleep(Duration::from_secs(2));
     engine.start_controller().unwrap();
 
-    until_true("its code is known", || engine.field("brief", "{{.State.Status}} {{.State.ExitCode}}") == "exited 42");
+    until_true("its code is known", || {
+        engine.field("brief", "{{.State.Status}} {{.State.ExitCode}}") == "exited 42"
+    });
     assert_eq!(engine.ok(["logs", "brief"]).stdout, "done\n");
     let finished = engine.field("brief", "{{.State.FinishedAt}}");
     let parsed = std::process::Command::new("date").args(["-d", &finished, "+%s"]).output().unwrap();
     let parsed: u64 = String::from_utf8_lossy(&parsed.stdout).trim().parse().unwrap();
     let ended = ended.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
     assert!(ended.abs_diff(parsed) <= 1, "finished at {finished}, seen at {ended}");
-    until_true("the --rm one is removed", || engine.ok(["ps", "-a", "--format", "{{.Names}}"]).stdout == "brief\n");
+    until_true("the --rm one is removed", || {
+        engine.ok(["ps", "-a", "--format", "{{.Names}}"]).stdout == "brief\n"
+    });
     assert_eq!(engine.ok(["wait", "brief"]).line(), "42");
 }
 

@@ -21,7 +21,11 @@ fn dies_whole(engine: &Engine, name: &str, needle: &str) {
 
 fn told_and_removable(engine: &Engine, name: &str) {
     until_true("ps tells", || engine.field(name, "{{.State.Status}} {{.State.ExitCode}}") == "exited 137");
-    assert!(engine.field(name, "{{.State.Error}}").contains("shim"), "{}", engine.field(name, "{{.State.Error}}"));
+    assert!(
+        engine.field(name, "{{.State.Error}}").contains("shim"),
+        "{}",
+        engine.field(name, "{{.State.Error}}")
+    );
     engine.ok(["rm", name]);
 }
 
@@ -47,7 +51,16 @@ fn with_a_setuid_entrypoint() {
     engine.ok(["run", "--name", "made", "busybox", "sh", "-c", "cp /bin/busybox /bin/s; chmod 4755 /bin/s"]);
     engine.ok(["rm", "made"]);
     let script = "cp /bin/busybox /tmp/s && chmod 4755 /tmp/s && exec /tmp/s su -s /tmp/s nobody sleep 7004";
-    engine.ok(["run", "-d", "--name", "suid", "busybox", "sh", "-c", &format!("{script} || exec sleep 7004")]);
+    engine.ok([
+        "run",
+        "-d",
+        "--name",
+        "suid",
+        "busybox",
+        "sh",
+        "-c",
+        &format!("{script} || exec sleep 7004"),
+    ]);
     dies_whole(&engine, "suid", "sleep 7004");
     told_and_removable(&engine, "suid");
 }

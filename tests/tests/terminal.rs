@@ -37,8 +37,10 @@ fn a_shell_with_job_control_resizing_and_detach() {
 fn two_terminals_mirror_each_other_and_exit_ends_both() {
     let engine = Engine::start().unwrap();
     engine.ok(["run", "-dit", "--name", "sh", "busybox", "sh"]);
-    let first = Terminal::run(&format!("{}-1", engine.host().name()), &engine.command(["attach", "sh"])).unwrap();
-    let second = Terminal::run(&format!("{}-2", engine.host().name()), &engine.command(["attach", "sh"])).unwrap();
+    let first =
+        Terminal::run(&format!("{}-1", engine.host().name()), &engine.command(["attach", "sh"])).unwrap();
+    let second =
+        Terminal::run(&format!("{}-2", engine.host().name()), &engine.command(["attach", "sh"])).unwrap();
     until_true("the first is attached", || {
         first.key("Enter").unwrap();
         first.screen().contains("/ #")
