@@ -1,6 +1,7 @@
 //! One process a container. Sync until here: picks what to be before any thread exists.
 
 mod init;
+mod options;
 
 use std::process::ExitCode;
 
