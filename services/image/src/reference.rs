@@ -176,7 +176,7 @@ impl ImageRef {
         }
         if let Some(digest) = &self.digest {
             name.push('@');
-            name.push_str(&digest.to_string());
+            name.push_str(digest.as_str());
         }
         name
     }
