@@ -1,2 +1,44 @@
-//! Empty.
-fn main() {}
+//! `davit-volume`: the volume service on a socket of its own.
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use clap::Parser;
+use davit_proto::transport;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+/// The volume service of davit: named directories that outlive containers.
+#[derive(Debug, Parser)]
+#[command(name = "davit-volume", version)]
+struct Args {
+    /// Folder of the engine's lasting state.
+    #[arg(long, default_value = "/var/lib/davit")]
+    root: PathBuf,
+    /// Socket to serve on.
+    #[arg(long, default_value = "unix:///run/davit/volume.sock")]
+    listen: transport::Address,
+    /// What to log: error, warn, info, debug, trace, or a filter such as `davit_volume=debug`.
+    #[arg(long, default_value = "info")]
+    log_level: EnvFilter,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let args = Args::parse();
+    tracing_subscriber::fmt().with_env_filter(args.log_level).with_writer(std::io::stderr).init();
+    let transport::Address::Unix(socket) = args.listen else {
+        anyhow::bail!("only unix:// addresses can be listened on");
+    };
+    let routes = davit_volume::routes(davit_volume::Config { root: args.root }).await?;
+    let routes = transport::with_standard(routes, davit_volume::SERVICES).await?;
+    let listener =
+        transport::bind_unix(&socket).with_context(|| format!("listening on {}", socket.display()))?;
+    tracing::info!(socket = %socket.display(), "serving volumes");
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let stop = async move {
+        tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+    };
+    transport::serve_unix(listener, routes, stop).await?;
+    Ok(())
+}
