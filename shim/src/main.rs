@@ -1,5 +1,6 @@
 //! One process a container. Sync until here: picks what to be before any thread exists.
 
+mod cgroup;
 mod init;
 mod options;
 

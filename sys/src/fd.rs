@@ -92,6 +92,17 @@ pub fn set_nonblocking(fd: impl AsFd, nonblocking: bool) -> io::Result<()> {
     Ok(rustix::fs::fcntl_setfl(&fd, flags)?)
 }
 
+/// Waits until a file has a notification out of band (how cgroup files say that they changed), or the time is over.
+pub fn wait_priority(fd: impl AsFd, timeout: Duration) -> io::Result<bool> {
+    let timeout = rustix::event::Timespec::try_from(timeout).map_err(io::Error::other)?;
+    let mut polled = [rustix::event::PollFd::new(&fd, rustix::event::PollFlags::PRI)];
+    match rustix::event::poll(&mut polled, Some(&timeout)) {
+        Ok(ready) => Ok(ready > 0),
+        Err(rustix::io::Errno::INTR) => Ok(false),
+        Err(e) => Err(e.into()),
+    }
+}
+
 /// Takes over a descriptor that this process was started with, by its number, and marks it close-on-exec.
 ///
 /// Each number can be taken once, before any other code could own it; 0, 1, 2 and unopened ones are refused.

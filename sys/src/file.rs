@@ -17,7 +17,7 @@ pub use entry::{
 };
 pub use lock::Flock;
 pub use root::{Parent, Root};
-pub use tree::{remove_children, remove_tree};
+pub use tree::{list_dirs, remove_children, remove_tree};
 
 /// The type bits of a file's mode.
 pub use rustix::fs::FileType;

@@ -8,12 +8,14 @@
 //! | pseudo-terminals, raw mode | [`pty`] |
 //! | capabilities, ids, limits | [`privilege`] |
 //! | system call filters | [`seccomp`] |
+//! | device filters of v2 cgroups | [`bpf`] |
 //! | sealed executables | [`memory`] |
 //! | fsopen, open_tree, move_mount, mount_setattr, pivot_root | [`mount`] |
 //! | setns, unshare, host names | [`namespace`] |
 //! | sockets that hold a port of the host | [`port`] |
 //! | signalfd, ended children | [`supervise`] |
 
+pub mod bpf;
 pub mod fd;
 pub mod file;
 pub mod memory;

@@ -20,8 +20,8 @@
 //! All calls are synchronous and take a few milliseconds at most; they have their own deadline.
 //!
 //! ```text
-//! pub struct Shape { user, pid, net, ipc, uts, cgroup: Namespace, privileged: bool, unmask: bool }
-//! pub enum Namespace { Own, Host, Joined(PathBuf) }
+//! pub struct Shape { user, pid, net, ipc, uts, cgroup: Namespace, privileged: bool, unmask: Vec<String> }
+//! pub enum Namespace { Own, Host, Joined { path: PathBuf, inode: u64 } }
 //!
 //! impl Init {
 //!     // `kept`: the namespaces of an earlier life of the same container (restart); else None.
@@ -52,7 +52,6 @@
 //!     pub fn is_populated(&self) -> Result<bool, CgroupError>;
 //!     pub fn oom_kills(&self) -> Result<u64, CgroupError>;         // since creation: compare before and after
 //!     pub fn set_limits(&self, &LinuxResources) -> Result<Vec<String> /* warnings */, CgroupError>;
-//!     pub fn exec_leaf(&self, exec_id: &str) -> Result<ExecCgroup, CgroupError>;
 //!     pub fn remove(&self) -> Result<(), CgroupError>;             // after the last process; retries EBUSY briefly
 //! }
 //! ```

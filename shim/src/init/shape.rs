@@ -11,8 +11,13 @@ pub enum Namespace {
     Own,
     /// The host's.
     Host,
-    /// An existing one, named by a file that the shim can open (`/proc/<shim>/fd/<n>` of another container).
-    Joined(PathBuf),
+    /// An existing one.
+    Joined {
+        /// A file that stands for it: `/proc/<shim>/fd/<n>` of another container.
+        path: PathBuf,
+        /// The number that it must have, for the path may have been exchanged.
+        inode: u64,
+    },
 }
 
 impl Namespace {
@@ -39,11 +44,16 @@ pub struct Shape {
     pub cgroup: Namespace,
     /// No masks, no read-only paths, writable `/sys` and cgroups.
     pub privileged: bool,
-    /// No masks and no read-only paths, and nothing more.
-    pub unmask: bool,
+    /// Paths to leave unmasked and writable; `ALL` for every one.
+    pub unmask: Vec<String>,
 }
 
 impl Shape {
+    /// Whether a path that is masked or read-only by default stays as it is.
+    pub fn leaves_open(&self, path: &str) -> bool {
+        self.privileged || self.unmask.iter().any(|open| open == "ALL" || open == path)
+    }
+
     /// The shape that most containers have, and that a warm pool would hold.
     pub fn standard() -> Self {
         Self {
@@ -54,7 +64,7 @@ impl Shape {
             uts: Namespace::Own,
             cgroup: Namespace::Own,
             privileged: false,
-            unmask: false,
+            unmask: Vec::new(),
         }
     }
 }

@@ -1,10 +1,10 @@
 //! Removal of whole trees that somebody else made: no symlink is followed, no depth exhausts us.
 
-use std::ffi::{CString, OsStr};
+use std::ffi::{CString, OsStr, OsString};
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use rustix::fs::{AtFlags, FileType, RawDir};
 use rustix::io::Errno;
@@ -40,6 +40,13 @@ pub fn remove_children(dir: impl AsFd) -> io::Result<()> {
             return Ok(());
         }
     }
+}
+
+/// The names of the directories in a directory.
+pub fn list_dirs(dir: impl AsFd) -> io::Result<Vec<OsString>> {
+    let names = list(dir.as_fd())?;
+    let dirs = names.into_iter().filter(|(_, file_type)| *file_type == FileType::Directory);
+    Ok(dirs.map(|(name, _)| OsString::from_vec(name.into_bytes())).collect())
 }
 
 fn is_directory_error(e: &io::Error) -> bool {

@@ -67,7 +67,7 @@ fn only_the_named_descriptors_arrive_even_when_numbers_cross() {
         (b.as_fd(), a.as_raw_fd()),
     ];
     let script = format!(
-        "readlink /proc/self/fd/{} /proc/self/fd/{}; for n in $(seq 0 40); do [ -e /proc/$$/fd/$n ] && echo $n; done; true",
+        "readlink /proc/self/fd/{} /proc/self/fd/{}; for n in $(seq 0 400); do [ -e /proc/$$/fd/$n ] && echo $n; done; true",
         a.as_raw_fd(),
         b.as_raw_fd()
     );
