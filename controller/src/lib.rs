@@ -1,1 +1,10 @@
-//! Empty.
+//! davitd, the controller: the public API, the store of what is wanted, and the order of things. It only ever
+//! holds clients of the services and of the shims.
+
+#![forbid(unsafe_code)]
+
+pub mod config;
+pub mod engine;
+pub mod error;
+pub mod shim;
+pub mod store;

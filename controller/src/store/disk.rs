@@ -1,0 +1,322 @@
+//! sled, and nothing of it anywhere else: open or set aside, one transaction a change, the generation file.
+
+#![expect(clippy::disallowed_methods, reason = "home of sled")]
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use davit_proto::id::ContainerId;
+use davit_proto::store::{ContainerRecord, RequestRecord};
+use davit_proto::system::Event;
+use davit_sys::file::{Durability, open_dir, read_bounded, sync_dir, write_atomic};
+use prost::Message as _;
+use sled::transaction::{TransactionError, TransactionResult, Transactional as _};
+
+use super::flush::Flusher;
+use super::record;
+
+/// Memory that sled may use for pages.
+const CACHE: u64 = 16 << 20;
+/// Version of the layout that `mod.rs` draws.
+const SCHEMA: u32 = 1;
+/// A generation has 24 bits.
+const LAST_GENERATION: u64 = (1 << 24) - 1;
+
+/// Why there can be no store at all.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The file system refuses.
+    #[error("{doing} {path}")]
+    Io {
+        /// What was tried.
+        doing: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// Another process has it open.
+    #[error("the store {path} is in use by another process")]
+    Busy {
+        /// Where.
+        path: PathBuf,
+    },
+    /// Even a new database does not open.
+    #[error("open a new store in {path}: {why}")]
+    Fresh {
+        /// Where.
+        path: PathBuf,
+        /// Why not.
+        why: String,
+    },
+    /// The generation file says something impossible.
+    #[error("generation file {path} holds {content:?}, which is no generation")]
+    Generation {
+        /// The file.
+        path: PathBuf,
+        /// What it holds.
+        content: String,
+    },
+}
+
+/// One change, ready to be written.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    pub(super) revision: u64,
+    pub(super) floor: u64,
+    pub(super) put: Option<Arc<ContainerRecord>>,
+    pub(super) removed: Option<ContainerId>,
+    pub(super) names: Vec<(String, Option<ContainerId>)>,
+    pub(super) requests: Vec<(String, Option<RequestRecord>)>,
+    pub(super) event: Option<Arc<Event>>,
+    pub(super) forgotten: Vec<u64>,
+}
+
+/// All that a database held.
+#[derive(Debug, Default)]
+pub(super) struct Content {
+    pub(super) records: Vec<ContainerRecord>,
+    pub(super) requests: HashMap<String, RequestRecord>,
+    pub(super) events: Vec<Event>,
+    pub(super) revision: u64,
+    pub(super) floor: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct Disk {
+    path: PathBuf,
+    db: sled::Db,
+    container: sled::Tree,
+    name: sled::Tree,
+    request: sled::Tree,
+    event: sled::Tree,
+    meta: sled::Tree,
+}
+
+/// Opens the database below `root`; one that will not open or cannot be read is set aside.
+pub(super) fn open(root: &Path) -> Result<(Disk, Content, Option<String>), OpenError> {
+    let path = root.join("store");
+    let existed = path.join("db").exists();
+    let why = match attempt(&path) {
+        Ok((disk, content)) => {
+            let fresh = (!existed).then(|| "the store was made new".to_owned());
+            return Ok((disk, content, fresh));
+        }
+        Err(why) if why.contains("could not acquire lock") => return Err(OpenError::Busy { path }),
+        Err(why) => why,
+    };
+    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let aside = (0..)
+        .map(|n| {
+            root.join(if n == 0 {
+                format!("store.bad-{seconds}")
+            } else {
+                format!("store.bad-{seconds}.{n}")
+            })
+        })
+        .find(|candidate| !candidate.exists())
+        .expect("the numbers do not end");
+    std::fs::rename(&path, &aside).map_err(|source| OpenError::Io {
+        doing: "set aside the store",
+        path: path.clone(),
+        source,
+    })?;
+    let (disk, content) = attempt(&path).map_err(|why| OpenError::Fresh { path: path.clone(), why })?;
+    let told = format!("the store could not be read ({why}) and was set aside as {}", aside.display());
+    Ok((disk, content, Some(told)))
+}
+
+/// sled panics on some kinds of damage, so it is opened and read to the end where that is an answer.
+fn attempt(path: &Path) -> Result<(Disk, Content), String> {
+    let opened = catch_unwind(AssertUnwindSafe(|| -> Result<_, String> {
+        let disk = Disk::open(path).map_err(|error| error.to_string())?;
+        let content = disk.content()?;
+        Ok((disk, content))
+    }));
+    opened.unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        Err(text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("sled panicked").to_owned())
+    })
+}
+
+impl Disk {
+    fn open(path: &Path) -> sled::Result<Self> {
+        let existed = path.join("db").exists();
+        let db = sled::Config::default()
+            .path(path)
+            .cache_capacity(CACHE)
+            // Our own writer flushes; sled's timer would do it a second time.
+            .flush_every_ms(None)
+            .open()?;
+        let tree = |name| db.open_tree(name);
+        let disk = Self {
+            path: path.to_owned(),
+            container: tree("container")?,
+            name: tree("name")?,
+            request: tree("request")?,
+            event: tree("event")?,
+            meta: tree("meta")?,
+            db,
+        };
+        if !existed {
+            disk.meta.insert("schema", &SCHEMA.to_be_bytes())?;
+            disk.db.flush()?;
+            File::open(path.join("db"))?.sync_all()?;
+            for folder in [Some(path), path.parent()].into_iter().flatten() {
+                sync_dir(open_dir(folder)?)?;
+            }
+        }
+        Ok(disk)
+    }
+
+    pub(super) fn flusher(&self) -> Result<Flusher, OpenError> {
+        let path = self.path.join("db");
+        let failed = |doing, source| OpenError::Io { doing, path: path.clone(), source };
+        let file = File::open(&path).map_err(|source| failed("open the database file", source))?;
+        Flusher::start(self.db.clone(), file).map_err(|source| failed("start the writer of", source))
+    }
+
+    fn content(&self) -> Result<Content, String> {
+        let failed = |error: sled::Error| error.to_string();
+        match self.meta.get("schema").map_err(failed)?.map(|v| number(&v)) {
+            Some(Some(1)) => {}
+            other => return Err(format!("layout version {other:?} is not known")),
+        }
+        let meta = |key| -> Result<u64, String> {
+            Ok(self.meta.get(key).map_err(failed)?.and_then(|value| number(&value)).unwrap_or(0))
+        };
+        let mut content =
+            Content { revision: meta("revision")?, floor: meta("floor")?, ..Content::default() };
+        let mut bytes: Vec<u8> = Vec::new();
+        let mut current: Option<Vec<u8>> = None;
+        for entry in &self.container {
+            let (key, value) = entry.map_err(failed)?;
+            let id = key.get(..64).ok_or("a container's key is too short")?.to_vec();
+            if current.as_ref().is_some_and(|before| *before != id) {
+                content.records.push(record::decode(&std::mem::take(&mut bytes)).map_err(text)?);
+            }
+            bytes.extend_from_slice(&value);
+            current = Some(id);
+        }
+        if current.is_some() {
+            content.records.push(record::decode(&bytes).map_err(text)?);
+        }
+        for entry in &self.request {
+            let (key, value) = entry.map_err(failed)?;
+            let key = String::from_utf8(key.to_vec()).map_err(text)?;
+            content.requests.insert(key, RequestRecord::decode(&*value).map_err(text)?);
+        }
+        for entry in &self.event {
+            let (_, value) = entry.map_err(failed)?;
+            content.events.push(Event::decode(&*value).map_err(text)?);
+        }
+        Ok(content)
+    }
+
+    /// Writes a change as one transaction, into sled's buffers.
+    pub(super) fn apply(&self, batch: &Batch) -> Result<(), String> {
+        let trees = (&self.container, &self.name, &self.request, &self.event, &self.meta);
+        let parts = batch.put.as_deref().map(record::parts).unwrap_or_default();
+        let stale = batch.put.as_deref().map_or(0, |record| self.stale_parts(record, parts.len()));
+        let written: TransactionResult<()> = trees.transaction(|(container, name, request, event, meta)| {
+            if let Some(id) = &batch.removed {
+                for part in 0..=u8::MAX {
+                    if container.remove(part_key(id.as_str(), part))?.is_none() {
+                        break;
+                    }
+                }
+            }
+            if let Some(id) = batch.put.as_deref().and_then(|r| r.container.as_ref()).map(|c| c.id.as_str()) {
+                for (part, bytes) in (0..=u8::MAX).zip(&parts) {
+                    container.insert(part_key(id, part), bytes.as_slice())?;
+                }
+                for part in (0..=u8::MAX).skip(parts.len()).take(stale) {
+                    container.remove(part_key(id, part))?;
+                }
+            }
+            for (key, id) in &batch.names {
+                match id {
+                    Some(id) => name.insert(key.as_bytes(), id.as_str())?,
+                    None => name.remove(key.as_bytes())?,
+                };
+            }
+            for (key, value) in &batch.requests {
+                match value {
+                    Some(value) => request.insert(key.as_bytes(), value.encode_to_vec())?,
+                    None => request.remove(key.as_bytes())?,
+                };
+            }
+            if let Some(told) = &batch.event {
+                event.insert(&told.revision.to_be_bytes(), told.encode_to_vec())?;
+            }
+            for revision in &batch.forgotten {
+                event.remove(&revision.to_be_bytes())?;
+            }
+            meta.insert("floor", &batch.floor.to_be_bytes())?;
+            meta.insert("revision", &batch.revision.to_be_bytes())?;
+            Ok(())
+        });
+        written.map_err(|error| match error {
+            TransactionError::Storage(error) => error.to_string(),
+            TransactionError::Abort(()) => "aborted".to_owned(),
+        })
+    }
+
+    #[cfg(test)]
+    pub(super) fn insert_raw(&self, id: &str, bytes: &[u8]) {
+        self.container.insert(part_key(id, 0), bytes).unwrap();
+        self.db.flush().unwrap();
+    }
+
+    /// How many parts of an earlier, longer form of the record are left behind the present ones.
+    fn stale_parts(&self, record: &ContainerRecord, parts: usize) -> usize {
+        let Some(container) = &record.container else { return 0 };
+        let keys = self.container.scan_prefix(container.id.as_bytes()).keys();
+        keys.filter_map(Result::ok).count().saturating_sub(parts)
+    }
+}
+
+fn part_key(id: &str, part: u8) -> Vec<u8> {
+    let mut key = id.as_bytes().to_vec();
+    key.push(part);
+    key
+}
+
+fn text(error: impl std::fmt::Display) -> String {
+    error.to_string()
+}
+
+fn number(bytes: &[u8]) -> Option<u64> {
+    match bytes.len() {
+        4 => bytes.try_into().ok().map(|bytes| u32::from_be_bytes(bytes).into()),
+        8 => bytes.try_into().ok().map(u64::from_be_bytes),
+        _ => None,
+    }
+}
+
+/// Raises the generation above everything that was ever given, and makes that durable before anybody is answered.
+pub(super) fn raise_generation(root: &Path, last_revision: u64) -> Result<u64, OpenError> {
+    let path = root.join("generation");
+    let failed = |doing, source| OpenError::Io { doing, path: path.clone(), source };
+    let before = match read_bounded(&path, 64) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
+        Err(error) => return Err(failed("read", error)),
+        Ok(bytes) => {
+            let content = String::from_utf8_lossy(&bytes).trim().to_owned();
+            content.parse().map_err(|_| OpenError::Generation { path: path.clone(), content })?
+        }
+    };
+    let next = before.max(last_revision >> 40) + 1;
+    if next > LAST_GENERATION {
+        return Err(OpenError::Generation { path, content: next.to_string() });
+    }
+    let folder = open_dir(root).map_err(|source| failed("open the folder of", source))?;
+    write_atomic(&folder, "generation", format!("{next}\n").as_bytes(), Durability::Synced)
+        .map_err(|source| failed("write", source))?;
+    Ok(next)
+}

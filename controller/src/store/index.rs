@@ -1,0 +1,348 @@
+//! The index in memory: pure changes that answer with what has to be written. No I/O happens here.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use davit_proto::id::ContainerId;
+use davit_proto::store::{ContainerRecord, RequestRecord};
+use davit_proto::system::Event;
+use davit_proto::time::timestamp;
+use tokio::sync::watch;
+
+use super::disk::{Batch, Content};
+use super::{TooOld, Watched};
+
+/// Events kept.
+const EVENTS: usize = 10_000;
+/// Request keys kept after their containers are gone.
+const REQUESTS: usize = 10_000;
+/// Bits of a revision below its generation.
+const GENERATION: u32 = 40;
+
+/// Why a record was not taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Conflict {
+    /// Another container has the name.
+    #[error("the name {name:?} is already in use by container {holder}")]
+    NameTaken {
+        /// The name.
+        name: String,
+        /// Who has it.
+        holder: ContainerId,
+    },
+    /// The key came before, with another request.
+    #[error("request key {key:?} was used before with another request, for container {holder}")]
+    KeyReused {
+        /// The key.
+        key: String,
+        /// What it led to.
+        holder: String,
+    },
+    /// The record is larger than one may be.
+    #[error("container description of {size} bytes exceeds the limit of {limit}")]
+    TooLarge {
+        /// Its size.
+        size: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// There is no such container any more.
+    #[error("no such container: {container}")]
+    Gone {
+        /// Its id.
+        container: ContainerId,
+    },
+}
+
+/// A text that does not name one container.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unresolved {
+    /// It names none.
+    #[error("no such container: {0}")]
+    NotFound(String),
+    /// Several ids begin with it.
+    #[error("several container ids begin with {0:?}")]
+    Ambiguous(String),
+}
+
+/// An event before it has a revision.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Draft {
+    /// Kind of object: "container", "image".
+    pub kind: &'static str,
+    /// What happened, in docker's words.
+    pub action: &'static str,
+    /// Id of the object.
+    pub id: String,
+    /// Further facts.
+    pub attributes: HashMap<String, String>,
+}
+
+#[derive(Debug)]
+pub(super) struct Index {
+    revision: u64,
+    floor: u64,
+    containers: BTreeMap<String, watch::Sender<Option<Arc<ContainerRecord>>>>,
+    names: HashMap<String, ContainerId>,
+    requests: HashMap<String, RequestRecord>,
+    events: VecDeque<Arc<Event>>,
+}
+
+impl Index {
+    pub(super) fn new(content: Content, generation: u64) -> Self {
+        let floor = if content.revision == 0 { generation << GENERATION } else { content.floor };
+        let mut index = Self {
+            revision: generation << GENERATION,
+            floor,
+            containers: BTreeMap::new(),
+            names: HashMap::new(),
+            requests: content.requests,
+            events: content.events.into_iter().map(Arc::new).collect(),
+        };
+        for record in content.records {
+            let Some(container) = &record.container else { continue };
+            if let Ok(id) = container.id.parse() {
+                index.names.insert(container.name.clone(), id);
+                index.containers.insert(container.id.clone(), watch::Sender::new(Some(Arc::new(record))));
+            }
+        }
+        index
+    }
+
+    pub(super) fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    pub(super) fn get(&self, id: &ContainerId) -> Option<Arc<ContainerRecord>> {
+        self.containers.get(id.as_str())?.borrow().clone()
+    }
+
+    pub(super) fn watch(&self, id: &ContainerId) -> Option<Watched> {
+        Some(self.containers.get(id.as_str())?.subscribe())
+    }
+
+    pub(super) fn all(&self) -> Vec<Arc<ContainerRecord>> {
+        self.containers.values().filter_map(|slot| slot.borrow().clone()).collect()
+    }
+
+    pub(super) fn has_name(&self, name: &str) -> bool {
+        self.names.contains_key(name)
+    }
+
+    pub(super) fn request(&self, key: &str) -> Option<RequestRecord> {
+        self.requests.get(key).cloned()
+    }
+
+    /// docker's order: the full id, then the name, then the prefix.
+    pub(super) fn resolve(&self, text: &str) -> Result<ContainerId, Unresolved> {
+        if let Ok(id) = text.parse::<ContainerId>()
+            && self.containers.contains_key(text)
+        {
+            return Ok(id);
+        }
+        if let Some(id) = self.names.get(text) {
+            return Ok(id.clone());
+        }
+        let missing = || Unresolved::NotFound(text.chars().take(200).collect());
+        if text.is_empty() || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return Err(missing());
+        }
+        let mut matching = self.containers.range(text.to_owned()..).map(|(id, _)| id);
+        let mut next = || matching.next().filter(|id| id.starts_with(text));
+        match (next(), next()) {
+            (None, _) => Err(missing()),
+            (Some(id), None) => id.parse().map_err(|_| missing()),
+            (Some(_), Some(_)) => Err(Unresolved::Ambiguous(text.to_owned())),
+        }
+    }
+
+    /// The events after `after`; 0 means from now on.
+    pub(super) fn events(&self, after: u64) -> Result<Vec<Arc<Event>>, TooOld> {
+        if after == 0 {
+            return Ok(Vec::new());
+        }
+        if after < self.floor || after > self.revision {
+            return Err(TooOld { asked: after, oldest: self.floor, newest: self.revision });
+        }
+        let first = self.events.partition_point(|event| event.revision <= after);
+        Ok(self.events.iter().skip(first).cloned().collect())
+    }
+
+    /// The container that a repeated request led to, or `None` when the record may go in.
+    pub(super) fn check_insert(&self, record: &ContainerRecord) -> Result<Option<ContainerId>, Conflict> {
+        if let Some(before) =
+            self.requests.get(&record.request_key).filter(|_| !record.request_key.is_empty())
+        {
+            let holder = before.container_id.clone();
+            return match holder.parse() {
+                Ok(id) if before.request_hash == record.request_hash => Ok(Some(id)),
+                _ => Err(Conflict::KeyReused { key: record.request_key.clone(), holder }),
+            };
+        }
+        let name = record.container.as_ref().map_or("", |container| container.name.as_str());
+        match self.names.get(name) {
+            Some(holder) => Err(Conflict::NameTaken { name: name.to_owned(), holder: holder.clone() }),
+            None => Ok(None),
+        }
+    }
+
+    pub(super) fn insert(&mut self, record: ContainerRecord, at: SystemTime) -> (u64, Batch) {
+        let mut batch = Batch::default();
+        if let Some(container) = &record.container
+            && let Ok(id) = container.id.parse::<ContainerId>()
+        {
+            self.names.insert(container.name.clone(), id.clone());
+            batch.names.push((container.name.clone(), Some(id)));
+            if !record.request_key.is_empty() {
+                let request = RequestRecord {
+                    container_id: container.id.clone(),
+                    request_hash: record.request_hash.clone(),
+                };
+                self.requests.insert(record.request_key.clone(), request.clone());
+                batch.requests.push((record.request_key.clone(), Some(request)));
+            }
+        }
+        self.put(record, &mut batch, at);
+        self.bound_requests(&mut batch);
+        (self.finish(&mut batch, None, at), batch)
+    }
+
+    pub(super) fn replace(
+        &mut self,
+        record: ContainerRecord,
+        event: Option<Draft>,
+        at: SystemTime,
+    ) -> (Arc<ContainerRecord>, Batch) {
+        let mut batch = Batch::default();
+        let record = self.put(record, &mut batch, at);
+        self.finish(&mut batch, event, at);
+        (record, batch)
+    }
+
+    pub(super) fn rename(
+        &mut self,
+        id: &ContainerId,
+        name: &str,
+        at: SystemTime,
+    ) -> Result<(Arc<ContainerRecord>, Batch), Conflict> {
+        if let Some(holder) = self.names.get(name) {
+            return Err(Conflict::NameTaken { name: name.to_owned(), holder: holder.clone() });
+        }
+        let gone = || Conflict::Gone { container: id.clone() };
+        let mut record = ContainerRecord::clone(&*self.get(id).ok_or_else(gone)?);
+        let container = record.container.as_mut().ok_or_else(gone)?;
+        let old = std::mem::replace(&mut container.name, name.to_owned());
+        let attributes = HashMap::from([
+            ("name".to_owned(), name.to_owned()),
+            ("oldName".to_owned(), old.clone()),
+            ("image".to_owned(), container.spec.as_ref().map(|s| s.image.clone()).unwrap_or_default()),
+        ]);
+        self.names.remove(&old);
+        self.names.insert(name.to_owned(), id.clone());
+        let mut batch = Batch::default();
+        batch.names.push((old, None));
+        batch.names.push((name.to_owned(), Some(id.clone())));
+        let record = self.put(record, &mut batch, at);
+        let draft = Draft { kind: "container", action: "rename", id: id.to_string(), attributes };
+        self.finish(&mut batch, Some(draft), at);
+        Ok((record, batch))
+    }
+
+    pub(super) fn remove(
+        &mut self,
+        id: &ContainerId,
+        event: Option<Draft>,
+        at: SystemTime,
+    ) -> Option<(u64, Batch)> {
+        let slot = self.containers.remove(id.as_str())?;
+        let record = slot.send_replace(None)?;
+        let mut batch = Batch { removed: Some(id.clone()), ..Batch::default() };
+        let name = record.container.as_ref().map(|container| container.name.clone()).unwrap_or_default();
+        if self.names.get(&name) == Some(id) {
+            self.names.remove(&name);
+            batch.names.push((name, None));
+        }
+        // A container that nobody was told of was never made: its key is free for another try.
+        if event.is_none() && self.requests.remove(&record.request_key).is_some() {
+            batch.requests.push((record.request_key.clone(), None));
+        }
+        Some((self.finish(&mut batch, event, at), batch))
+    }
+
+    pub(super) fn note(&mut self, draft: Draft, at: SystemTime) -> (u64, Batch) {
+        let mut batch = Batch::default();
+        (self.finish(&mut batch, Some(draft), at), batch)
+    }
+
+    /// The batch is written: what there is to tell.
+    pub(super) fn publish(&self, batch: Batch) -> Option<Arc<Event>> {
+        batch.event
+    }
+
+    /// Puts a record in its slot with the coming revision.
+    fn put(
+        &mut self,
+        mut record: ContainerRecord,
+        batch: &mut Batch,
+        at: SystemTime,
+    ) -> Arc<ContainerRecord> {
+        record.written_at = Some(timestamp(at));
+        let mut key = String::new();
+        if let Some(container) = &mut record.container {
+            container.revision = self.revision + 1;
+            key.clone_from(&container.id);
+        }
+        let record = Arc::new(record);
+        batch.put = Some(record.clone());
+        match self.containers.get(&key) {
+            Some(slot) => {
+                slot.send_replace(Some(record.clone()));
+            }
+            None => {
+                self.containers.insert(key, watch::Sender::new(Some(record.clone())));
+            }
+        }
+        record
+    }
+
+    /// Gives the change its revision, and its event.
+    fn finish(&mut self, batch: &mut Batch, event: Option<Draft>, at: SystemTime) -> u64 {
+        self.revision += 1;
+        batch.revision = self.revision;
+        if let Some(draft) = event {
+            let event = Arc::new(Event {
+                revision: self.revision,
+                at: Some(timestamp(at)),
+                r#type: draft.kind.to_owned(),
+                action: draft.action.to_owned(),
+                id: draft.id,
+                attributes: draft.attributes,
+            });
+            self.events.push_back(event.clone());
+            batch.event = Some(event);
+        }
+        while self.events.len() > EVENTS {
+            if let Some(oldest) = self.events.pop_front() {
+                self.floor = oldest.revision;
+                batch.forgotten.push(oldest.revision);
+            }
+        }
+        batch.floor = self.floor;
+        self.revision
+    }
+
+    /// Forgets request keys of containers that are gone when there are too many.
+    fn bound_requests(&mut self, batch: &mut Batch) {
+        if self.requests.len() <= REQUESTS + self.containers.len() {
+            return;
+        }
+        let gone = |request: &RequestRecord| !self.containers.contains_key(&request.container_id);
+        let dead: Vec<String> =
+            self.requests.iter().filter(|(_, r)| gone(r)).map(|(key, _)| key.clone()).collect();
+        for key in dead {
+            self.requests.remove(&key);
+            batch.requests.push((key, None));
+        }
+    }
+}
