@@ -1,0 +1,310 @@
+//! Checks a wish for a container before anything is done for it: every field, one sentence each. What
+//! this version does not serve is refused by name, never passed over.
+
+use davit_proto::container::{ContainerSpec, CreateRequest, EndpointSpec, PortSpec, RestartMode};
+use davit_proto::id::Name;
+use prost::Message as _;
+
+use super::spec::{Error, ImageConfig, OUR_PREFIX};
+use super::spec::{capability, device, files, limit, mounts, path, port, process, resource, security};
+use super::{shape, signal};
+
+/// Most bytes of an encoded spec, so that a record stays small whatever is asked for.
+const SPEC_LIMIT: usize = 48 << 10;
+/// Longest request key.
+const KEY_LIMIT: usize = 256;
+/// Longest name of a host, which is the kernel's limit.
+const HOST_NAME_LIMIT: usize = 64;
+/// Most bytes of a log file that may be asked for.
+const LOG_SIZE_LIMIT: u64 = 1 << 40;
+/// Most files of a log.
+const LOG_FILES_LIMIT: u32 = 1000;
+
+type Checked = Result<(), Error>;
+
+/// Checks a request to make a container.
+///
+/// # Errors
+/// With the first thing that is wrong.
+pub fn create(request: &CreateRequest) -> Checked {
+    if !request.name.is_empty() {
+        request.name.parse::<Name>().map_err(|error| Error::invalid("name", &request.name, error.rule))?;
+    }
+    if request.request_key.len() > KEY_LIMIT || request.request_key.chars().any(char::is_control) {
+        let rule = format!("at most {KEY_LIMIT} bytes without control characters");
+        return Err(Error::invalid("request_key", &request.request_key, rule));
+    }
+    match &request.spec {
+        Some(spec) => self::spec(spec),
+        None => Err(Error::invalid("spec", "", "must be given")),
+    }
+}
+
+/// Checks what is wanted of a container.
+///
+/// # Errors
+/// With the first thing that is wrong.
+pub fn spec(spec: &ContainerSpec) -> Checked {
+    let size = spec.encoded_len();
+    if size > SPEC_LIMIT {
+        return Err(Error::invalid("spec", &format!("{size} bytes"), format!("at most {SPEC_LIMIT} bytes")));
+    }
+    unserved(spec)?;
+    command(spec)?;
+    identity(spec)?;
+    confinement(spec)?;
+    network(spec)?;
+    end(spec)?;
+    // The image is not known yet; what it adds is checked when it is.
+    mounts::plan(spec, &ImageConfig::default())?;
+    shape::of(spec).map(|_| ())
+}
+
+/// What later versions bring.
+fn unserved(spec: &ContainerSpec) -> Checked {
+    let health = spec.health.as_ref().is_some_and(|health| {
+        health.test.first().is_some_and(|first| first != "NONE") || health.test.is_empty()
+    });
+    let restart = spec
+        .restart
+        .as_ref()
+        .is_some_and(|policy| !matches!(policy.mode(), RestartMode::Unspecified | RestartMode::No));
+    for (there, what) in [
+        (health, "health checks are"),
+        (restart, "restart policies other than \"no\" are"),
+        (!spec.links.is_empty(), "links are"),
+        (!spec.volumes_from.is_empty(), "taking volumes from another container is"),
+    ] {
+        if there {
+            return Err(Error::Unserved(what.to_owned()));
+        }
+    }
+    if let Some(policy) = &spec.restart
+        && RestartMode::try_from(policy.mode).is_err()
+    {
+        return Err(Error::invalid("restart.mode", &policy.mode.to_string(), "no such mode"));
+    }
+    Ok(())
+}
+
+fn command(spec: &ContainerSpec) -> Checked {
+    let odd = |c: char| c.is_control() || c.is_whitespace();
+    if spec.image.is_empty() || spec.image.len() > 1024 || spec.image.chars().any(odd) {
+        return Err(Error::invalid("image", &spec.image, "must be a reference or id of an image"));
+    }
+    for (field, list) in [("command", &spec.command), ("entrypoint", &spec.entrypoint), ("env", &spec.env)] {
+        if let Some(text) = list.iter().find(|text| text.contains('\0')) {
+            return Err(Error::invalid(field, text, "must not hold a NUL byte"));
+        }
+    }
+    for entry in &spec.env {
+        let key = entry.split_once('=').map_or(entry.as_str(), |(key, _)| key);
+        if key.is_empty() || key.chars().any(char::is_control) {
+            return Err(Error::invalid("env", entry, "must be KEY=value, or KEY to remove one"));
+        }
+    }
+    if !spec.working_dir.is_empty() {
+        process::check_working_dir(&spec.working_dir)?;
+    }
+    for text in [&spec.stop_signal].into_iter().filter(|text| !text.is_empty()) {
+        if signal::parse(text).is_none() {
+            return Err(Error::invalid("stop_signal", text, "no such signal"));
+        }
+    }
+    Ok(())
+}
+
+fn identity(spec: &ContainerSpec) -> Checked {
+    process::check_user("user", &spec.user)?;
+    for group in &spec.group_add {
+        process::check_account("group_add", group, group)?;
+    }
+    host_name("hostname", &spec.hostname)?;
+    host_name("domainname", &spec.domainname)?;
+    let shares_name = spec.namespaces.as_ref().is_some_and(|names| names.uts == "host");
+    if shares_name && !(spec.hostname.is_empty() && spec.domainname.is_empty()) {
+        return Err(Error::Conflict("a host name cannot be set in the host's own namespace".to_owned()));
+    }
+    pairs("labels", spec.labels.iter())?;
+    pairs("annotations", spec.annotations.iter())?;
+    if let Some(key) = spec.annotations.keys().find(|key| key.starts_with(OUR_PREFIX)) {
+        return Err(Error::invalid("annotations", key, format!("{OUR_PREFIX} is the engine's own")));
+    }
+    if spec.platform.len() > 64 || spec.platform.chars().any(|c| c.is_control() || c.is_whitespace()) {
+        return Err(Error::invalid("platform", &spec.platform, "must be like linux/arm64"));
+    }
+    Ok(())
+}
+
+fn pairs<'a>(field: &'static str, pairs: impl Iterator<Item = (&'a String, &'a String)>) -> Checked {
+    for (key, value) in pairs {
+        if key.is_empty() || key.contains(['\0', '\n', '=']) || value.contains('\0') {
+            return Err(Error::invalid(
+                field,
+                key,
+                "must be a key without '=' or newline, and a value without NUL",
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn host_name(field: &'static str, text: &str) -> Checked {
+    let part = |part: &str| {
+        !part.is_empty()
+            && part.len() <= 63
+            && !part.starts_with('-')
+            && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
+    };
+    if text.is_empty() || (text.len() <= HOST_NAME_LIMIT && text.split('.').all(part)) {
+        return Ok(());
+    }
+    Err(Error::invalid(field, text, "must be letters, digits and dashes, with dots between, at most 64"))
+}
+
+fn confinement(spec: &ContainerSpec) -> Checked {
+    capability::check(&spec.cap_add, &spec.cap_drop)?;
+    security::parse(&spec.security_opt)?;
+    limit::check(spec)?;
+    device::check(spec)?;
+    if let Some(resources) = &spec.resources {
+        resource::check(resources)?;
+    }
+    if i64::try_from(spec.shm_size).is_err() {
+        return Err(Error::invalid("shm_size", &spec.shm_size.to_string(), "more than any host has"));
+    }
+    if !(-1000..=1000).contains(&spec.oom_score_adj) {
+        return Err(Error::invalid("oom_score_adj", &spec.oom_score_adj.to_string(), "from -1000 to 1000"));
+    }
+    if !spec.cgroup_parent.is_empty() {
+        let clean = path::clean("cgroup_parent", &spec.cgroup_parent)?;
+        if clean != spec.cgroup_parent.trim_end_matches('/') {
+            return Err(Error::invalid(
+                "cgroup_parent",
+                &spec.cgroup_parent,
+                "must be a path without . and ..",
+            ));
+        }
+    }
+    if let Some(log) = &spec.log {
+        if log.max_size > LOG_SIZE_LIMIT || (1..4096).contains(&log.max_size) {
+            return Err(Error::invalid("log.max_size", &log.max_size.to_string(), "from 4 KiB to 1 TiB"));
+        }
+        if log.max_files > LOG_FILES_LIMIT {
+            let rule = format!("at most {LOG_FILES_LIMIT}");
+            return Err(Error::invalid("log.max_files", &log.max_files.to_string(), rule));
+        }
+    }
+    Ok(())
+}
+
+fn network(spec: &ContainerSpec) -> Checked {
+    if spec.ports.len() > port::LIMIT {
+        let rule = format!("at most {}", port::LIMIT);
+        return Err(Error::invalid("ports", &spec.ports.len().to_string(), rule));
+    }
+    for (at, one) in spec.ports.iter().enumerate() {
+        published(one)?;
+        let same = |other: &PortSpec| {
+            other.host_port == one.host_port
+                && other.host_ip == one.host_ip
+                && port::protocol(other) == port::protocol(one)
+        };
+        if one.host_port != 0 && spec.ports.iter().skip(at + 1).any(same) {
+            let value = format!("{}/{}", one.host_port, port::protocol(one));
+            return Err(Error::invalid("ports", &value, "a port of the host can be published once only"));
+        }
+    }
+    for text in &spec.expose {
+        port::parse_exposed(text)?;
+    }
+    shape::network(spec)?.endpoints().iter().try_for_each(endpoint)?;
+    for server in &spec.dns {
+        if server.parse::<std::net::IpAddr>().is_err() {
+            return Err(Error::invalid("dns", server, "must be an address"));
+        }
+    }
+    for (field, list) in [("dns_search", &spec.dns_search), ("dns_options", &spec.dns_options)] {
+        let odd = |c: char| c.is_control() || c.is_whitespace();
+        if let Some(text) = list.iter().find(|t| t.is_empty() || t.len() > 253 || t.chars().any(odd)) {
+            return Err(Error::invalid(field, text, "must be one word"));
+        }
+    }
+    spec.extra_hosts.iter().try_for_each(|line| files::extra_host(line).map(|_| ()))
+}
+
+fn published(port: &PortSpec) -> Checked {
+    if !(1..=65535).contains(&port.container_port) {
+        return Err(Error::invalid(
+            "ports.container_port",
+            &port.container_port.to_string(),
+            "from 1 to 65535",
+        ));
+    }
+    if port.host_port > 65535 {
+        return Err(Error::invalid("ports.host_port", &port.host_port.to_string(), "from 0 to 65535"));
+    }
+    if !port::PROTOCOLS.contains(&port::protocol(port)) {
+        return Err(Error::invalid("ports.protocol", &port.protocol, "must be tcp, udp or sctp"));
+    }
+    if !port.host_ip.is_empty() && port.host_ip.parse::<std::net::IpAddr>().is_err() {
+        return Err(Error::invalid("ports.host_ip", &port.host_ip, "must be an address"));
+    }
+    Ok(())
+}
+
+fn endpoint(endpoint: &EndpointSpec) -> Checked {
+    let name = |field, text: &str| {
+        text.parse::<Name>().map(|_| ()).map_err(|error| Error::invalid(field, text, error.rule))
+    };
+    name("networks.network", &endpoint.network)?;
+    endpoint.aliases.iter().try_for_each(|alias| name("networks.aliases", alias))?;
+    if endpoint.aliases.len() > 64 {
+        return Err(Error::invalid("networks.aliases", &endpoint.aliases.len().to_string(), "at most 64"));
+    }
+    if !endpoint.ipv4.is_empty() && endpoint.ipv4.parse::<std::net::Ipv4Addr>().is_err() {
+        return Err(Error::invalid("networks.ipv4", &endpoint.ipv4, "must be an IPv4 address"));
+    }
+    if !endpoint.ipv6.is_empty() && endpoint.ipv6.parse::<std::net::Ipv6Addr>().is_err() {
+        return Err(Error::invalid("networks.ipv6", &endpoint.ipv6, "must be an IPv6 address"));
+    }
+    if !endpoint.mac.is_empty() && !is_hardware_address(&endpoint.mac) {
+        return Err(Error::invalid(
+            "networks.mac",
+            &endpoint.mac,
+            "must be like 02:42:ac:11:00:02, for one host",
+        ));
+    }
+    Ok(())
+}
+
+/// Six bytes, of a single interface: the lowest bit of the first one marks a group.
+fn is_hardware_address(text: &str) -> bool {
+    let byte = |part: &str| {
+        if part.len() == 2 && !part.starts_with('+') { u8::from_str_radix(part, 16).ok() } else { None }
+    };
+    let bytes: Option<Vec<u8>> = text.split(':').map(byte).collect();
+    bytes.is_some_and(|bytes| {
+        bytes.len() == 6 && bytes.first().is_some_and(|first| first & 1 == 0) && bytes.iter().any(|b| *b != 0)
+    })
+}
+
+fn end(spec: &ContainerSpec) -> Checked {
+    if let Some(timeout) = &spec.stop_timeout
+        && (timeout.seconds < 0 || timeout.nanos < 0 || timeout.seconds > i64::from(i32::MAX))
+    {
+        return Err(Error::invalid(
+            "stop_timeout",
+            &timeout.seconds.to_string(),
+            "from 0 to 2147483647 seconds",
+        ));
+    }
+    if spec.stdin_once && !spec.open_stdin {
+        return Err(Error::Conflict("stdin_once needs open_stdin".to_owned()));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+#[path = "validate_tests.rs"]
+mod tests;

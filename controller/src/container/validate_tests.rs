@@ -1,0 +1,181 @@
+//! Every field of a request, wrong in turn.
+
+use std::collections::HashMap;
+
+use davit_proto::container::{HealthCheck, LogSpec, Namespaces, Resources, RestartPolicy};
+use davit_proto::status::{Classify as _, ErrorKind};
+use proptest::prelude::*;
+
+use super::*;
+
+fn good() -> ContainerSpec {
+    ContainerSpec { image: "busybox".into(), ..Default::default() }
+}
+
+fn own(text: &str) -> Vec<String> {
+    vec![text.to_owned()]
+}
+
+fn kind(spec: ContainerSpec) -> Option<ErrorKind> {
+    let request = CreateRequest { spec: Some(spec), ..Default::default() };
+    create(&request).err().map(|error| error.kind())
+}
+
+fn map(key: &str, value: &str) -> HashMap<String, String> {
+    HashMap::from([(key.to_owned(), value.to_owned())])
+}
+
+fn port(host_ip: &str, host: u32, container: u32, protocol: &str) -> PortSpec {
+    PortSpec {
+        host_ip: host_ip.into(),
+        host_port: host,
+        container_port: container,
+        protocol: protocol.into(),
+    }
+}
+
+fn net(endpoint: EndpointSpec) -> ContainerSpec {
+    ContainerSpec { networks: vec![endpoint], ..good() }
+}
+
+#[test]
+fn plain_wishes_pass() {
+    assert_eq!(kind(good()), None);
+    assert_eq!(
+        kind(ContainerSpec {
+            env: vec!["A=1\n2".into(), "B".into()],
+            restart: Some(RestartPolicy { mode: RestartMode::No.into(), max_retries: 0 }),
+            health: Some(HealthCheck { test: own("NONE"), ..Default::default() }),
+            ports: vec![port("", 0, 80, ""), port("", 0, 80, ""), port("127.0.0.1", 80, 80, "udp")],
+            networks: vec![EndpointSpec { mac: "02:42:ac:11:00:02".into(), ..Default::default() }],
+            cgroup_parent: "/a/b/".into(),
+            ..good()
+        }),
+        None
+    );
+}
+
+#[test]
+fn what_is_not_served_is_named() {
+    let with = |mode: RestartMode| Some(RestartPolicy { mode: mode.into(), max_retries: 0 });
+    for spec in [
+        ContainerSpec { restart: with(RestartMode::Always), ..good() },
+        ContainerSpec { health: Some(HealthCheck { test: own("CMD"), ..Default::default() }), ..good() },
+        ContainerSpec { links: own("a:b"), ..good() },
+        ContainerSpec { volumes_from: own("a"), ..good() },
+        ContainerSpec { namespaces: Some(Namespaces { pid: "host".into(), ..Default::default() }), ..good() },
+        net(EndpointSpec { network: "container:a".into(), ..Default::default() }),
+        ContainerSpec { security_opt: own("apparmor=x"), ..good() },
+    ] {
+        assert_eq!(kind(spec.clone()), Some(ErrorKind::Unimplemented), "{spec:?}");
+    }
+}
+
+fn wrong() -> Vec<ContainerSpec> {
+    let resources = |resources| ContainerSpec { resources: Some(resources), ..good() };
+    vec![
+        ContainerSpec { image: String::new(), ..good() },
+        ContainerSpec { image: "a b".into(), ..good() },
+        ContainerSpec { command: own("a\0b"), ..good() },
+        ContainerSpec { entrypoint: own("\0"), ..good() },
+        ContainerSpec { env: own("=x"), ..good() },
+        ContainerSpec { env: own(""), ..good() },
+        ContainerSpec { env: own("A\nB=x"), ..good() },
+        ContainerSpec { env: own("A=x\0"), ..good() },
+        ContainerSpec { working_dir: "x".into(), ..good() },
+        ContainerSpec { working_dir: "/proc/self/fd/7".into(), ..good() },
+        ContainerSpec { user: "-1".into(), ..good() },
+        ContainerSpec { user: "4294967296".into(), ..good() },
+        ContainerSpec { hostname: "a b".into(), ..good() },
+        ContainerSpec { hostname: "x".repeat(65), ..good() },
+        ContainerSpec { domainname: "a..b".into(), ..good() },
+        ContainerSpec { labels: map("", "x"), ..good() },
+        ContainerSpec { labels: map("a\nb", "x"), ..good() },
+        ContainerSpec { annotations: map("davit.privileged", "true"), ..good() },
+        ContainerSpec { cap_add: own("X"), ..good() },
+        ContainerSpec { security_opt: own("x"), ..good() },
+        ContainerSpec { ports: vec![port("", 80, 0, "")], ..good() },
+        ContainerSpec { ports: vec![port("", 65536, 80, "")], ..good() },
+        ContainerSpec { ports: vec![port("x", 80, 80, "")], ..good() },
+        ContainerSpec { ports: vec![port("", 80, 80, "icmp")], ..good() },
+        ContainerSpec { ports: vec![port("", 80, 80, ""), port("", 80, 81, "tcp")], ..good() },
+        ContainerSpec { expose: own("0"), ..good() },
+        net(EndpointSpec { network: "../x".into(), ..Default::default() }),
+        net(EndpointSpec { ipv4: "1".into(), ..Default::default() }),
+        net(EndpointSpec { ipv6: "1.2.3.4".into(), ..Default::default() }),
+        net(EndpointSpec { mac: "01:00:00:00:00:01".into(), ..Default::default() }),
+        net(EndpointSpec { mac: "02:42".into(), ..Default::default() }),
+        net(EndpointSpec { aliases: own("a b"), ..Default::default() }),
+        ContainerSpec { dns: own("x"), ..good() },
+        ContainerSpec { dns_search: own("a\nnameserver 1.2.3.4"), ..good() },
+        ContainerSpec { dns_options: own(""), ..good() },
+        ContainerSpec { extra_hosts: own("a:b"), ..good() },
+        ContainerSpec { stop_signal: "SIGX".into(), ..good() },
+        ContainerSpec { stop_timeout: Some(prost_types::Duration { seconds: -1, nanos: 0 }), ..good() },
+        ContainerSpec { restart: Some(RestartPolicy { mode: 99, max_retries: 0 }), ..good() },
+        resources(Resources { memory_bytes: 1, ..Default::default() }),
+        ContainerSpec { log: Some(LogSpec { max_size: 1, max_files: 0 }), ..good() },
+        ContainerSpec { log: Some(LogSpec { max_size: 0, max_files: u32::MAX }), ..good() },
+        ContainerSpec { sysctls: map("kernel.core_pattern", "x"), ..good() },
+        ContainerSpec { devices: own("x"), ..good() },
+        ContainerSpec { device_cgroup_rules: own("x"), ..good() },
+        ContainerSpec { ulimits: own("x"), ..good() },
+        ContainerSpec { shm_size: u64::MAX, ..good() },
+        ContainerSpec { group_add: own("a:b"), ..good() },
+        ContainerSpec { oom_score_adj: i32::MIN, ..good() },
+        ContainerSpec { cgroup_parent: "/a/../b".into(), ..good() },
+        ContainerSpec { cgroup_parent: "a".into(), ..good() },
+        ContainerSpec { platform: "linux arm".into(), ..good() },
+        ContainerSpec { stdin_once: true, ..good() },
+        ContainerSpec { command: vec!["x".repeat(1000); 50], ..good() },
+    ]
+}
+
+#[test]
+fn every_wrong_field_is_refused() {
+    for spec in wrong() {
+        assert_eq!(kind(spec.clone()), Some(ErrorKind::InvalidArgument), "{spec:?}");
+    }
+    assert!(create(&CreateRequest::default()).is_err());
+    for name in ["-a", "a/b", &"x".repeat(129)] {
+        let request = CreateRequest { spec: Some(good()), name: name.into(), ..Default::default() };
+        assert!(create(&request).is_err(), "{name}");
+    }
+    let request = CreateRequest { spec: Some(good()), request_key: "k".repeat(257), ..Default::default() };
+    assert!(create(&request).is_err());
+}
+
+#[test]
+fn errors_name_the_field_and_escape_the_value() {
+    let spec = ContainerSpec { user: "a\u{1b}[2J".into(), ..good() };
+    let error = create(&CreateRequest { spec: Some(spec), ..Default::default() }).unwrap_err();
+    assert_eq!(error.to_string(), "invalid user \"a\\u{1b}[2J\": must be user[:group], names or numbers");
+    assert_eq!(error.values()[0], ("field", "user".to_owned()));
+}
+
+proptest! {
+    #[test]
+    fn no_text_makes_the_checks_panic(text in ".{0,60}", number in any::<u32>()) {
+        let spec = ContainerSpec {
+            image: text.clone(),
+            env: own(&text),
+            working_dir: text.clone(),
+            user: text.clone(),
+            ..Default::default()
+        };
+        let _ = create(&CreateRequest { spec: Some(spec), ..Default::default() });
+        for spec in [
+            ContainerSpec { security_opt: own(&text), ..good() },
+            ContainerSpec { devices: own(&text), ..good() },
+            ContainerSpec { device_cgroup_rules: own(&text), ..good() },
+            ContainerSpec { ulimits: own(&text), ..good() },
+            ContainerSpec { expose: own(&text), ..good() },
+            ContainerSpec { extra_hosts: own(&text), ..good() },
+            ContainerSpec { sysctls: map(&text, &text), ..good() },
+            ContainerSpec { ports: vec![port(&text, number, number, &text)], ..good() },
+            net(EndpointSpec { network: text.clone(), mac: text.clone(), ..Default::default() }),
+        ] {
+            let _ = create(&CreateRequest { spec: Some(spec), ..Default::default() });
+        }
+    }
+}
