@@ -6,6 +6,7 @@
 #![expect(clippy::disallowed_methods, reason = "home of mount(2) and its successors")]
 
 mod filesystem;
+mod overlay;
 mod table;
 
 use std::io;
@@ -15,6 +16,7 @@ use std::path::Path;
 use rustix::mount::{MoveMountFlags, OpenTreeFlags, UnmountFlags};
 
 pub use filesystem::{FileSystem, reconfigure};
+pub use overlay::Overlay;
 pub use table::{MountEntry, mount_table};
 
 /// Whether a call means one mount or the whole tree below it.

@@ -1,0 +1,167 @@
+//! Overlays from open directories, on every kernel since 5.15.
+//!
+//! Newest first: layers by descriptor (6.13), layers one by one as strings (6.5), and the old call in a mount
+//! namespace of a thread that is thrown away, from where a detached copy is taken.
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use rustix::io::Errno;
+use rustix::mount::MountFlags;
+
+use super::{Attributes, FileSystem, Propagation, TreeDepth, open_tree, set_attributes};
+use crate::namespace;
+
+/// An overlay to be mounted.
+#[derive(Debug)]
+pub struct Overlay<'a> {
+    /// Read-only layers, the topmost first; all in the caller's mount namespace.
+    pub lower: &'a [OwnedFd],
+    /// The writable layer and its work directory.
+    pub upper: Option<(OwnedFd, OwnedFd)>,
+    /// Options with a value.
+    pub options: &'a [(&'a str, &'a str)],
+    /// Nothing is synced for this overlay's sake, and its upper layer is lost when the host crashes.
+    pub volatile: bool,
+}
+
+impl Overlay<'_> {
+    /// A detached mount of the overlay.
+    pub fn mount(&self) -> io::Result<OwnedFd> {
+        let refusal = match self.by_descriptor() {
+            Err(e) if is_too_new(&e) => e,
+            other => return other,
+        };
+        let older = match self.by_string() {
+            Err(e) if is_too_new(&e) => self.in_a_namespace(),
+            other => other,
+        };
+        // Where nothing works the newest way has the kernel's own words.
+        older.map_err(|_| refusal)
+    }
+
+    fn configure(&self) -> io::Result<FileSystem> {
+        let overlay = FileSystem::open("overlay")?;
+        for (key, value) in self.options {
+            overlay.set(key, value)?;
+        }
+        if self.volatile {
+            overlay.flag("volatile")?;
+        }
+        Ok(overlay)
+    }
+
+    fn by_descriptor(&self) -> io::Result<OwnedFd> {
+        let overlay = self.configure()?;
+        for layer in self.lower {
+            overlay.set_fd("lowerdir+", layer)?;
+        }
+        if let Some((upper, work)) = &self.upper {
+            overlay.set_fd("upperdir", upper)?;
+            overlay.set_fd("workdir", work)?;
+        }
+        overlay.mount(Attributes::NONE)
+    }
+
+    fn by_string(&self) -> io::Result<OwnedFd> {
+        let overlay = self.configure()?;
+        for layer in self.lower {
+            overlay.set("lowerdir+", &name(layer))?;
+        }
+        if let Some((upper, work)) = &self.upper {
+            overlay.set("upperdir", &name(upper))?;
+            overlay.set("workdir", &name(work))?;
+        }
+        overlay.mount(Attributes::NONE)
+    }
+
+    /// The old call's options: one page of text.
+    fn page(&self, lower: &[OwnedFd], upper: Option<&(OwnedFd, OwnedFd)>) -> io::Result<CString> {
+        let lower: Vec<String> = lower.iter().map(name).collect();
+        let mut options = format!("lowerdir={}", lower.join(":"));
+        if let Some((upper, work)) = upper {
+            options.push_str(&format!(",upperdir={},workdir={}", name(upper), name(work)));
+        }
+        for (key, value) in self.options {
+            options.push_str(&format!(",{key}={value}"));
+        }
+        if self.volatile {
+            options.push_str(",volatile");
+        }
+        if options.len() >= 4096 {
+            let why = format!("{} layers are more than this kernel can stack", self.lower.len());
+            return Err(io::Error::new(io::ErrorKind::ArgumentListTooLong, why));
+        }
+        Ok(CString::new(options)?)
+    }
+
+    fn in_a_namespace(&self) -> io::Result<OwnedFd> {
+        let mount = || -> io::Result<OwnedFd> {
+            namespace::leave(namespace::Kind::Mount)?;
+            let root = crate::file::open_dir(Path::new("/"))?;
+            set_attributes(&root, TreeDepth::Recursive, Attributes::NONE, Some(Propagation::Private))?;
+            // The layers' descriptors belong to the namespace that was left; opened anew they belong to this one.
+            let again = |fd: &OwnedFd| crate::file::open_dir(&std::fs::read_link(name(fd))?);
+            let lower = self.lower.iter().map(again).collect::<io::Result<Vec<_>>>()?;
+            let both = |(upper, work): &(OwnedFd, OwnedFd)| io::Result::Ok((again(upper)?, again(work)?));
+            let upper = self.upper.as_ref().map(both).transpose()?;
+            let page = self.page(&lower, upper.as_ref())?;
+            // Any directory will do: nobody else sees this namespace, and it ends with the thread.
+            rustix::mount::mount(c"overlay", c"/sys", c"overlay", MountFlags::empty(), page.as_c_str())?;
+            open_tree(rustix::fs::CWD, Path::new("/sys"), TreeDepth::Single)
+        };
+        std::thread::scope(|scope| scope.spawn(mount).join())
+            .map_err(|_| io::Error::other("thread that mounts ended early"))?
+    }
+}
+
+/// What a kernel says that does not know how layers are given to it.
+fn is_too_new(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::InvalidInput || Errno::from_io_error(error) == Some(Errno::INVAL)
+}
+
+/// A short name of an open directory; the kernel resolves it at once.
+fn name(fd: &OwnedFd) -> String {
+    let fd: BorrowedFd<'_> = std::os::fd::AsFd::as_fd(fd);
+    format!("/proc/thread-self/fd/{}", fd.as_raw_fd())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::file;
+
+    type Way = fn(&Overlay<'_>) -> io::Result<OwnedFd>;
+
+    #[test]
+    fn privileged_all_ways_give_the_same() {
+        let ways: [(&str, Way); 4] = [
+            ("best", |o| o.mount()),
+            ("descriptor", |o| o.by_descriptor()),
+            ("string", |o| o.by_string()),
+            ("old", |o| o.in_a_namespace()),
+        ];
+        for (what, way) in ways {
+            let dir = tempfile::tempdir_in("/var/tmp").unwrap();
+            for name in ["a", "b", "upper", "work"] {
+                std::fs::create_dir(dir.path().join(name)).unwrap();
+            }
+            std::fs::write(dir.path().join("a/who"), "a").unwrap();
+            std::fs::write(dir.path().join("b/who"), "b").unwrap();
+            std::fs::write(dir.path().join("b/only"), "b").unwrap();
+            let open = |name: &str| file::open_dir(&dir.path().join(name)).unwrap();
+            let lower = [open("a"), open("b")];
+            let options = [("redirect_dir", "off"), ("metacopy", "off"), ("index", "off")];
+            let upper = Some((open("upper"), open("work")));
+            let overlay = Overlay { lower: &lower, upper, options: &options, volatile: true };
+            let tree = file::Root::from_fd(way(&overlay).unwrap_or_else(|e| panic!("{what}: {e}")));
+            assert_eq!(tree.read(Path::new("who"), 9).unwrap(), b"a", "{what}");
+            assert_eq!(tree.read(Path::new("only"), 9).unwrap(), b"b", "{what}");
+            let new = tree.resolve(Path::new("new"), file::OFlags::CREATE | file::OFlags::WRONLY, 0o644);
+            new.unwrap();
+            assert!(dir.path().join("upper/new").exists(), "{what}");
+        }
+    }
+}
