@@ -1,0 +1,184 @@
+//! Tests of the pump with real pipes and a real log.
+
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::path::Path;
+
+use super::*;
+use crate::stdio::log;
+use crate::stdio::source::pipes;
+
+struct Container {
+    stdin: File,
+    stdout: File,
+    stderr: File,
+    handle: Handle,
+    task: JoinHandle<()>,
+    folder: tempfile::TempDir,
+}
+
+fn container(open_stdin: bool) -> Container {
+    let folder = tempfile::tempdir().unwrap();
+    let ([stdin, stdout, stderr], ends) = pipes(open_stdin).unwrap();
+    let log = folder.path().to_owned();
+    let (handle, task) = start(Setup { ends, stdin_once: false, log, limits: Limits::default() });
+    Container { stdin: stdin.into(), stdout: stdout.into(), stderr: stderr.into(), handle, task, folder }
+}
+
+fn everything(from: Option<[u64; 2]>) -> Attach {
+    Attach { session: Some(String::new()), wants: [true, true], from }
+}
+
+fn log_text(folder: &Path) -> String {
+    let text = std::fs::read_to_string(folder.join(log::FILE)).unwrap();
+    text.lines().map(|line| line.get(31..).unwrap().to_owned() + "\n").collect()
+}
+
+fn output(stream: Stream, offset: u64, data: &'static str) -> Frame {
+    Frame::Output { stream, offset, data: Bytes::from(data) }
+}
+
+#[tokio::test]
+async fn a_client_gets_both_streams_and_the_exit_last() {
+    let mut c = container(false);
+    let mut client = c.handle.attach(everything(None)).await.unwrap();
+    assert!(client.typist.is_none());
+    c.stdout.write_all(b"out\n").unwrap();
+    assert_eq!(client.frames.recv().await, Some(output(Stream::Stdout, 0, "out\n")));
+    assert_eq!(log_text(c.folder.path()), "stdout F out\n", "the log comes first");
+    c.stderr.write_all(b"err\n").unwrap();
+    assert_eq!(client.frames.recv().await, Some(output(Stream::Stderr, 0, "err\n")));
+    c.stdout.write_all(b"last").unwrap();
+    drop((c.stdout, c.stderr));
+    c.handle.drain().await.unwrap();
+    assert_eq!(c.handle.offset(Stream::Stdout), 8);
+    assert_eq!(log_text(c.folder.path()), "stdout F out\nstderr F err\nstdout P last\n");
+    let exit = Exit { life: 1, exit_code: 3, ..Exit::default() };
+    c.handle.finish(exit.clone()).await.unwrap();
+    assert_eq!(client.frames.recv().await, Some(output(Stream::Stdout, 4, "last")));
+    assert_eq!(client.frames.recv().await, Some(Frame::Exit(exit)));
+    c.task.await.unwrap();
+    drop(client.alive);
+    assert_eq!(client.frames.recv().await, None);
+    assert!(matches!(c.handle.attach(everything(None)).await, Err(StdioError::Closed)));
+}
+
+#[tokio::test]
+async fn a_client_that_comes_back_misses_nothing() {
+    let mut c = container(false);
+    let mut first = c.handle.attach(everything(None)).await.unwrap();
+    c.stdout.write_all(b"seen ").unwrap();
+    assert_eq!(first.frames.recv().await, Some(output(Stream::Stdout, 0, "seen ")));
+    drop(first);
+    c.stdout.write_all(b"missed").unwrap();
+    c.handle.drain().await.unwrap();
+    let mut second = c.handle.attach(everything(Some([5, 0]))).await.unwrap();
+    assert_eq!(second.starts, [5, 0]);
+    assert_eq!(second.replay, [output(Stream::Stdout, 5, "missed")]);
+    c.stdout.write_all(b"!").unwrap();
+    assert_eq!(second.frames.recv().await, Some(output(Stream::Stdout, 11, "!")));
+    let third = c.handle.attach(everything(None)).await.unwrap();
+    assert_eq!((third.starts, third.replay), ([12, 0], vec![]));
+}
+
+#[tokio::test]
+async fn what_was_said_before_the_first_client_is_in_the_log_only() {
+    let mut c = container(false);
+    c.stdout.write_all(b"early").unwrap();
+    c.handle.drain().await.unwrap();
+    let client = c.handle.attach(everything(Some([0, 0]))).await.unwrap();
+    assert_eq!((client.starts, client.replay), ([5, 0], vec![]));
+}
+
+#[tokio::test]
+async fn a_client_that_never_reads_holds_up_nobody() {
+    const MIB: usize = 1 << 20;
+    let c = container(false);
+    let mut stuck = c.handle.attach(everything(None)).await.unwrap();
+    let mut reader = c.handle.attach(everything(None)).await.unwrap();
+    let mut stdout = c.stdout;
+    let writer = std::thread::spawn(move || {
+        for _ in 0..8 * MIB / 64 {
+            stdout.write_all(&[b"x".repeat(63), b"\n".to_vec()].concat()).unwrap();
+        }
+    });
+    let mut got = 0;
+    while got < 8 * MIB {
+        match reader.frames.recv().await.unwrap() {
+            Frame::Output { offset, data, .. } => {
+                assert_eq!(offset, got as u64);
+                got += data.len();
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    writer.join().unwrap();
+    drop(c.stderr);
+    c.handle.drain().await.unwrap();
+    c.handle.finish(Exit::default()).await.unwrap();
+    let lines = (0..3).map(|n| match n {
+        0 => c.folder.path().join(log::FILE),
+        n => c.folder.path().join(format!("{}.{n}", log::FILE)),
+    });
+    let lines: usize = lines.filter_map(|p| std::fs::read_to_string(p).ok()).map(|t| t.lines().count()).sum();
+    assert_eq!(lines, 8 * MIB / 64, "every line is in the log");
+
+    let (mut seen, mut dropped, mut over) = (0, 0, false);
+    while let Some(frame) = stuck.frames.recv().await {
+        match frame {
+            Frame::Output { data, .. } => seen += data.len(),
+            Frame::Dropped { bytes, .. } => dropped += bytes as usize,
+            Frame::Exit(_) => {
+                over = true;
+                break;
+            }
+        }
+    }
+    assert!(over && dropped > 0);
+    assert_eq!(seen + dropped, 8 * MIB, "every byte is sent or told of");
+}
+
+#[tokio::test]
+async fn what_is_typed_arrives() {
+    let mut c = container(true);
+    let mut client = c.handle.attach(everything(None)).await.unwrap();
+    let typist = client.typist.as_mut().unwrap();
+    typist.put(0, Bytes::from("typed"), true).await.unwrap();
+    let text = tokio::task::spawn_blocking(move || {
+        let mut text = String::new();
+        c.stdin.read_to_string(&mut text).unwrap();
+        text
+    });
+    assert_eq!(text.await.unwrap(), "typed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stranger_that_holds_the_pipe_cannot_hold_up_the_end() {
+    let mut c = container(false);
+    let mut client = c.handle.attach(everything(None)).await.unwrap();
+    c.stdout.write_all(b"x").unwrap();
+    c.handle.drain().await.unwrap();
+    c.handle.finish(Exit::default()).await.unwrap();
+    c.task.await.unwrap();
+    assert_eq!(client.frames.recv().await, Some(output(Stream::Stdout, 0, "x")));
+    assert_eq!(client.frames.recv().await, Some(Frame::Exit(Exit::default())));
+}
+
+#[tokio::test]
+async fn only_a_terminal_has_a_size() {
+    let c = container(false);
+    let size = WindowSize { rows: 1, columns: 2 };
+    assert!(matches!(c.handle.resize(size).await, Err(StdioError::NoTerminal)));
+}
+
+#[tokio::test]
+async fn clients_are_bounded_and_places_come_free() {
+    let c = container(false);
+    let mut clients = Vec::new();
+    for _ in 0..CLIENTS {
+        clients.push(c.handle.attach(everything(None)).await.unwrap());
+    }
+    assert!(matches!(c.handle.attach(everything(None)).await, Err(StdioError::TooMany)));
+    clients.pop();
+    c.handle.attach(everything(None)).await.unwrap();
+}
