@@ -15,7 +15,7 @@ mod limit;
 mod path;
 mod pax;
 mod stream;
-mod tar;
+pub(crate) mod tar;
 
 use std::io;
 
