@@ -76,6 +76,12 @@ pub enum ContentError {
 }
 
 impl ContentError {
+    /// Whether the disk is full.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull)
+    }
+
     pub(crate) fn io(action: &'static str, subject: impl ToString) -> impl FnOnce(io::Error) -> Self {
         let subject = subject.to_string();
         move |source| Self::Io { action, subject, source }

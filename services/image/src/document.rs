@@ -150,8 +150,8 @@ impl Document {
     pub fn parse(bytes: &[u8], media_type: &str) -> Result<Self, DocumentError> {
         bounded(bytes, "manifest", MANIFEST_BYTES)?;
         let shape: Shape = json(bytes, "manifest")?;
-        if shape.schema_version != 2 {
-            return Err(DocumentError::Schema(shape.schema_version));
+        if let Some(version) = shape.schema_version.filter(|version| *version != 2) {
+            return Err(DocumentError::Schema(version));
         }
         if shape.manifests.is_some() && (shape.config.is_some() || shape.layers.is_some()) {
             return Err(DocumentError::Ambiguous);
@@ -177,7 +177,7 @@ impl Document {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Shape {
-    schema_version: u64,
+    schema_version: Option<u64>,
     media_type: Option<String>,
     manifests: Option<serde::de::IgnoredAny>,
     config: Option<serde::de::IgnoredAny>,

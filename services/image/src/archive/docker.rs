@@ -9,8 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::{ArchiveError, shown};
 use super::spool::{Span, Spool};
-use super::{DOCKER_MANIFEST, LoadedImage};
-use crate::content::Content;
+use super::{DOCKER_MANIFEST, Intake, LoadedImage};
 use crate::document::{Config, Descriptor, DocumentError, LAYERS, OCI_CONFIG, OCI_LAYER, OCI_MANIFEST};
 use crate::reference::ImageRef;
 
@@ -89,7 +88,7 @@ pub(super) fn reference(name: &str) -> Result<ImageRef, ArchiveError> {
 }
 
 /// Takes every image of the archive in. Everything is looked at before the first blob is kept.
-pub(super) fn load(spool: &Spool, content: &Content) -> Result<Vec<LoadedImage>, ArchiveError> {
+pub(super) fn load(spool: &Spool, intake: &mut Intake<'_>) -> Result<Vec<LoadedImage>, ArchiveError> {
     let entries = read(spool)?;
     let mut known: BTreeMap<Span, Descriptor> = BTreeMap::new();
     let mut blobs: Vec<(Span, Descriptor)> = Vec::new();
@@ -115,9 +114,9 @@ pub(super) fn load(spool: &Spool, content: &Content) -> Result<Vec<LoadedImage>,
         images.push((entry, layers));
     }
     for (span, blob) in &blobs {
-        take_in(spool, content, *span, blob)?;
+        intake.blob(spool, *span, blob)?;
     }
-    images.into_iter().map(|(entry, layers)| keep(content, entry, layers)).collect()
+    images.into_iter().map(|(entry, layers)| keep(intake, entry, layers)).collect()
 }
 
 /// What a layer is: its digest, and how it is compressed.
@@ -130,19 +129,6 @@ fn describe(spool: &Spool, span: Span) -> Result<Descriptor, ArchiveError> {
     Ok(Descriptor::new(media_type, spool.digest(span)?, span.size))
 }
 
-/// Copies a span into the content store as the blob it should be.
-pub(super) fn take_in(
-    spool: &Spool,
-    content: &Content,
-    span: Span,
-    blob: &Descriptor,
-) -> Result<(), ArchiveError> {
-    let Some(ingest) = content.ingest_blocking(&blob.digest, blob.size)? else { return Ok(()) };
-    let mut writer = ingest.restart()?;
-    spool.each(span, |piece| Ok(writer.write(piece)?))?;
-    Ok(writer.commit()?)
-}
-
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct WrittenManifest<'a> {
@@ -152,16 +138,20 @@ struct WrittenManifest<'a> {
     layers: Vec<Descriptor>,
 }
 
-fn keep(content: &Content, entry: &Entry, layers: Vec<Descriptor>) -> Result<LoadedImage, ArchiveError> {
-    let config = content.write(&entry.config)?;
+fn keep(
+    intake: &mut Intake<'_>,
+    entry: &Entry,
+    layers: Vec<Descriptor>,
+) -> Result<LoadedImage, ArchiveError> {
+    intake.document(&entry.config)?;
     let manifest = WrittenManifest {
         schema_version: 2,
         media_type: OCI_MANIFEST,
-        config: Descriptor::new(OCI_CONFIG, config, entry.config.len() as u64),
+        config: Descriptor::new(OCI_CONFIG, entry.config_digest.clone(), entry.config.len() as u64),
         layers,
     };
     let bytes = serde_json::to_vec(&manifest).expect("a manifest of strings and numbers is valid JSON");
-    let digest = content.write(&bytes)?;
-    let root = Descriptor::new(OCI_MANIFEST, digest, bytes.len() as u64);
-    Ok(LoadedImage { root, references: entry.references.clone() })
+    let digest = intake.document(&bytes)?;
+    let manifest = Descriptor::new(OCI_MANIFEST, digest, bytes.len() as u64);
+    Ok(LoadedImage { manifest, references: entry.references.clone() })
 }

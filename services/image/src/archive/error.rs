@@ -6,6 +6,7 @@ use davit_proto::id::Digest;
 
 use crate::content::ContentError;
 use crate::document::DocumentError;
+use crate::image::ImageError;
 use crate::reference::ReferenceError;
 use crate::unpack::tar;
 
@@ -72,9 +73,9 @@ pub enum ArchiveError {
         /// What its bytes are.
         actual: Digest,
     },
-    /// An index without one complete image.
-    #[error("archive has no complete image for {0}")]
-    Incomplete(Digest),
+    /// It is not for the platform wanted, or its parts do not fit together.
+    #[error(transparent)]
+    Image(#[from] ImageError),
     /// `manifest.json` and `index.json` do not agree.
     #[error("archive's manifest.json and index.json name different images")]
     Ambiguous,

@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 
 use davit_proto::id::Digest;
 
-use super::docker::{reference, take_in};
-use super::error::{ArchiveError, EntryProblem, shown};
+use super::docker::reference;
+use super::error::{ArchiveError, shown};
 use super::spool::Spool;
-use super::{LoadedImage, OCI_INDEX_FILE};
-use crate::content::Content;
-use crate::document::{Config, Descriptor, Document, DocumentError, Manifest, OCI_INDEX};
+use super::{Intake, LoadedImage, OCI_INDEX_FILE};
+use crate::document::{Descriptor, Document, DocumentError, Manifest, OCI_INDEX};
+use crate::image::{check, no_platform};
+use crate::platform::choose;
 use crate::reference::ImageRef;
 
 /// The full name, as containerd and docker write it.
@@ -17,121 +18,107 @@ pub(super) const NAME_ANNOTATION: &str = "io.containerd.image.name";
 /// A name, or only a tag.
 pub(super) const REF_ANNOTATION: &str = "org.opencontainers.image.ref.name";
 
-/// Indexes within indexes.
-const DEPTH_MAX: usize = 4;
-/// Images, and manifests of one image with all its platforms.
+/// Images of an archive, and manifests of one image with all its platforms.
 const IMAGES_MAX: usize = 1000;
-const MANIFESTS_MAX: usize = 4096;
 
-/// An image with the digests of its configurations, by which `manifest.json` would name it.
+/// An image with the digests of the configurations of all its platforms, by which `manifest.json` would name it.
 #[derive(Debug)]
 pub(super) struct Image {
     pub(super) image: LoadedImage,
     pub(super) configs: BTreeSet<Digest>,
+    parts: Vec<Descriptor>,
+    /// What `index.json` lists it as.
+    root: Digest,
 }
 
-/// Blobs that an image needs and the archive has.
-#[derive(Debug, Default)]
-struct Walk {
-    blobs: Vec<Descriptor>,
-    configs: BTreeSet<Digest>,
-    manifests: usize,
-    complete: usize,
-}
-
-/// Takes every image of the archive in. Platforms that the archive does not hold are passed over; one must be whole.
-pub(super) fn load(spool: &Spool, content: &Content) -> Result<Vec<Image>, ArchiveError> {
-    let index = spool.document(OCI_INDEX_FILE)?;
-    let listed = match parse(&index, OCI_INDEX, OCI_INDEX_FILE)? {
-        Document::Index(index) => index.manifests,
+/// Finds every image of the archive, for the platform wanted. Nothing is kept yet.
+pub(super) fn find(spool: &Spool, intake: &Intake<'_>) -> Result<Vec<Image>, ArchiveError> {
+    let listed = match parse(&spool.document(OCI_INDEX_FILE)?, OCI_INDEX, OCI_INDEX_FILE)? {
+        Document::Index(index) => bounded(index.manifests)?,
         Document::Manifest(_) => Vec::new(),
     };
     if listed.is_empty() {
         return Err(ArchiveError::Empty);
     }
-    if listed.len() > IMAGES_MAX {
-        return Err(ArchiveError::Limit("number of images", IMAGES_MAX as u64));
-    }
     let mut images: Vec<Image> = Vec::new();
-    let mut blobs = Vec::new();
-    for root in listed {
-        let named = name_of(&root)?;
+    for root in &listed {
+        let named = name_of(root)?;
         // An image with two names is listed twice.
-        if let Some(known) = images.iter_mut().find(|known| known.image.root.digest == root.digest) {
-            known.image.references.extend(named);
-            continue;
+        match images.iter_mut().find(|known| known.root == root.digest) {
+            Some(known) => known.image.references.extend(named),
+            None => images.push(image(spool, root, named, intake)?),
         }
-        let mut walk = Walk::default();
-        descend(spool, &root, 0, &mut walk)?;
-        if walk.complete == 0 {
-            return Err(ArchiveError::Incomplete(root.digest));
-        }
-        blobs.append(&mut walk.blobs);
-        let root = Descriptor::new(root.media_type, root.digest, root.size);
-        let image = LoadedImage { root, references: named.into_iter().collect() };
-        images.push(Image { image, configs: walk.configs });
-    }
-    for blob in &blobs {
-        take_in(spool, content, spool.find(&path(&blob.digest))?, blob)?;
     }
     Ok(images)
 }
 
-/// Collects what is reachable from a descriptor.
-fn descend(spool: &Spool, from: &Descriptor, depth: usize, walk: &mut Walk) -> Result<(), ArchiveError> {
-    walk.manifests += 1;
-    if walk.manifests > MANIFESTS_MAX {
-        return Err(ArchiveError::Limit("number of manifests", MANIFESTS_MAX as u64));
-    }
-    if depth > DEPTH_MAX {
-        return Err(ArchiveError::Limit("depth of indexes", DEPTH_MAX as u64));
-    }
-    let bytes = read(spool, from)?;
-    match parse(&bytes, &from.media_type, &path(&from.digest))? {
-        Document::Index(index) => {
-            walk.blobs.push(from.clone());
-            for child in index.manifests.iter().filter(|child| spool.has(&path(&child.digest))) {
-                descend(spool, child, depth + 1, walk)?;
-            }
-        }
-        Document::Manifest(manifest) => {
-            // A platform that is only listed may be incomplete; an image that is named may not.
-            let missing = image(spool, from, manifest, walk)?;
-            if let Some(missing) = missing.filter(|_| depth == 0) {
-                return Err(ArchiveError::entry(&missing, EntryProblem::Missing));
-            }
-        }
+/// Takes the blobs of images in.
+pub(super) fn keep(spool: &Spool, images: &[Image], intake: &mut Intake<'_>) -> Result<(), ArchiveError> {
+    for part in images.iter().flat_map(|image| &image.parts) {
+        intake.blob(spool, spool.find(&path(&part.digest))?, part)?;
     }
     Ok(())
 }
 
-/// One platform's image; answers with the name of an entry that the archive lacks.
 fn image(
     spool: &Spool,
-    from: &Descriptor,
-    manifest: Manifest,
-    walk: &mut Walk,
-) -> Result<Option<String>, ArchiveError> {
-    let parts: Vec<Descriptor> = manifest.layers.iter().chain([&manifest.config]).cloned().collect();
-    let missing = parts.iter().map(|part| path(&part.digest)).find(|name| !spool.has(name));
-    if missing.is_some() {
-        return Ok(missing);
-    }
+    root: &Descriptor,
+    named: Option<ImageRef>,
+    intake: &Intake<'_>,
+) -> Result<Image, ArchiveError> {
+    let mut configs = BTreeSet::new();
+    let (chosen, manifest) = match document(spool, root)? {
+        Document::Manifest(manifest) => (root.clone(), manifest),
+        Document::Index(index) => {
+            // An archive of one platform may keep the index of all.
+            let mut present = bounded(index.manifests)?;
+            present.retain(|child| spool.has(&path(&child.digest)));
+            for child in &present {
+                if let Document::Manifest(manifest) = document(spool, child)? {
+                    configs.insert(manifest.config.digest);
+                }
+            }
+            let chosen =
+                choose(&present, intake.platform).ok_or_else(|| no_platform(&present, intake.platform))?;
+            match document(spool, chosen)? {
+                Document::Manifest(manifest) => (chosen.clone(), manifest),
+                Document::Index(_) => {
+                    let source = DocumentError::Unsupported("an index within an index".to_owned());
+                    return Err(ArchiveError::Document { entry: path(&chosen.digest), source });
+                }
+            }
+        }
+    };
+    configs.insert(manifest.config.digest.clone());
+    let parts = parts(spool, &chosen, manifest)?;
+    let manifest = Descriptor::new(chosen.media_type, chosen.digest, chosen.size);
+    let image = LoadedImage { manifest, references: named.into_iter().collect() };
+    Ok(Image { image, configs, parts, root: root.digest.clone() })
+}
+
+/// Everything that an image is made of: there, of the right size, and something that can be run.
+fn parts(spool: &Spool, chosen: &Descriptor, manifest: Manifest) -> Result<Vec<Descriptor>, ArchiveError> {
+    check(&manifest, &read(spool, &manifest.config)?)?;
+    let parts: Vec<Descriptor> =
+        manifest.layers.into_iter().chain([manifest.config, chosen.clone()]).collect();
     for part in &parts {
         let size = spool.find(&path(&part.digest))?.size;
         if size != part.size {
             return Err(wrong_size(part, size));
         }
     }
-    // Signatures and the like have the form of an image without being one.
-    let config = read(spool, &manifest.config)?;
-    if Config::parse(&config).is_ok_and(|config| config.diff_ids(&manifest).is_ok()) {
-        walk.complete += 1;
-        walk.configs.insert(manifest.config.digest.clone());
+    Ok(parts)
+}
+
+fn bounded(descriptors: Vec<Descriptor>) -> Result<Vec<Descriptor>, ArchiveError> {
+    if descriptors.len() > IMAGES_MAX {
+        return Err(ArchiveError::Limit("number of images", IMAGES_MAX as u64));
     }
-    walk.blobs.extend(parts);
-    walk.blobs.push(from.clone());
-    Ok(None)
+    Ok(descriptors)
+}
+
+fn document(spool: &Spool, wanted: &Descriptor) -> Result<Document, ArchiveError> {
+    parse(&read(spool, wanted)?, &wanted.media_type, &path(&wanted.digest))
 }
 
 /// A document, verified.

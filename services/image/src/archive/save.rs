@@ -12,12 +12,10 @@ use super::oci::{NAME_ANNOTATION, REF_ANNOTATION};
 use super::{DOCKER_MANIFEST, OCI_INDEX_FILE, OCI_LAYOUT_FILE};
 use crate::content::{Content, ContentError};
 use crate::digest::Hasher;
-use crate::document::{Descriptor, Document, MANIFEST_BYTES, Manifest, OCI_INDEX};
+use crate::document::{Descriptor, Document, DocumentError, MANIFEST_BYTES, Manifest, OCI_INDEX};
 use crate::reference::ImageRef;
 
 const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
-/// Indexes within indexes.
-const DEPTH_MAX: usize = 4;
 const BUFFER: usize = 128 << 10;
 
 /// Kinds of archives.
@@ -34,14 +32,11 @@ pub enum Format {
 pub struct SavedImage {
     /// The names that the archive shall give it. Names by digest are left out.
     pub references: Vec<ImageRef>,
-    /// What its names stand for: an index, or the manifest itself.
-    pub root: Descriptor,
-    /// The manifest of the platform that is kept here.
+    /// Its manifest.
     pub manifest: Descriptor,
 }
 
-/// Writes images as one archive. Blocks. Every blob is verified on its way; of an index, the platforms that are kept
-/// here are saved.
+/// Writes images as one archive. Blocks. Every blob is verified on its way.
 pub fn save(
     images: &[SavedImage],
     content: &Content,
@@ -56,7 +51,7 @@ pub fn save(
     write_file(&mut tar, OCI_LAYOUT_FILE, LAYOUT)?;
     write_file(&mut tar, OCI_INDEX_FILE, &plan.index())?;
     if format == Format::Docker {
-        write_file(&mut tar, DOCKER_MANIFEST, &plan.manifest())?;
+        write_file(&mut tar, DOCKER_MANIFEST, &plan.items())?;
     }
     write_folder(&mut tar, "blobs/")?;
     write_folder(&mut tar, "blobs/sha256/")?;
@@ -95,9 +90,13 @@ impl Plan {
     fn add(&mut self, image: &SavedImage, content: &Content) -> Result<(), ArchiveError> {
         let names: BTreeSet<&ImageRef> =
             image.references.iter().filter(|name| name.tag().is_some()).collect();
-        self.collect(&image.root, content, 0)?;
-        let manifest = self.manifest_of(&image.manifest, content)?;
-        let (config, layers) = (manifest.config, manifest.layers);
+        let Manifest { config, layers } = manifest(&image.manifest, content)?;
+        for part in layers.iter().chain([&config, &image.manifest]) {
+            if content.size(&part.digest)?.is_none() {
+                return Err(ContentError::Missing(part.digest.clone()).into());
+            }
+            self.blobs.insert(part.digest.clone(), part.size);
+        }
         // Whole names, for podman takes a short one as its own.
         let tags: Vec<String> = names.iter().map(|name| name.to_string()).collect();
         let item = Item {
@@ -110,12 +109,12 @@ impl Plan {
             Some(known) => known.add_tags(item.repo_tags),
             None => self.items.push(item),
         }
-        self.list(&image.root, &names);
+        self.list(&image.manifest, &names);
         Ok(())
     }
 
-    fn list(&mut self, root: &Descriptor, names: &BTreeSet<&ImageRef>) {
-        let plain = Descriptor { annotations: BTreeMap::new(), platform: None, ..root.clone() };
+    fn list(&mut self, manifest: &Descriptor, names: &BTreeSet<&ImageRef>) {
+        let plain = Descriptor { annotations: BTreeMap::new(), platform: None, ..manifest.clone() };
         let named: Vec<Descriptor> = names
             .iter()
             .map(|name| {
@@ -133,51 +132,11 @@ impl Plan {
         }
     }
 
-    /// The blobs that are reachable from a descriptor and kept here.
-    fn collect(&mut self, from: &Descriptor, content: &Content, depth: usize) -> Result<(), ArchiveError> {
-        if depth > DEPTH_MAX {
-            return Err(ArchiveError::Limit("depth of indexes", DEPTH_MAX as u64));
-        }
-        match document(from, content)? {
-            Document::Index(index) => {
-                self.blobs.insert(from.digest.clone(), from.size);
-                for child in index.manifests {
-                    if content.size(&child.digest)?.is_some() {
-                        self.collect(&child, content, depth + 1)?;
-                    }
-                }
-            }
-            Document::Manifest(manifest) => {
-                let parts: Vec<Descriptor> = manifest.layers.into_iter().chain([manifest.config]).collect();
-                for part in &parts {
-                    if content.size(&part.digest)?.is_none() {
-                        return Ok(());
-                    }
-                }
-                self.blobs.extend(parts.into_iter().map(|part| (part.digest, part.size)));
-                self.blobs.insert(from.digest.clone(), from.size);
-            }
-        }
-        Ok(())
-    }
-
-    fn manifest_of(&self, descriptor: &Descriptor, content: &Content) -> Result<Manifest, ArchiveError> {
-        let Document::Manifest(manifest) = document(descriptor, content)? else {
-            return Err(ArchiveError::Incomplete(descriptor.digest.clone()));
-        };
-        for part in manifest.layers.iter().chain([&manifest.config, descriptor]) {
-            if !self.blobs.contains_key(&part.digest) {
-                return Err(ContentError::Missing(part.digest.clone()).into());
-            }
-        }
-        Ok(manifest)
-    }
-
     fn index(&self) -> Vec<u8> {
         json(&Index { schema_version: 2, media_type: OCI_INDEX, manifests: &self.listed })
     }
 
-    fn manifest(&self) -> Vec<u8> {
+    fn items(&self) -> Vec<u8> {
         json(&self.items)
     }
 }
@@ -194,10 +153,13 @@ impl Item {
     }
 }
 
-fn document(from: &Descriptor, content: &Content) -> Result<Document, ArchiveError> {
+fn manifest(from: &Descriptor, content: &Content) -> Result<Manifest, ArchiveError> {
+    let stored = |source| ArchiveError::Stored { digest: from.digest.clone(), source };
     let bytes = content.read(&from.digest, MANIFEST_BYTES)?;
-    Document::parse(&bytes, &from.media_type)
-        .map_err(|source| ArchiveError::Stored { digest: from.digest.clone(), source })
+    match Document::parse(&bytes, &from.media_type).map_err(stored)? {
+        Document::Manifest(manifest) => Ok(manifest),
+        Document::Index(_) => Err(stored(DocumentError::Unsupported(from.media_type.clone()))),
+    }
 }
 
 fn path(digest: &Digest) -> String {

@@ -4,6 +4,7 @@ mod fixture;
 mod foreign;
 mod hostile;
 
+use std::io;
 use std::path::Path;
 
 use self::fixture::{Image, Tar, docker_archive, image, oci_archive, store};
@@ -12,6 +13,21 @@ use crate::document::OCI_LAYER;
 
 fn names(image: &LoadedImage) -> Vec<String> {
     image.references.iter().map(ImageRef::familiar).collect()
+}
+
+/// Loads for a platform of the tests.
+fn load(source: impl Read, content: &Content) -> Result<Vec<LoadedImage>, ArchiveError> {
+    load_for(source, content, "amd64")
+}
+
+fn load_for(
+    source: impl Read,
+    content: &Content,
+    architecture: &str,
+) -> Result<Vec<LoadedImage>, ArchiveError> {
+    let platform = Platform { os: "linux".into(), architecture: architecture.into(), variant: String::new() };
+    let mut lease = crate::lease::Leases::default().take();
+    super::load(source, Intake { content, lease: &mut lease, platform: &platform })
 }
 
 /// Everything below the store, to see what a failure left.
@@ -28,8 +44,7 @@ fn files(root: &Path) -> Vec<String> {
 fn saved(image: &LoadedImage) -> SavedImage {
     SavedImage {
         references: image.references.clone(),
-        root: image.root.clone(),
-        manifest: image.root.clone(),
+        manifest: image.manifest.clone(),
     }
 }
 
@@ -53,8 +68,8 @@ fn loads_what_docker_saved_before_it_knew_oci() {
     }
     // Configuration, two layers, and the manifest that was written for them.
     assert_eq!(files(folder.path()).len(), 4);
-    let manifest = content.read(&loaded[0].root.digest, 1 << 20).unwrap();
-    let document = crate::document::Document::parse(&manifest, &loaded[0].root.media_type).unwrap();
+    let manifest = content.read(&loaded[0].manifest.digest, 1 << 20).unwrap();
+    let document = crate::document::Document::parse(&manifest, &loaded[0].manifest.media_type).unwrap();
     let crate::document::Document::Manifest(manifest) = document else { panic!("an index") };
     assert!(manifest.layers.iter().all(|layer| layer.media_type == OCI_LAYER));
     assert_eq!(load(archive.as_slice(), &content).unwrap(), loaded, "the same manifest again");
@@ -141,20 +156,19 @@ fn what_is_saved_loads_again_and_is_always_the_same() {
 }
 
 #[test]
-fn an_index_keeps_its_digest_and_may_lack_platforms() {
-    let (_folder, content) = store();
-    let image = image("a");
-    let archive = fixture::index_archive(&image, "multi:1");
-    let loaded = load(archive.as_slice(), &content).unwrap();
-    let manifest = Descriptor::new(
-        crate::document::OCI_MANIFEST,
-        crate::digest::digest(&image.manifest),
-        image.manifest.len() as u64,
-    );
-    let saved = SavedImage { manifest, ..saved(&loaded[0]) };
-    let bytes = written(&[saved], &content, Format::Docker);
-    let (_other, other) = store();
-    assert_eq!(load(bytes.as_slice(), &other).unwrap(), loaded);
+fn of_several_platforms_the_one_wanted_is_taken() {
+    let (folder, content) = store();
+    let (amd64, arm64) = (image("a"), image("b"));
+    let archive = fixture::index_archive(&[("amd64", &amd64), ("arm64", &arm64)], "multi:1");
+    let loaded = load_for(archive.as_slice(), &content, "arm64").unwrap();
+    assert_eq!(loaded[0].manifest.digest, crate::digest::digest(&arm64.manifest));
+    assert_eq!(names(&loaded[0]), ["multi:1"]);
+    assert_eq!(files(folder.path()).len(), 4, "nothing of the other platform");
+    let error = load_for(archive.as_slice(), &content, "riscv64").unwrap_err();
+    assert!(error.to_string().contains("no image for platform linux/riscv64"), "{error}");
+    // The index names a platform more than the archive holds.
+    let error = load_for(archive.as_slice(), &content, "s390x").unwrap_err();
+    assert!(error.to_string().contains("only for linux/amd64, linux/arm64"), "{error}");
 }
 
 #[test]
@@ -165,12 +179,12 @@ fn saving_what_is_not_whole_says_what_is_missing() {
     let layer = crate::digest::digest(&image.layers[0]);
     let path = content.path(&layer);
     std::fs::write(&path, vec![0; image.layers[0].len()]).unwrap();
-    let error = save(&[saved(&loaded[0])], &content, Format::Docker, std::io::sink()).unwrap_err();
+    let error = save(&[saved(&loaded[0])], &content, Format::Docker, io::sink()).unwrap_err();
     assert!(
         matches!(error, ArchiveError::Content(crate::content::ContentError::WrongDigest { .. })),
         "{error:?}"
     );
     content.remove(&layer).unwrap();
-    let error = save(&[saved(&loaded[0])], &content, Format::Docker, std::io::sink()).unwrap_err();
+    let error = save(&[saved(&loaded[0])], &content, Format::Docker, io::sink()).unwrap_err();
     assert!(error.to_string().contains(layer.as_str()), "{error}");
 }

@@ -107,6 +107,12 @@ impl BlobWriter {
         self.position
     }
 
+    /// Whether as many bytes are there as there shall be.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.position == self.size
+    }
+
     /// Takes more bytes. More than the blob's size are refused.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), ContentError> {
         let after = self.position.saturating_add(bytes.len() as u64);
@@ -122,6 +128,18 @@ impl BlobWriter {
     /// Verifies what was written and makes it a blob. Bytes that are not those of the digest are thrown away; too few
     /// are kept for the next attempt.
     pub fn commit(self) -> Result<(), ContentError> {
+        let writer = self.verify()?;
+        let (folders, name) = (&writer.folders, name(&writer.digest));
+        let publish = || {
+            writer.file.sync_data()?;
+            file::rename_at(&folders.ingest, name.as_ref(), &folders.blobs, writer.digest.hex().as_ref())?;
+            file::sync_dir(&folders.blobs)
+        };
+        publish().map_err(ContentError::io("keep blob", &writer.digest))
+    }
+
+    /// As [`BlobWriter::commit`], without making it a blob yet.
+    pub fn verify(self) -> Result<Self, ContentError> {
         if self.position != self.size {
             return Err(self.wrong_size(self.position));
         }
@@ -131,13 +149,7 @@ impl BlobWriter {
             self.discard()?;
             return Err(ContentError::WrongDigest { expected, actual });
         }
-        let (folders, name) = (&self.folders, name(&self.digest));
-        let publish = || {
-            self.file.sync_data()?;
-            file::rename_at(&folders.ingest, name.as_ref(), &folders.blobs, self.digest.hex().as_ref())?;
-            file::sync_dir(&folders.blobs)
-        };
-        publish().map_err(ContentError::io("keep blob", &self.digest))
+        Ok(self)
     }
 
     /// Throws away what was written.

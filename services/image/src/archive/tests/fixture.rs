@@ -115,37 +115,49 @@ pub(super) fn docker_archive(images: &[(&Image, &[&str])]) -> Vec<u8> {
     tar.finish()
 }
 
-fn layout(tar: &mut Tar, image: &Image, listed: &str) {
-    tar.file("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#);
+fn blobs(tar: &mut Tar, image: &Image, known: &mut Vec<Digest>) {
     for blob in image.layers.iter().chain([&image.config, &image.manifest]) {
-        tar.file(&format!("blobs/sha256/{}", digest(blob).hex()), blob);
+        let digest = digest(blob);
+        if !known.contains(&digest) {
+            tar.file(&format!("blobs/sha256/{}", digest.hex()), blob);
+            known.push(digest);
+        }
     }
+}
+
+fn layout(tar: &mut Tar, listed: &str) {
+    tar.file("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#);
     tar.file("index.json", format!(r#"{{"schemaVersion":2,"manifests":[{listed}]}}"#).as_bytes());
 }
+
+const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
 
 /// The OCI form of one image with these annotations.
 pub(super) fn oci_archive(image: &Image, annotations: &[(&str, &str)]) -> Vec<u8> {
     let mut tar = Tar::default();
-    layout(
-        &mut tar,
-        image,
-        &annotated(&image.manifest, "application/vnd.oci.image.manifest.v1+json", annotations),
-    );
+    blobs(&mut tar, image, &mut Vec::new());
+    layout(&mut tar, &annotated(&image.manifest, MANIFEST_TYPE, annotations));
     tar.finish()
 }
 
-/// An index of two platforms, one of which the archive lacks.
-pub(super) fn index_archive(image: &Image, name: &str) -> Vec<u8> {
-    let manifest_type = "application/vnd.oci.image.manifest.v1+json";
-    let index = format!(
-        r#"{{"schemaVersion":2,"manifests":[{},{}]}}"#,
-        descriptor(manifest_type, &image.manifest),
-        descriptor(manifest_type, b"another platform's")
-    );
+/// An index of these platforms and of `s390x`, which the archive lacks.
+pub(super) fn index_archive(images: &[(&str, &Image)], name: &str) -> Vec<u8> {
     let mut tar = Tar::default();
+    let mut known = Vec::new();
+    let child = |architecture: &str, bytes: &[u8]| {
+        let plain = descriptor(MANIFEST_TYPE, bytes);
+        let plain = plain.trim_end_matches('}');
+        format!(r#"{plain},"platform":{{"os":"linux","architecture":"{architecture}"}}}}"#)
+    };
+    let mut children = vec![child("s390x", b"another platform's")];
+    for (architecture, image) in images {
+        blobs(&mut tar, image, &mut known);
+        children.push(child(architecture, &image.manifest));
+    }
+    let index = format!(r#"{{"schemaVersion":2,"manifests":[{}]}}"#, children.join(","));
     tar.file(&format!("blobs/sha256/{}", digest(index.as_bytes()).hex()), index.as_bytes());
     let index_type = "application/vnd.oci.image.index.v1+json";
-    layout(&mut tar, image, &annotated(index.as_bytes(), index_type, &[("io.containerd.image.name", name)]));
+    layout(&mut tar, &annotated(index.as_bytes(), index_type, &[("io.containerd.image.name", name)]));
     tar.finish()
 }
 

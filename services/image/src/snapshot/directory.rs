@@ -1,0 +1,258 @@
+//! A layer as a directory: works on every file system that an overlay can use.
+//!
+//! ```text
+//! layers/<hex of diff id>/fs/            the files
+//!                         layer.json     what is to know about them
+//! layers/parents-<hex of chain>/         see [`super::parents`]
+//! layers/empty/                          the lower directory of an image without layers
+//! ingest/unpack-<hex>-<pid>-<n>/         a layer on its way
+//! ingest/trash-<pid>-<n>/                a layer on its way out
+//! ```
+
+use std::collections::{HashMap, HashSet};
+use std::io::{self, BufRead};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+use davit_proto::id::Digest;
+use davit_sys::file::{self, Durability, Root};
+use serde::{Deserialize, Serialize};
+
+use super::sweeper::Sweeper;
+use super::{Layer, Mount, SnapshotError, Snapshotter, parents};
+use crate::content::{list, make_dirs};
+use crate::unpack::{Limits, unpack};
+
+const RECORD: &str = "layer.json";
+const RECORD_BYTES: usize = 8 << 20;
+const EMPTY: &str = "empty";
+const ROOT_MODE: u32 = 0o755;
+
+/// What is kept about a layer beside its files.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Record {
+    version: u32,
+    /// Bytes of its files.
+    bytes: u64,
+    /// Entries of its archive.
+    entries: u64,
+    /// It hides everything below it.
+    opaque: bool,
+    /// Directories that its archive has no entry for, as hex of their bytes: names need not be text.
+    implied: Vec<String>,
+}
+
+impl Record {
+    pub(super) fn implied(&self) -> impl Iterator<Item = Vec<u8>> + '_ {
+        self.implied.iter().filter_map(|path| hex::decode(path).ok())
+    }
+}
+
+/// Layers as directories.
+#[derive(Debug)]
+pub struct Directory {
+    layers: PathBuf,
+    ingest: PathBuf,
+    layers_fd: OwnedFd,
+    ingest_fd: OwnedFd,
+    /// Records never change while their layer is here.
+    records: Mutex<HashMap<Digest, Arc<Record>>>,
+    sweeper: Sweeper,
+}
+
+impl Directory {
+    /// Opens the layers below `root`, and deletes what earlier processes left half.
+    pub fn open(root: &Path) -> Result<Self, SnapshotError> {
+        let failed = |e| SnapshotError::io("open the layers of", root.display())(e);
+        let (layers, ingest) = (root.join("layers"), root.join("ingest"));
+        make_dirs(&layers).map_err(failed)?;
+        make_dirs(&ingest).map_err(failed)?;
+        let (layers_fd, ingest_fd) =
+            (file::open_dir(&layers).map_err(failed)?, file::open_dir(&ingest).map_err(failed)?);
+        match file::make_dir_at(&layers_fd, EMPTY.as_ref(), ROOT_MODE) {
+            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(failed(e)),
+            _ => {}
+        }
+        let sweeper = Sweeper::new();
+        for entry in std::fs::read_dir(&ingest).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let name = entry.file_name();
+            if name.to_str().is_some_and(|name| name.starts_with("unpack-") || name.starts_with("trash-")) {
+                sweeper.push(entry.path());
+            }
+        }
+        Ok(Self { layers, ingest, layers_fd, ingest_fd, records: Mutex::default(), sweeper })
+    }
+
+    /// Where a layer's files lie.
+    pub(super) fn files(&self, diff_id: &Digest) -> PathBuf {
+        self.layers.join(diff_id.hex()).join("fs")
+    }
+
+    /// The folder that holds the layers.
+    pub(super) fn layers(&self) -> (&Path, &OwnedFd) {
+        (&self.layers, &self.layers_fd)
+    }
+
+    /// A new folder on the same file system that nobody else looks at.
+    pub(super) fn stage(&self, kind: &str) -> Result<(String, PathBuf), SnapshotError> {
+        let name = unique(kind);
+        let path = self.ingest.join(&name);
+        let failed = |e| SnapshotError::io("make", path.display())(e);
+        file::make_dir_at(&self.ingest_fd, name.as_ref(), 0o700).map_err(failed)?;
+        let staged = file::open_dir(&path).map_err(failed)?;
+        file::make_dir_at(&staged, "fs".as_ref(), ROOT_MODE).map_err(failed)?;
+        Ok((name, path))
+    }
+
+    /// Gives a staged folder its name among the layers; one that is there already stays.
+    pub(super) fn publish(&self, staged: &str, name: &str) -> Result<(), SnapshotError> {
+        match file::rename_at(&self.ingest_fd, staged.as_ref(), &self.layers_fd, name.as_ref()) {
+            Err(e) if e.kind() == io::ErrorKind::DirectoryNotEmpty => {
+                self.sweeper.push(self.ingest.join(staged));
+                Ok(())
+            }
+            other => other.map_err(SnapshotError::io("publish layer", name)),
+        }
+    }
+
+    /// Takes a folder away from the layers; its files are deleted later.
+    pub(super) fn trash(&self, name: &str) -> Result<(), SnapshotError> {
+        let trash = unique("trash");
+        match file::rename_at(&self.layers_fd, name.as_ref(), &self.ingest_fd, trash.as_ref()) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+            other => other.map_err(SnapshotError::io("remove layer", name))?,
+        }
+        self.sweeper.push(self.ingest.join(trash));
+        Ok(())
+    }
+
+    fn record(&self, diff_id: &Digest) -> Result<Option<Arc<Record>>, SnapshotError> {
+        let mut records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(record) = records.get(diff_id) {
+            return Ok(Some(Arc::clone(record)));
+        }
+        let path = self.layers.join(diff_id.hex()).join(RECORD);
+        let read = || -> io::Result<Record> {
+            Ok(serde_json::from_slice(&file::read_bounded(&path, RECORD_BYTES)?)?)
+        };
+        let record = match read() {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            other => Arc::new(other.map_err(SnapshotError::io("read", path.display()))?),
+        };
+        records.insert(diff_id.clone(), Arc::clone(&record));
+        Ok(Some(record))
+    }
+
+    fn fill(
+        &self,
+        staged: &Path,
+        diff_id: &Digest,
+        source: &mut (dyn BufRead + Send),
+        limits: &Limits,
+    ) -> Result<Record, SnapshotError> {
+        let failed = |e| SnapshotError::io("write layer", diff_id)(e);
+        let root = Root::open(&staged.join("fs")).map_err(failed)?;
+        let applied = unpack(source, root, diff_id, limits)?;
+        let record = Record {
+            version: 1,
+            bytes: applied.bytes,
+            entries: applied.entries,
+            opaque: applied.opaque,
+            implied: applied.implied.iter().map(|path| hex::encode(path.bytes())).collect(),
+        };
+        let dir = file::open_dir(staged).map_err(failed)?;
+        let json = serde_json::to_vec(&record).map_err(|e| failed(e.into()))?;
+        file::write_atomic(&dir, RECORD, &json, Durability::Cached).map_err(failed)?;
+        // One call for all files, instead of one each.
+        rustix::fs::syncfs(&dir).map_err(|e| failed(e.into()))?;
+        Ok(record)
+    }
+
+    /// The layers that show, topmost first: nothing below one that hides everything, and each only once, because an
+    /// overlay takes no directory twice and what a layer holds shows at its topmost place.
+    fn visible(&self, diff_ids: &[Digest]) -> Result<Vec<(Digest, Arc<Record>)>, SnapshotError> {
+        let mut seen = HashSet::new();
+        let mut visible = Vec::new();
+        for diff_id in diff_ids.iter().rev() {
+            let record = self.record(diff_id)?.ok_or_else(|| SnapshotError::Missing(diff_id.clone()))?;
+            let opaque = record.opaque;
+            if seen.insert(diff_id) {
+                visible.push((diff_id.clone(), record));
+            }
+            if opaque {
+                break;
+            }
+        }
+        Ok(visible)
+    }
+}
+
+impl Snapshotter for Directory {
+    fn layer(&self, diff_id: &Digest) -> Result<Option<Layer>, SnapshotError> {
+        let record = self.record(diff_id)?;
+        Ok(record.map(|record| Layer { diff_id: diff_id.clone(), bytes: record.bytes }))
+    }
+
+    fn unpack(
+        &self,
+        diff_id: &Digest,
+        source: &mut (dyn BufRead + Send),
+        limits: &Limits,
+    ) -> Result<Layer, SnapshotError> {
+        let (name, path) = self.stage(&format!("unpack-{}", diff_id.hex()))?;
+        let record = match self.fill(&path, diff_id, source, limits) {
+            Ok(record) => record,
+            Err(error) => {
+                self.sweeper.push(path);
+                return Err(error);
+            }
+        };
+        self.publish(&name, diff_id.hex())?;
+        file::sync_dir(&self.layers_fd).map_err(SnapshotError::io("publish layer", diff_id))?;
+        Ok(Layer { diff_id: diff_id.clone(), bytes: record.bytes })
+    }
+
+    fn mount(&self, diff_ids: &[Digest]) -> Result<Mount, SnapshotError> {
+        let visible = self.visible(diff_ids)?;
+        let mut lower: Vec<PathBuf> = parents::layer(self, &visible)?.into_iter().collect();
+        lower.extend(visible.iter().map(|(diff_id, _)| self.files(diff_id)));
+        if lower.is_empty() {
+            lower.push(self.layers.join(EMPTY));
+        }
+        let options = lower.iter().map(|path| format!("lowerdir={}", path.display())).collect();
+        Ok(Mount { kind: "overlay", source: "overlay".to_owned(), options })
+    }
+
+    fn paths(&self, diff_ids: &[Digest]) -> Vec<PathBuf> {
+        diff_ids.iter().map(|diff_id| self.files(diff_id)).collect()
+    }
+
+    fn remove(&self, diff_id: &Digest) -> Result<(), SnapshotError> {
+        parents::remove_with(self, diff_id)?;
+        self.records.lock().unwrap_or_else(PoisonError::into_inner).remove(diff_id);
+        self.trash(diff_id.hex())
+    }
+
+    fn list(&self) -> Result<Vec<(Digest, SystemTime)>, SnapshotError> {
+        list(&self.layers).map_err(SnapshotError::io("list", self.layers.display()))
+    }
+}
+
+/// A name that no other staging or removal has, of this process or of one before.
+fn unique(kind: &str) -> String {
+    static COUNTER: AtomicU64 = AtomicU64::new(0);
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos();
+    format!("{kind}-{}-{since:x}-{}", std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn conforms() {
+        super::super::conformance::check(|root| super::Directory::open(root).unwrap());
+    }
+}
