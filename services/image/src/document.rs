@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 /// Largest index or manifest that is read, in bytes.
 pub const MANIFEST_BYTES: usize = 4 << 20;
 /// Largest configuration that is read, in bytes.
-pub const CONFIG_BYTES: usize = 8 << 20;
+pub const CONFIG_BYTES: usize = 2 << 20;
 /// Most layers of one image.
 pub const LAYERS: usize = 1024;
 

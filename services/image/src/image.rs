@@ -2,6 +2,7 @@
 
 use std::time::SystemTime;
 
+use bytes::Bytes;
 use davit_proto::id::Digest;
 
 use crate::content::{Content, ContentError};
@@ -50,11 +51,11 @@ pub struct Image {
     /// Its manifest.
     pub manifest: Manifest,
     /// The bytes of its manifest.
-    pub manifest_bytes: Vec<u8>,
+    pub manifest_bytes: Bytes,
     /// Its configuration.
     pub config: Config,
     /// The bytes of its configuration.
-    pub config_bytes: Vec<u8>,
+    pub config_bytes: Bytes,
 }
 
 impl Image {
@@ -90,7 +91,13 @@ impl Image {
     ) -> Result<Self, ImageError> {
         let config_bytes = content.read(&manifest.config.digest, CONFIG_BYTES)?;
         let config = check(&manifest, &config_bytes)?;
-        Ok(Self { descriptor: descriptor.clone(), manifest, manifest_bytes, config, config_bytes })
+        Ok(Self {
+            descriptor: descriptor.clone(),
+            manifest,
+            manifest_bytes: manifest_bytes.into(),
+            config,
+            config_bytes: config_bytes.into(),
+        })
     }
 
     /// Image id: the digest of its configuration.

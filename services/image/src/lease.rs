@@ -41,6 +41,12 @@ impl Lease {
         *held.entry(digest.clone()).or_default() += 1;
         self.digests.push(digest.clone());
     }
+
+    /// What this keeps.
+    #[must_use]
+    pub fn digests(&self) -> &[Digest] {
+        &self.digests
+    }
 }
 
 impl Drop for Lease {

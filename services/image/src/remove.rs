@@ -140,6 +140,17 @@ impl Store {
                 removed.add(&image);
             }
         }
+        self.collect_content(&removed)
+    }
+
+    /// Removes content that was taken in for an image that did not come to be.
+    pub(crate) fn abandon(&self, digests: &[Digest]) -> Result<(), StoreError> {
+        let _gate = self.gate();
+        let all: BTreeSet<Digest> = digests.iter().cloned().collect();
+        self.collect_content(&Used { blobs: all.clone(), layers: all }).map(|_| ())
+    }
+
+    fn collect_content(&self, removed: &Used) -> Result<Vec<Digest>, StoreError> {
         let Some(used) = self.used()? else {
             tracing::warn!("something that uses images cannot be read, keeping all content");
             return Ok(Vec::new());

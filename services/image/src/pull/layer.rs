@@ -46,7 +46,8 @@ enum Ending {
 
 impl Pull {
     /// Makes sure that a layer's blob and files are here. Tells whether something was missing.
-    pub(super) async fn layer(&self, blob: &Descriptor, diff_id: &Digest) -> Result<bool, PullError> {
+    pub(super) async fn layer(&self, blob: Descriptor, diff_id: Digest) -> Result<bool, PullError> {
+        let (blob, diff_id) = (&blob, &diff_id);
         let set = |state, current| self.board.set(&blob.digest, state, current, blob.size);
         let mut restarted = false;
         loop {

@@ -270,11 +270,12 @@ impl Pull {
     /// Fetches and unpacks the layers. Tells whether anything was missing.
     async fn layers(&self, manifest: &Manifest, diff_ids: &[Digest]) -> Result<bool, PullError> {
         let mut seen = HashSet::new();
-        let layers: Vec<_> = manifest
+        let layers: Vec<(Descriptor, Digest)> = manifest
             .layers
             .iter()
             .zip(diff_ids)
             .filter(|(layer, diff_id)| seen.insert((&layer.digest, *diff_id)))
+            .map(|(layer, diff_id)| (layer.clone(), diff_id.clone()))
             .collect();
         for (layer, _) in &layers {
             self.board.set(&layer.digest, LayerState::Waiting, 0, layer.size);

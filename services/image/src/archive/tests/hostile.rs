@@ -179,9 +179,9 @@ fn a_bomb_is_stopped_by_its_ratio() {
 fn a_source_that_fails_is_told_as_such() {
     struct Failing(bool);
     impl Read for Failing {
-        fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
             if std::mem::replace(&mut self.0, true) {
-                return Err(std::io::Error::other("client went away"));
+                return Err(io::Error::other("client went away"));
             }
             let whole = gzip(&docker_archive(&[(&image("a"), &["a:1"])]));
             into[..100].copy_from_slice(&whole[..100]);

@@ -1,0 +1,177 @@
+//! Between the wire's words and ours.
+
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use davit_proto::image as wire;
+use davit_proto::time::timestamp;
+use davit_proto::types::{Filter, Mount};
+use prost::Message as _;
+
+use crate::archive::Format;
+use crate::document::Platform;
+use crate::error::Error;
+use crate::filter::Condition;
+use crate::list::{HistoryStep, Summary};
+use crate::prepare::Prepared;
+use crate::pull::{LayerProgress, LayerState, Progress, Pulled, Request};
+use crate::registry::{Credential, Secret};
+use crate::remove::Removed;
+
+/// Most images of one frame, and about how many bytes.
+const PAGE: usize = 100;
+const PAGE_BYTES: usize = 1 << 20;
+
+pub(super) fn pull_request(request: wire::PullRequest) -> Result<Request, Error> {
+    let credential = request.credential.map(|credential| Credential::Password {
+        username: credential.username,
+        password: Secret::new(credential.password),
+    });
+    Ok(Request { reference: request.reference.parse()?, platform: platform(request.platform), credential })
+}
+
+/// An empty platform is none.
+pub(super) fn platform(platform: Option<wire::Platform>) -> Option<Platform> {
+    let wire::Platform { os, architecture, variant } = platform?;
+    if os.is_empty() && architecture.is_empty() {
+        return None;
+    }
+    let os = if os.is_empty() { "linux".to_owned() } else { os };
+    Some(Platform { os, architecture, variant })
+}
+
+pub(super) fn conditions(filters: Vec<Filter>) -> Vec<Condition> {
+    filters.into_iter().map(|filter| (filter.key, filter.value)).collect()
+}
+
+pub(super) fn format(format: wire::ArchiveFormat) -> Result<Format, Error> {
+    match format {
+        wire::ArchiveFormat::Unspecified | wire::ArchiveFormat::Docker => Ok(Format::Docker),
+        wire::ArchiveFormat::Oci => Ok(Format::Oci),
+    }
+}
+
+pub(super) fn progress_of_pull(progress: Progress) -> wire::PullResponse {
+    use wire::pull_response::Event;
+    let event = match progress {
+        Progress::Resolved { reference, digest, layers } => Event::Resolved(wire::Resolved {
+            reference,
+            digest: digest.into(),
+            layers: layers.into_iter().map(String::from).collect(),
+        }),
+        Progress::Layer(progress) => Event::Layer(layer(progress)),
+    };
+    wire::PullResponse { event: Some(event) }
+}
+
+pub(super) fn pulled(pulled: Pulled) -> wire::PullResponse {
+    let pulled = wire::Pulled {
+        reference: pulled.reference,
+        digest: pulled.digest.into(),
+        image_id: pulled.image_id.into(),
+        up_to_date: pulled.up_to_date,
+    };
+    wire::PullResponse { event: Some(wire::pull_response::Event::Pulled(pulled)) }
+}
+
+/// A load resolves no reference, so only layers move on.
+pub(super) fn progress_of_load(progress: Progress) -> wire::LoadResponse {
+    let event = match progress {
+        Progress::Resolved { .. } => None,
+        Progress::Layer(progress) => Some(wire::load_response::Event::Layer(layer(progress))),
+    };
+    wire::LoadResponse { event }
+}
+
+pub(super) fn loaded(name: String) -> wire::LoadResponse {
+    wire::LoadResponse { event: Some(wire::load_response::Event::Loaded(name)) }
+}
+
+fn layer(progress: LayerProgress) -> wire::LayerProgress {
+    let state = match progress.state {
+        LayerState::Waiting => wire::LayerState::Waiting,
+        LayerState::Downloading => wire::LayerState::Downloading,
+        LayerState::Unpacking => wire::LayerState::Unpacking,
+        LayerState::Complete => wire::LayerState::Complete,
+        LayerState::Exists => wire::LayerState::Exists,
+    };
+    wire::LayerProgress {
+        digest: progress.digest.into(),
+        state: state.into(),
+        current: progress.current,
+        total: progress.total,
+    }
+}
+
+pub(super) fn image(summary: Summary) -> wire::Image {
+    let Platform { os, architecture, variant } = summary.image.config.platform.clone();
+    wire::Image {
+        id: summary.image.id().to_string(),
+        references: summary.references,
+        digests: summary.digests,
+        created_at: summary.image.created().map(timestamp),
+        size: summary.size,
+        labels: summary.image.config.config.labels.clone().into_iter().collect(),
+        platform: Some(wire::Platform { os, architecture, variant }),
+        container_ids: summary.container_ids.into_iter().map(String::from).collect(),
+    }
+}
+
+/// Labels may be long, so a frame is full by bytes too.
+pub(super) fn pages(images: Vec<wire::Image>) -> impl Iterator<Item = wire::ListResponse> + Send {
+    let mut images = images.into_iter().peekable();
+    std::iter::from_fn(move || {
+        let mut page = wire::ListResponse::default();
+        let mut bytes = 0;
+        while let Some(next) = images.next_if(|_| page.images.len() < PAGE && bytes < PAGE_BYTES) {
+            bytes += next.encoded_len();
+            page.images.push(next);
+        }
+        (!page.images.is_empty()).then_some(page)
+    })
+}
+
+pub(super) fn inspected(summary: Summary, paths: Vec<PathBuf>) -> wire::InspectResponse {
+    wire::InspectResponse {
+        config: summary.image.config_bytes.clone(),
+        manifest: summary.image.manifest_bytes.clone(),
+        layer_paths: paths.iter().rev().map(|path| path.display().to_string()).collect(),
+        diff_ids: summary.image.diff_ids().iter().map(ToString::to_string).collect(),
+        image: Some(image(summary)),
+    }
+}
+
+pub(super) fn step(step: HistoryStep) -> wire::HistoryStep {
+    wire::HistoryStep {
+        image_id: step.image_id.map(String::from).unwrap_or_default(),
+        created_at: step.created.map(|time: SystemTime| timestamp(time)),
+        created_by: step.created_by,
+        size: step.size,
+        comment: step.comment,
+        references: step.references,
+    }
+}
+
+pub(super) fn removed(removed: Removed) -> wire::Removed {
+    use wire::removed::What;
+    let what = match removed {
+        Removed::Untagged(reference) => What::Untagged(reference),
+        Removed::Deleted(digest) => What::Deleted(digest.into()),
+    };
+    wire::Removed { what: Some(what) }
+}
+
+pub(super) fn prepared(prepared: Prepared) -> wire::PrepareResponse {
+    let rootfs = Mount {
+        r#type: prepared.rootfs.kind.to_owned(),
+        source: prepared.rootfs.source,
+        target: "/".to_owned(),
+        options: prepared.rootfs.options,
+    };
+    wire::PrepareResponse {
+        image_id: prepared.image.id().to_string(),
+        reference: prepared.reference,
+        rootfs: Some(rootfs),
+        config: prepared.image.config_bytes.clone(),
+    }
+}
