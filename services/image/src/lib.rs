@@ -18,6 +18,8 @@ pub mod digest;
 pub mod document;
 pub mod error;
 pub mod filter;
+#[cfg(test)]
+mod fixture;
 pub mod holder;
 pub mod image;
 pub mod index;

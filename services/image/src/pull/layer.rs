@@ -202,7 +202,13 @@ fn take(
             return Ok(Some(writer));
         }
     }
-    Ok(writer.is_complete().then_some(writer))
+    if !writer.is_complete() {
+        if writer.position() == 0 {
+            writer.discard()?;
+        }
+        return Ok(None);
+    }
+    Ok(Some(writer))
 }
 
 /// Waits for the unpacker and decides what becomes of the blob.

@@ -3,7 +3,7 @@
 mod authorization;
 mod hostile;
 mod real;
-mod server;
+pub(crate) mod server;
 mod tls;
 
 use std::collections::BTreeMap;
@@ -35,7 +35,7 @@ fn impatient() -> Patience {
     }
 }
 
-fn config() -> Config {
+pub(crate) fn config() -> Config {
     Config {
         insecure: Vec::new(),
         mirrors: BTreeMap::new(),

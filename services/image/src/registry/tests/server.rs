@@ -8,7 +8,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 /// What the server does next with a connection.
 #[derive(Debug, Clone)]
-pub(super) enum Step {
+pub(crate) enum Step {
     Send(Vec<u8>),
     /// Sends one byte again and again, with a pause between.
     Drip(u8),
@@ -19,28 +19,28 @@ pub(super) enum Step {
 
 /// A request as it came.
 #[derive(Debug, Clone)]
-pub(super) struct Seen {
-    pub(super) method: String,
-    pub(super) path: String,
-    pub(super) headers: Vec<(String, String)>,
-    pub(super) body: String,
+pub(crate) struct Seen {
+    pub(crate) method: String,
+    pub(crate) path: String,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: String,
 }
 
 impl Seen {
-    pub(super) fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
     /// The first byte that a range asks for.
-    pub(super) fn offset(&self) -> Option<usize> {
+    pub(crate) fn offset(&self) -> Option<usize> {
         self.header("range")?.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok()
     }
 }
 
 type Script = dyn Fn(&Seen, usize) -> Vec<Step> + Send + Sync;
 
-pub(super) struct Server {
-    pub(super) address: SocketAddr,
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
     seen: Arc<Mutex<Vec<Seen>>>,
     task: tokio::task::JoinHandle<()>,
 }
@@ -54,7 +54,7 @@ impl Drop for Server {
 impl Server {
     /// Starts; `script` gets each request with its number from 0. A connection that opens with TLS is closed, as
     /// plain servers do, and counts as nothing.
-    pub(super) async fn start(script: impl Fn(&Seen, usize) -> Vec<Step> + Send + Sync + 'static) -> Self {
+    pub(crate) async fn start(script: impl Fn(&Seen, usize) -> Vec<Step> + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let seen: Arc<Mutex<Vec<Seen>>> = Arc::default();
@@ -67,11 +67,11 @@ impl Server {
         Self { address, seen, task }
     }
 
-    pub(super) fn reference(&self) -> String {
+    pub(crate) fn reference(&self) -> String {
         format!("{}/repo:tag", self.address)
     }
 
-    pub(super) fn seen(&self) -> Vec<Seen> {
+    pub(crate) fn seen(&self) -> Vec<Seen> {
         self.seen.lock().unwrap().clone()
     }
 }
@@ -138,21 +138,21 @@ async fn read_request(stream: &mut TcpStream) -> std::io::Result<Option<Seen>> {
 }
 
 /// A whole answer.
-pub(super) fn answer(status: u16, headers: &[(&str, &str)], body: &[u8]) -> Vec<Step> {
+pub(crate) fn answer(status: u16, headers: &[(&str, &str)], body: &[u8]) -> Vec<Step> {
     let mut bytes = head(status, headers, Some(body.len()));
     bytes.extend_from_slice(body);
     vec![Step::Send(bytes)]
 }
 
 /// An answer that announces `length` bytes and sends only these.
-pub(super) fn partial(status: u16, headers: &[(&str, &str)], length: usize, body: &[u8]) -> Vec<Step> {
+pub(crate) fn partial(status: u16, headers: &[(&str, &str)], length: usize, body: &[u8]) -> Vec<Step> {
     let mut bytes = head(status, headers, Some(length));
     bytes.extend_from_slice(body);
     vec![Step::Send(bytes)]
 }
 
 /// The head of an answer; without a length the body ends with the connection.
-pub(super) fn head(status: u16, headers: &[(&str, &str)], length: Option<usize>) -> Vec<u8> {
+pub(crate) fn head(status: u16, headers: &[(&str, &str)], length: Option<usize>) -> Vec<u8> {
     let mut text = format!("HTTP/1.1 {status} Because\r\nConnection: close\r\n");
     for (name, value) in headers {
         text.push_str(&format!("{name}: {value}\r\n"));
