@@ -8,11 +8,14 @@ use davit_proto::id::ContainerId;
 use davit_proto::image::images_client::ImagesClient;
 use davit_proto::network::networks_client::NetworksClient;
 use davit_proto::store::ContainerRecord;
+use davit_proto::task::TaskState;
 use davit_proto::volume::volumes_client::VolumesClient;
 use tokio::sync::OwnedMutexGuard;
+use tokio::task::AbortHandle;
 use tonic::transport::Channel;
 
 use crate::config::Config;
+use crate::container::spec::Host;
 use crate::error::Error;
 use crate::shim::{Program, Shim};
 use crate::store::{Store, Unresolved};
@@ -28,13 +31,30 @@ pub struct Services {
     pub network: Channel,
 }
 
+/// What was found out about this host at the start.
+#[derive(Debug)]
+pub struct Facts {
+    /// What it is and may give.
+    pub host: Host,
+    /// The identity of this boot.
+    pub boot_id: String,
+}
+
 /// What the engine knows of a container's shim.
+#[derive(Debug)]
+struct Contact {
+    heard: Heard,
+    /// The task that follows it.
+    follower: Option<AbortHandle>,
+}
+
+/// What was last heard of a shim.
 #[derive(Debug, Clone)]
-enum Contact {
-    /// It lived when it was last heard of, and is being asked.
+enum Heard {
+    /// It lived once, and is being asked.
     Asking,
     /// It answers.
-    Known(Shim),
+    Known(Shim, TaskState),
     /// It may live, and does not answer.
     Lost(String),
 }
@@ -46,6 +66,8 @@ pub struct Engine {
     pub config: Config,
     /// What is wanted.
     pub store: Store,
+    /// Facts of this host.
+    pub host: Host,
     /// The identity of this boot.
     pub boot_id: String,
     /// What every shim runs.
@@ -59,12 +81,12 @@ pub struct Engine {
 impl Engine {
     /// Puts the parts together.
     #[must_use]
-    pub fn new(config: Config, store: Store, program: Program, parts: (Services, String)) -> Self {
-        let (services, boot_id) = parts;
+    pub fn new(config: Config, store: Store, facts: Facts, program: Program, services: Services) -> Self {
         Self {
             config,
             store,
-            boot_id,
+            host: facts.host,
+            boot_id: facts.boot_id,
             program: Arc::new(program),
             services,
             contacts: Mutex::default(),
@@ -142,12 +164,10 @@ impl Engine {
 
     /// Why a container's shim is not heard, when it is not.
     fn silence(&self, id: &ContainerId) -> Option<String> {
-        match lock(&self.contacts).get(id) {
-            Some(Contact::Known(_)) => None,
-            Some(Contact::Asking) => Some("its shim is being asked".to_owned()),
-            Some(Contact::Lost(why)) => Some(format!("its shim does not answer: {why}")),
-            // Between the end of a shim and the record of its exit.
-            None => None,
+        match &lock(&self.contacts).get(id)?.heard {
+            Heard::Known(..) => None,
+            Heard::Asking => Some("its shim is being asked".to_owned()),
+            Heard::Lost(why) => Some(format!("its shim does not answer: {why}")),
         }
     }
 
@@ -156,14 +176,21 @@ impl Engine {
     /// # Errors
     /// When the container has none, or it cannot be reached.
     pub fn shim(&self, id: &ContainerId) -> Result<Shim, Error> {
-        let contact = lock(&self.contacts).get(id).cloned();
-        match contact {
-            Some(Contact::Known(shim)) => Ok(shim),
-            Some(Contact::Asking) => {
-                Err(Error::Unreachable { id: id.clone(), why: "it is being asked".to_owned() })
-            }
-            Some(Contact::Lost(why)) => Err(Error::Unreachable { id: id.clone(), why }),
+        let unreachable = |why: String| Error::Unreachable { id: id.clone(), why };
+        match lock(&self.contacts).get(id).map(|contact| contact.heard.clone()) {
+            Some(Heard::Known(shim, _)) => Ok(shim),
+            Some(Heard::Asking) => Err(unreachable("it is being asked".to_owned())),
+            Some(Heard::Lost(why)) => Err(unreachable(why)),
             None => Err(Error::NotRunning { verb: "reach", container: id.to_string(), id: id.clone() }),
+        }
+    }
+
+    /// The connection to a shim whose init waits at the gate.
+    #[must_use]
+    pub fn shim_at_gate(&self, id: &ContainerId) -> Option<Shim> {
+        match &lock(&self.contacts).get(id)?.heard {
+            Heard::Known(shim, TaskState::Created) => Some(shim.clone()),
+            Heard::Known(..) | Heard::Asking | Heard::Lost(_) => None,
         }
     }
 
@@ -173,24 +200,50 @@ impl Engine {
         lock(&self.contacts).contains_key(id)
     }
 
-    /// A shim answers.
-    pub fn shim_known(&self, shim: Shim) {
-        lock(&self.contacts).insert(shim.id().clone(), Contact::Known(shim));
+    /// A shim answers, and is in this state.
+    pub fn shim_at(&self, shim: Shim, state: TaskState) {
+        let id = shim.id().clone();
+        self.heard(&id, Heard::Known(shim, state));
     }
 
     /// A shim is there and is being asked.
     pub fn shim_asked(&self, id: &ContainerId) {
-        lock(&self.contacts).insert(id.clone(), Contact::Asking);
+        self.heard(id, Heard::Asking);
     }
 
     /// A shim may live and does not answer.
     pub fn shim_lost(&self, id: &ContainerId, why: &str) {
-        lock(&self.contacts).insert(id.clone(), Contact::Lost(why.to_owned()));
+        self.heard(id, Heard::Lost(why.to_owned()));
     }
 
-    /// A shim is gone beyond doubt.
-    pub fn shim_gone(&self, id: &ContainerId) {
+    fn heard(&self, id: &ContainerId, heard: Heard) {
+        let mut contacts = lock(&self.contacts);
+        match contacts.get_mut(id) {
+            Some(contact) => contact.heard = heard,
+            None => {
+                contacts.insert(id.clone(), Contact { heard, follower: None });
+            }
+        }
+    }
+
+    /// A task follows the shim from now on.
+    pub fn shim_followed(&self, id: &ContainerId, follower: AbortHandle) {
+        if let Some(contact) = lock(&self.contacts).get_mut(id) {
+            contact.follower = Some(follower);
+        }
+    }
+
+    /// A shim is gone beyond doubt, says the task that followed it.
+    pub fn shim_over(&self, id: &ContainerId) {
         lock(&self.contacts).remove(id);
+    }
+
+    /// A shim was ended: whoever followed it has nothing more to say.
+    pub fn shim_gone(&self, id: &ContainerId) {
+        let contact = lock(&self.contacts).remove(id);
+        if let Some(follower) = contact.and_then(|contact| contact.follower) {
+            follower.abort();
+        }
     }
 
     /// Waits for the turn to make, start, rename or remove a container. Reads, signals and waits need no turn.

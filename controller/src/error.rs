@@ -6,11 +6,19 @@ use davit_proto::id::{ContainerId, InvalidId};
 use davit_proto::reason;
 use davit_proto::status::{Classify, ErrorKind, RemoteError};
 
+use crate::container::spec;
+use crate::filter;
 use crate::store::{Conflict, SyncError, TooOld, Unresolved};
 
 /// Why an operation was not done.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// The wish is wrong, or does not fit image or host.
+    #[error(transparent)]
+    Spec(#[from] spec::Error),
+    /// A condition of a list is wrong.
+    #[error(transparent)]
+    Filter(#[from] filter::Invalid),
     /// A text names no container, or several.
     #[error(transparent)]
     Unresolved(#[from] Unresolved),
@@ -109,6 +117,14 @@ pub enum Error {
         /// Its limit.
         seconds: u64,
     },
+    /// A task of ours panicked, which is a bug.
+    #[error("{doing}: {why}")]
+    Task {
+        /// What it did.
+        doing: &'static str,
+        /// Its last words.
+        why: String,
+    },
     /// A named failpoint was set to fail.
     #[error("failpoint {0} was told to fail")]
     Failpoint(&'static str),
@@ -149,6 +165,8 @@ fn io_kind(error: &io::Error) -> ErrorKind {
 impl Classify for Error {
     fn kind(&self) -> ErrorKind {
         match self {
+            Self::Spec(error) => error.kind(),
+            Self::Filter(error) => error.kind(),
             Self::Unresolved(error) => error.kind(),
             Self::Conflict(error) => error.kind(),
             Self::Sync(error) => error.kind(),
@@ -159,7 +177,7 @@ impl Classify for Error {
             Self::Running { .. } | Self::NotRunning { .. } | Self::Phase { .. } => {
                 ErrorKind::FailedPrecondition
             }
-            Self::Launch { .. } | Self::Failpoint(_) => ErrorKind::Internal,
+            Self::Launch { .. } | Self::Task { .. } | Self::Failpoint(_) => ErrorKind::Internal,
             Self::Unreachable { .. } => ErrorKind::Unavailable,
             Self::TimedOut { .. } => ErrorKind::DeadlineExceeded,
         }
@@ -167,6 +185,8 @@ impl Classify for Error {
 
     fn reason(&self) -> &str {
         match self {
+            Self::Spec(error) => error.reason(),
+            Self::Filter(error) => error.reason(),
             Self::Unresolved(error) => error.reason(),
             Self::Conflict(error) => error.reason(),
             Self::Sync(error) => error.reason(),
@@ -180,18 +200,21 @@ impl Classify for Error {
             Self::Launch { .. } => "SHIM_NOT_LAUNCHED",
             Self::Unreachable { .. } => reason::SHIM_UNREACHABLE,
             Self::TimedOut { .. } => "TIMED_OUT",
+            Self::Task { .. } => "TASK_FAILED",
             Self::Failpoint(_) => "FAILPOINT",
         }
     }
 
     fn values(&self) -> Vec<(&'static str, String)> {
         match self {
+            Self::Spec(error) => error.values(),
+            Self::Filter(error) => error.values(),
             Self::Unresolved(error) => error.values(),
             Self::Conflict(error) => error.values(),
             Self::Sync(error) => error.values(),
             Self::TooOld(error) => error.values(),
             Self::Remote(error) | Self::Peer { source: error, .. } => error.values(),
-            Self::Io { .. } | Self::TimedOut { .. } => Vec::new(),
+            Self::Io { .. } | Self::TimedOut { .. } | Self::Task { .. } => Vec::new(),
             Self::Id(error) => vec![(error.what, error.value.clone())],
             Self::Invalid { what, value, .. } => vec![(what, value.clone())],
             Self::Running { container, .. }

@@ -4,7 +4,13 @@
 #![forbid(unsafe_code)]
 
 pub mod config;
+pub mod container;
 pub mod engine;
 pub mod error;
+pub mod events;
+pub mod failpoint;
+pub mod filter;
+pub mod name;
 pub mod shim;
 pub mod store;
+pub mod supervise;

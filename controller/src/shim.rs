@@ -148,7 +148,10 @@ pub fn find(folder: &Path, boot_id: &str) -> io::Result<Process> {
 ///
 /// # Errors
 /// When the descriptor cannot be polled.
-#[expect(deprecated, reason = "sound for an OwnedFd, which keeps its descriptor; the successor is unsafe to call")]
+#[expect(
+    deprecated,
+    reason = "sound for an OwnedFd, which keeps its descriptor; the successor is unsafe to call"
+)]
 pub async fn ended(pidfd: OwnedFd) -> io::Result<()> {
     let pidfd = AsyncFd::with_interest(pidfd, Interest::READABLE)?;
     // Named for the type: the guard only says that it is readable, which is all there is to know.
@@ -215,6 +218,15 @@ pub async fn within<T>(
     }
 }
 
+/// Whose processes a container sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pids {
+    /// Its own, in a namespace nested in its shim's.
+    Own,
+    /// Others too, so that nothing can be nested.
+    Shared,
+}
+
 /// A shim that was launched and not yet configured.
 #[derive(Debug)]
 pub struct Launched {
@@ -228,10 +240,15 @@ pub struct Launched {
 ///
 /// # Errors
 /// When the shim does not come up; its last words are in the error.
-pub async fn launch(config: &Config, program: &Arc<Program>, id: &ContainerId) -> Result<Launched, Error> {
+pub async fn launch(
+    config: &Config,
+    program: &Arc<Program>,
+    id: &ContainerId,
+    pids: Pids,
+) -> Result<Launched, Error> {
     let folder = config.shim_dir(id);
     let birth =
-        Birth::new(config, id, &folder).map_err(Error::io(format!("prepare {}", folder.display())))?;
+        Birth::new(config, id, &folder, pids).map_err(Error::io(format!("prepare {}", folder.display())))?;
     let (program, hold) = (program.clone(), birth.hold);
     let (args, fds, log) = (birth.args, birth.fds, folder.join("shim.log"));
     let spawned = tokio::task::spawn_blocking(move || spawn(&program, &args, &fds));
@@ -253,7 +270,7 @@ struct Birth {
 }
 
 impl Birth {
-    fn new(config: &Config, id: &ContainerId, folder: &Path) -> io::Result<Self> {
+    fn new(config: &Config, id: &ContainerId, folder: &Path, pids: Pids) -> io::Result<Self> {
         // A dead shim's folder would tell lies about the new one.
         remove_folder(folder)?;
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
@@ -280,7 +297,8 @@ impl Birth {
             b"--unconfigured-fd",
             b"4",
         ];
-        let args = words.iter().map(|word| CString::new(*word)).collect::<Result<_, _>>()?;
+        let shared: &[&[u8]] = if pids == Pids::Shared { &[b"--shared-pid"] } else { &[] };
+        let args = words.iter().chain(shared).map(|word| CString::new(*word)).collect::<Result<_, _>>()?;
         let fds = vec![
             (OwnedFd::from(null.try_clone()?), 0),
             (OwnedFd::from(null), 1),

@@ -11,7 +11,7 @@ use davit_proto::time::timestamp;
 use tokio::sync::watch;
 
 use super::disk::{Batch, Content};
-use super::{TooOld, Watched};
+use super::{Seen, TooOld, Watched};
 
 /// Events kept.
 const EVENTS: usize = 10_000;
@@ -83,7 +83,7 @@ pub struct Draft {
 pub(super) struct Index {
     revision: u64,
     floor: u64,
-    containers: BTreeMap<String, watch::Sender<Option<Arc<ContainerRecord>>>>,
+    containers: BTreeMap<String, watch::Sender<Seen>>,
     names: HashMap<String, ContainerId>,
     requests: HashMap<String, RequestRecord>,
     events: VecDeque<Arc<Event>>,
@@ -104,7 +104,9 @@ impl Index {
             let Some(container) = &record.container else { continue };
             if let Ok(id) = container.id.parse() {
                 index.names.insert(container.name.clone(), id);
-                index.containers.insert(container.id.clone(), watch::Sender::new(Some(Arc::new(record))));
+                index
+                    .containers
+                    .insert(container.id.clone(), watch::Sender::new(Seen::present(Arc::new(record))));
             }
         }
         index
@@ -115,7 +117,7 @@ impl Index {
     }
 
     pub(super) fn get(&self, id: &ContainerId) -> Option<Arc<ContainerRecord>> {
-        self.containers.get(id.as_str())?.borrow().clone()
+        Some(self.containers.get(id.as_str())?.borrow().record.clone())
     }
 
     pub(super) fn watch(&self, id: &ContainerId) -> Option<Watched> {
@@ -123,7 +125,7 @@ impl Index {
     }
 
     pub(super) fn all(&self) -> Vec<Arc<ContainerRecord>> {
-        self.containers.values().filter_map(|slot| slot.borrow().clone()).collect()
+        self.containers.values().map(|slot| slot.borrow().record.clone()).collect()
     }
 
     pub(super) fn has_name(&self, name: &str) -> bool {
@@ -157,11 +159,8 @@ impl Index {
         }
     }
 
-    /// The events after `after`; 0 means from now on.
+    /// The events after `after`.
     pub(super) fn events(&self, after: u64) -> Result<Vec<Arc<Event>>, TooOld> {
-        if after == 0 {
-            return Ok(Vec::new());
-        }
         if after < self.floor || after > self.revision {
             return Err(TooOld { asked: after, oldest: self.floor, newest: self.revision });
         }
@@ -256,7 +255,8 @@ impl Index {
         at: SystemTime,
     ) -> Option<(u64, Batch)> {
         let slot = self.containers.remove(id.as_str())?;
-        let record = slot.send_replace(None)?;
+        let record = slot.borrow().record.clone();
+        slot.send_replace(Seen { record: record.clone(), removed: true });
         let mut batch = Batch { removed: Some(id.clone()), ..Batch::default() };
         let name = record.container.as_ref().map(|container| container.name.clone()).unwrap_or_default();
         if self.names.get(&name) == Some(id) {
@@ -297,10 +297,10 @@ impl Index {
         batch.put = Some(record.clone());
         match self.containers.get(&key) {
             Some(slot) => {
-                slot.send_replace(Some(record.clone()));
+                slot.send_replace(Seen::present(record.clone()));
             }
             None => {
-                self.containers.insert(key, watch::Sender::new(Some(record.clone())));
+                self.containers.insert(key, watch::Sender::new(Seen::present(record.clone())));
             }
         }
         record

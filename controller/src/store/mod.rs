@@ -50,8 +50,23 @@ use index::Index;
 /// Events that a slow watcher may lag behind before it is told to begin again.
 const FEED: usize = 4096;
 
-/// A record and everything that watches it.
-pub type Watched = watch::Receiver<Option<Arc<ContainerRecord>>>;
+/// A record as it is now and after every change.
+pub type Watched = watch::Receiver<Seen>;
+
+/// What a watcher of a record sees.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    /// The record; the last one when it was removed.
+    pub record: Arc<ContainerRecord>,
+    /// It is no longer in the store, and nothing more will come.
+    pub removed: bool,
+}
+
+impl Seen {
+    fn present(record: Arc<ContainerRecord>) -> Self {
+        Self { record, removed: false }
+    }
+}
 
 /// The store. Cheap to share; every method may be called from any task.
 #[derive(Debug)]
@@ -175,7 +190,7 @@ impl Store {
         self.lock().get(id)
     }
 
-    /// A container's record now and after every change; `None` when it was removed.
+    /// A container's record now and after every change; `None` when there is no such container.
     #[must_use]
     pub fn watch(&self, id: &ContainerId) -> Option<Watched> {
         self.lock().watch(id)

@@ -207,11 +207,12 @@ async fn watchers_see_changes_and_the_end() {
     let (_, mut feed) = store.events(before).unwrap();
     run(&store, 1);
     watched.changed().await.unwrap();
-    assert_eq!(phase(watched.borrow().as_ref().unwrap()), Phase::Running);
+    assert_eq!(phase(&watched.borrow().record), Phase::Running);
     assert_eq!(feed.recv().await.unwrap().action, "start");
     store.remove(&id(1), draft("destroy", 1));
     watched.changed().await.unwrap();
-    assert!(watched.borrow().is_none());
+    assert!(watched.borrow().removed);
+    assert_eq!(phase(&watched.borrow().record), Phase::Running, "the last record stays to be seen");
     assert!(store.events(store.revision() + 1).is_err());
     assert!(store.events(1).is_err(), "older than the store");
     assert_eq!(store.events(before).unwrap().0.len(), 2);

@@ -1,0 +1,336 @@
+//! The lasting half of a container on disk: the one place that knows the names of its files.
+
+use std::fs::DirBuilder;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use davit_proto::store::ContainerRecord;
+use davit_proto::types::Exit;
+use davit_sys::file::{Durability, Flock, open_dir, read_bounded, sync_dir, write_atomic};
+use prost::Message as _;
+use prost_reflect::{
+    DescriptorPool, DeserializeOptions, DynamicMessage, MessageDescriptor, SerializeOptions,
+};
+use serde::{Deserialize, Serialize};
+
+/// Sizes that are read at most.
+const SPEC: usize = 8 << 20;
+const EXIT: usize = 64 << 10;
+const LIFE: usize = 8 << 20;
+
+/// A container's folder.
+#[derive(Debug, Clone)]
+pub struct Bundle {
+    path: PathBuf,
+}
+
+/// What the controller wants of a container's shim.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wanted {
+    /// Revision of the record when it was written.
+    pub revision: u64,
+    /// Whether it shall run.
+    pub want: Want,
+    /// What happens when its init ends.
+    pub restart: Restart,
+}
+
+/// Whether a container shall run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Want {
+    /// It shall.
+    Run,
+    /// It shall not.
+    Stop,
+}
+
+/// A restart policy, as the shim reads it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Restart {
+    /// "no", "on-failure", "always", "unless-stopped".
+    pub mode: String,
+    /// For "on-failure": give up after so many; 0 for never.
+    pub max_retries: u32,
+}
+
+impl Bundle {
+    /// The folder at `path`, there or not.
+    #[must_use]
+    pub fn new(path: PathBuf) -> Self {
+        Self { path }
+    }
+
+    /// Its path.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Path of one of its files.
+    #[must_use]
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// Whether the folder is there.
+    ///
+    /// # Errors
+    /// When that cannot be told.
+    pub fn exists(&self) -> io::Result<bool> {
+        self.path.try_exists()
+    }
+
+    /// Makes the folder and those in it. What is there already stays.
+    ///
+    /// # Errors
+    /// When the file system refuses.
+    pub fn make(&self) -> io::Result<()> {
+        // The upper folder's mode becomes that of the container's root.
+        for (name, mode) in [("", 0o700), ("upper", 0o755), ("work", 0o700), ("log", 0o700)] {
+            let path = if name.is_empty() { self.path.clone() } else { self.path.join(name) };
+            match DirBuilder::new().mode(mode).create(&path) {
+                Ok(()) => std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode))?,
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the container's record, from which the store can be rebuilt.
+    ///
+    /// # Errors
+    /// When the file system refuses.
+    pub fn write_spec(&self, record: &ContainerRecord) -> io::Result<()> {
+        self.write("spec.json", &spec_json(record)?, Durability::Cached)
+    }
+
+    /// Reads the container's record; `None` when it was never written.
+    ///
+    /// # Errors
+    /// When it is there and cannot be read.
+    pub fn read_spec(&self) -> io::Result<Option<ContainerRecord>> {
+        self.read("spec.json", SPEC)?.map(|bytes| record_of(&bytes)).transpose()
+    }
+
+    /// Makes the folder, its record and its name survive a power cut.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn sync(&self) -> io::Result<()> {
+        std::fs::File::open(self.file("spec.json"))?.sync_all()?;
+        sync_dir(open_dir(&self.path)?)?;
+        match self.path.parent() {
+            Some(parent) => sync_dir(open_dir(parent)?),
+            None => Ok(()),
+        }
+    }
+
+    /// Writes the runtime spec.
+    ///
+    /// # Errors
+    /// When the file system refuses.
+    pub fn write_config(&self, spec: &oci_spec::runtime::Spec) -> io::Result<()> {
+        self.write("config.json", &serde_json::to_vec(spec)?, Durability::Cached)
+    }
+
+    /// Writes a file that the container sees (`hosts`, `resolv.conf`, `hostname`), readable by all of it.
+    ///
+    /// # Errors
+    /// When the file system refuses.
+    pub fn write_shown(&self, name: &str, text: &str) -> io::Result<()> {
+        let path = self.file(name);
+        // A new file each time: an old container's mount must not see the new one's text.
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut file = std::fs::File::options().write(true).create_new(true).mode(0o644).open(&path)?;
+        io::Write::write_all(&mut file, text.as_bytes())?;
+        file.set_permissions(std::fs::Permissions::from_mode(0o644))
+    }
+
+    /// Says what is wanted of the shim. Written before the shim is told.
+    ///
+    /// # Errors
+    /// When the file system refuses.
+    pub fn write_wanted(&self, wanted: &Wanted) -> io::Result<()> {
+        self.write("wanted", &serde_json::to_vec(wanted)?, Durability::Cached)
+    }
+
+    /// How the last life ended, as the shim wrote it; `None` when none has.
+    ///
+    /// # Errors
+    /// When it is there and cannot be read.
+    pub fn read_exit(&self) -> io::Result<Option<Exit>> {
+        let bytes = self.read("exit", EXIT)?;
+        bytes.map(|bytes| Exit::decode(bytes.as_slice()).map_err(io::Error::from)).transpose()
+    }
+
+    /// Records an end in the place of a shim that could not: it is gone, so nobody else writes.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn write_exit(&self, exit: &Exit) -> io::Result<()> {
+        self.write("exit", &exit.encode_to_vec(), Durability::Synced)
+    }
+
+    /// The last life that the shim's journal says was begun, and when; `None` when none was.
+    ///
+    /// # Errors
+    /// When the journal is there and cannot be read.
+    pub fn last_start(&self) -> io::Result<Option<(u64, prost_types::Timestamp)>> {
+        let Some(bytes) = self.read("life", LIFE)? else { return Ok(None) };
+        Ok(last_start(&bytes))
+    }
+
+    /// Whether nobody has the container's file system mounted: whoever does holds the lock.
+    ///
+    /// # Errors
+    /// When the lock cannot be tried.
+    pub fn is_free(&self) -> io::Result<bool> {
+        let path = self.file("lock");
+        if !path.try_exists()? {
+            return Ok(true);
+        }
+        Ok(Flock::try_lock(&path)?.is_some())
+    }
+
+    fn write(&self, name: &str, bytes: &[u8], durability: Durability) -> io::Result<()> {
+        write_atomic(open_dir(&self.path)?, name, bytes, durability)
+    }
+
+    fn read(&self, name: &str, limit: usize) -> io::Result<Option<Vec<u8>>> {
+        match read_bounded(&self.file(name), limit) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// The record as the canonical JSON of its protobuf, which people and other programs can read.
+fn spec_json(record: &ContainerRecord) -> io::Result<Vec<u8>> {
+    let message = DynamicMessage::decode(descriptor(), record.encode_to_vec().as_slice())?;
+    let mut bytes = Vec::new();
+    let options = SerializeOptions::new().use_proto_field_name(true);
+    message.serialize_with_options(&mut serde_json::Serializer::new(&mut bytes), &options)?;
+    bytes.push(b'\n');
+    Ok(bytes)
+}
+
+fn record_of(bytes: &[u8]) -> io::Result<ContainerRecord> {
+    let mut json = serde_json::Deserializer::from_slice(bytes);
+    // A newer engine may have written more fields.
+    let options = DeserializeOptions::new().deny_unknown_fields(false);
+    let message = DynamicMessage::deserialize_with_options(descriptor(), &mut json, &options)?;
+    ContainerRecord::decode(message.encode_to_vec().as_slice()).map_err(io::Error::from)
+}
+
+fn descriptor() -> MessageDescriptor {
+    static DESCRIPTOR: OnceLock<MessageDescriptor> = OnceLock::new();
+    let read = || {
+        let pool =
+            DescriptorPool::decode(davit_proto::DESCRIPTORS).expect("compiled by our own build script");
+        pool.get_message_by_name("davit.store.v1.ContainerRecord").expect("defined in record.proto")
+    };
+    DESCRIPTOR.get_or_init(read).clone()
+}
+
+/// One line of the journal, as far as it is read here.
+#[derive(Debug, Deserialize)]
+struct Line {
+    life: u64,
+    event: String,
+    at: jiff::Timestamp,
+}
+
+/// The last line may be torn, and lines that are not understood are not for us.
+fn last_start(journal: &[u8]) -> Option<(u64, prost_types::Timestamp)> {
+    journal.split(|byte| *byte == b'\n').rev().find_map(|line| {
+        let line: Line = serde_json::from_slice(line).ok()?;
+        let at = prost_types::Timestamp { seconds: line.at.as_second(), nanos: line.at.subsec_nanosecond() };
+        (line.event == "start").then_some((line.life, at))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use davit_proto::container::{Container, ContainerSpec};
+    use std::collections::HashMap;
+
+    #[test]
+    fn the_record_comes_back_from_its_json() {
+        let folder = tempfile::tempdir().unwrap();
+        let bundle = Bundle::new(folder.path().join("c"));
+        bundle.make().unwrap();
+        bundle.make().unwrap();
+        assert_eq!(bundle.read_spec().unwrap(), None);
+        let spec = ContainerSpec {
+            image: "alpine".into(),
+            labels: HashMap::from([("a".into(), "ä\n\u{1}".into())]),
+            stop_timeout: Some(prost_types::Duration { seconds: 3, nanos: 5 }),
+            ..ContainerSpec::default()
+        };
+        let record = ContainerRecord {
+            version: 1,
+            container: Some(Container {
+                name: "web".into(),
+                spec: Some(spec),
+                revision: u64::MAX,
+                ..Container::default()
+            }),
+            request_hash: vec![0, 255],
+            ..ContainerRecord::default()
+        };
+        bundle.write_spec(&record).unwrap();
+        assert_eq!(bundle.read_spec().unwrap(), Some(record));
+        let json: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(bundle.file("spec.json")).unwrap()).unwrap();
+        assert_eq!(json["container"]["spec"]["image"], "alpine");
+        bundle.sync().unwrap();
+        std::fs::write(bundle.file("spec.json"), r#"{"version":1,"of_tomorrow":[1]}"#).unwrap();
+        assert_eq!(bundle.read_spec().unwrap().unwrap().version, 1);
+        std::fs::write(bundle.file("spec.json"), "{").unwrap();
+        assert!(bundle.read_spec().is_err());
+    }
+
+    #[test]
+    fn the_journal_is_read_over_torn_lines() {
+        let journal = br#"{"life":1,"event":"start","at":"2026-11-20T22:00:00.5Z","pid":7}
+{"life":1,"event":"exit","at":"2026-11-20T22:00:01Z","code":0}
+{"life":2,"event":"start","at":"2026-11-20T22:00:02.000000001Z","pid":8}
+{"life":3,"event":"sta"#;
+        let (life, at) = last_start(journal).unwrap();
+        assert_eq!((life, at.nanos), (2, 1));
+        assert_eq!(last_start(b""), None);
+        assert_eq!(last_start(b"\xff\n{}\n"), None);
+    }
+
+    #[test]
+    fn the_lock_shows_who_has_it_mounted() {
+        let folder = tempfile::tempdir().unwrap();
+        let bundle = Bundle::new(folder.path().to_owned());
+        assert!(bundle.is_free().unwrap());
+        let held = Flock::try_lock(&bundle.file("lock")).unwrap().unwrap();
+        assert!(!bundle.is_free().unwrap());
+        drop(held);
+        assert!(bundle.is_free().unwrap());
+    }
+
+    #[test]
+    fn what_a_container_sees_is_readable_and_new_each_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let bundle = Bundle::new(folder.path().to_owned());
+        bundle.write_shown("hosts", "one").unwrap();
+        let old = std::fs::File::open(bundle.file("hosts")).unwrap();
+        bundle.write_shown("hosts", "two").unwrap();
+        assert_eq!(io::read_to_string(old).unwrap(), "one");
+        let mode = std::fs::metadata(bundle.file("hosts")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o644);
+    }
+}

@@ -1,0 +1,92 @@
+//! What a container is made of: its image's layers and configuration, its volumes, its bind sources. The services
+//! answer with mounts as data; nothing is mounted here.
+
+use std::sync::Arc;
+
+use davit_proto::container::{Container, ContainerSpec, MountKind, MountStatus};
+use davit_proto::id::ContainerId;
+use davit_proto::{image, types, volume};
+
+use super::spec::{self, Devices, ImageConfig, Resolved, Wanted, mounts, source};
+use crate::engine::Engine;
+use crate::error::Error;
+use crate::failpoint;
+use crate::shim::{LONG, within};
+
+/// All that the second half of a start is made from.
+#[derive(Debug)]
+pub struct Content {
+    /// Image id.
+    pub image_id: String,
+    /// The layers.
+    pub rootfs: types::Mount,
+    /// Request and image together.
+    pub resolved: Resolved,
+    /// The plan of the mounts.
+    pub wanted: Vec<Wanted>,
+    /// The volume service's answers, in the order of the plan.
+    pub volumes: Vec<types::Mount>,
+    /// What each mount came to.
+    pub mounts: Vec<MountStatus>,
+    /// Devices found on the host.
+    pub devices: Devices,
+}
+
+/// Has image and volumes held for a container, and finds what it wants of the host.
+///
+/// # Errors
+/// When image, volume or bind source do not exist, or do not fit the request.
+pub async fn hold(engine: &Arc<Engine>, id: &ContainerId, container: &Container) -> Result<Content, Error> {
+    let wish = container.spec.clone().unwrap_or_default();
+    // A tag may have moved since the container was made; the id has not.
+    let name = if container.image_id.is_empty() { &wish.image } else { &container.image_id };
+    let request = image::PrepareRequest { container_id: id.to_string(), image: name.clone() };
+    let image = engine.images().prepare(request).await;
+    let image = image.map_err(|status| Error::Remote(status.into()))?.into_inner();
+    let config = ImageConfig::parse(&image.config)?;
+    let resolved = spec::resolve(&wish, &config, id, &engine.host)?;
+    let wanted = mounts::plan(&wish, &config)?;
+
+    let (held, found) = tokio::join!(volumes(engine, id, container, &wanted), of_host(wish, wanted.clone()));
+    let (held, devices) = (held?, found?);
+    failpoint::pass(failpoint::CREATE_CONTENT).await?;
+    Ok(Content {
+        image_id: image.image_id,
+        rootfs: image.rootfs.unwrap_or_default(),
+        mounts: mounts::statuses(&wanted, &held),
+        volumes: held.mounts,
+        resolved,
+        wanted,
+        devices,
+    })
+}
+
+async fn volumes(
+    engine: &Arc<Engine>,
+    id: &ContainerId,
+    container: &Container,
+    wanted: &[Wanted],
+) -> Result<volume::PrepareResponse, Error> {
+    let mut uses = mounts::uses(wanted);
+    if uses.is_empty() {
+        return Ok(volume::PrepareResponse::default());
+    }
+    // A volume without a name is the same one in every life.
+    let before = container.status.as_ref().map(|status| status.mounts.as_slice()).unwrap_or_default();
+    for nameless in uses.iter_mut().filter(|wanted| wanted.name.is_empty()) {
+        let same = |m: &&MountStatus| m.kind() == MountKind::Volume && m.target == nameless.target;
+        if let Some(known) = before.iter().find(same) {
+            nameless.name.clone_from(&known.name);
+        }
+    }
+    let request = volume::PrepareRequest { container_id: id.to_string(), uses };
+    within(LONG, "prepare the volumes", engine.volumes().prepare(request)).await
+}
+
+async fn of_host(wish: ContainerSpec, wanted: Vec<Wanted>) -> Result<Devices, Error> {
+    let found = tokio::task::spawn_blocking(move || -> Result<Devices, spec::Error> {
+        source::ensure(&wanted)?;
+        Devices::find(&wish)
+    });
+    Ok(found.await.map_err(|error| Error::Task { doing: "look at the host", why: error.to_string() })??)
+}

@@ -1,0 +1,362 @@
+//! Makes a container: the one place that shows the order.
+//!
+//! Each step leaves only what [`release`] finds by the container's id, so the engine may be cut off anywhere: what
+//! is half-made is released at the next start.
+
+use std::sync::Arc;
+
+use davit_proto::container::{Container, ContainerStatus, CreateRequest, Phase};
+use davit_proto::id::{ContainerId, InvalidId, Name};
+use davit_proto::store::ContainerRecord;
+use davit_proto::task::{ConfigureRequest, LogLimits, Shape};
+use davit_proto::types::TerminalSize;
+use prost::Message as _;
+use sha2::Digest as _;
+
+use super::bundle::Bundle;
+use super::content::{self, Content};
+use super::release::{self, How};
+use super::wire::{self, Plan, Wired};
+use super::{launch, shape, spec, validate};
+use crate::engine::{Engine, Turn};
+use crate::error::Error;
+use crate::failpoint::{self, pass};
+use crate::shim::{LONG, Shim, within};
+use crate::store::{self, Change, Conflict, Inserted};
+use crate::{events, name, supervise};
+
+/// Names that are tried before the store is asked to decide.
+const NAMES: u32 = 20;
+
+/// What the answer to a create promises.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Promise {
+    /// The container survives a power cut.
+    Durable,
+    /// It survives the death of the engine. [`keep`] makes it durable later, beside its start.
+    Cached,
+}
+
+/// A container that was made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Created {
+    /// Its id.
+    pub id: ContainerId,
+    /// What a person should know.
+    pub warnings: Vec<String>,
+    /// Number of the change.
+    pub revision: u64,
+}
+
+/// Makes a container. A caller who goes away meanwhile does not stop it midway.
+///
+/// # Errors
+/// When the request is wrong, the name is taken, or a step fails; then nothing is left.
+pub async fn create(
+    engine: &Arc<Engine>,
+    request: CreateRequest,
+    promise: Promise,
+) -> Result<Created, Error> {
+    validate::create(&request)?;
+    let shape = shape::of(request.spec.as_ref().unwrap_or(&Default::default()))?;
+    let engine = engine.clone();
+    let made = tokio::spawn(async move {
+        let created = match intend(&engine, &request, &shape).await? {
+            Intent::Repeated(created) => created,
+            Intent::New(record, _turn) => finish(&engine, &record).await?,
+        };
+        if promise == Promise::Durable {
+            keep(&engine, &created.id).await?;
+        }
+        Ok(created)
+    });
+    made.await.map_err(|error| Error::Task { doing: "make the container", why: error.to_string() })?
+}
+
+/// Makes a container that was made before survive a power cut: its files, which are the ground, and the store.
+///
+/// # Errors
+/// When the disk refuses.
+pub async fn keep(engine: &Arc<Engine>, id: &ContainerId) -> Result<(), Error> {
+    let bundle = Bundle::new(engine.config.bundle(id));
+    let doing = format!("make {} durable", bundle.path().display());
+    let files = tokio::task::spawn_blocking(move || bundle.sync());
+    let (files, store) = tokio::join!(files, engine.store.sync());
+    files
+        .map_err(|error| Error::Task { doing: "sync", why: error.to_string() })?
+        .map_err(Error::io(doing))?;
+    if let Err(error) = store {
+        // It said so itself, once; the bundle is enough to rebuild the record from.
+        tracing::debug!(%error, container_id = %id, "kept by its files only");
+    }
+    Ok(())
+}
+
+enum Intent {
+    /// A new record, and the turn to make it true.
+    New(Arc<ContainerRecord>, Turn),
+    /// The same request came before.
+    Repeated(Created),
+}
+
+/// Step 1: what is wanted, before anything is done.
+async fn intend(engine: &Arc<Engine>, request: &CreateRequest, shape: &Shape) -> Result<Intent, Error> {
+    let id = ContainerId::generate()
+        .map_err(|error| Error::io("make a container id")(std::io::Error::other(error)))?;
+    // Nobody knows the id yet, so the turn is free.
+    let turn = engine.turn(&id).await;
+    let mut tries = 0;
+    loop {
+        let chosen = choose_name(engine, &request.name, tries)?;
+        match engine.store.insert(new_record(engine, &id, chosen, request, shape)) {
+            Ok(Inserted::New(_)) => break,
+            Ok(Inserted::Repeated(first)) => {
+                if let Some(created) = join(engine, &first, request).await {
+                    return Ok(Intent::Repeated(created));
+                }
+            }
+            Err(Conflict::NameTaken { .. }) if request.name.is_empty() && tries < NAMES * 2 => {}
+            Err(conflict) => return Err(conflict.into()),
+        }
+        tries += 1;
+    }
+    let record = engine.record(&id)?;
+    let bundle = Bundle::new(engine.config.bundle(&id));
+    let written = async {
+        pass(failpoint::CREATE_RECORDED).await?;
+        let failed = || Error::io(format!("make {}", bundle.path().display()));
+        bundle.make().and_then(|()| bundle.write_spec(&record)).map_err(failed())?;
+        pass(failpoint::CREATE_INTENT).await
+    };
+    match written.await {
+        Ok(()) => Ok(Intent::New(record, turn)),
+        Err(error) => Err(undo(engine, &id, error).await),
+    }
+}
+
+/// Steps 2 to 6, or none of them.
+async fn finish(engine: &Arc<Engine>, record: &ContainerRecord) -> Result<Created, Error> {
+    let id = store::record_id(record)?;
+    let made = async {
+        let assembled = assemble(engine, record, None).await?;
+        // 6: it is made.
+        let record = enter(engine, &id, &assembled, true)?;
+        pass(failpoint::CREATE_DONE).await?;
+        let revision = record.container.as_ref().map_or(0, |container| container.revision);
+        Ok(Created { id: id.clone(), warnings: assembled.warnings(), revision })
+    };
+    match made.await {
+        Ok(created) => Ok(created),
+        Err(error) => Err(undo(engine, &id, error).await),
+    }
+}
+
+/// A container at its gate.
+#[derive(Debug)]
+pub struct Assembled {
+    /// The connection to its shim.
+    pub shim: Shim,
+    shim_pid: i32,
+    netns_path: String,
+    content: Content,
+    wired: Wired,
+}
+
+impl Assembled {
+    fn warnings(&self) -> Vec<String> {
+        self.content.resolved.warnings.iter().chain(&self.wired.warnings).cloned().collect()
+    }
+}
+
+/// Steps 2 to 5: from a record and a bundle to an init that waits at the gate. A stopped container is started again
+/// through the same steps, over the same writable layer.
+///
+/// # Errors
+/// When a step fails. What the steps before it made is the caller's to release.
+pub async fn assemble(
+    engine: &Arc<Engine>,
+    record: &ContainerRecord,
+    size: Option<TerminalSize>,
+) -> Result<Assembled, Error> {
+    let id = store::record_id(record)?;
+    let container = record.container.clone().unwrap_or_default();
+    let wish = container.spec.clone().unwrap_or_default();
+    let shape = Shape::decode(record.shape.as_slice()).unwrap_or_default();
+
+    // 2: the shim's first half, and what the container is made of. Not try_join: a launch is not dropped midway.
+    let (prepared, content) =
+        tokio::join!(launch::prepare(engine, &id, shape), content::hold(engine, &id, &container));
+    let (content, prepared) = (content?, prepared?);
+
+    // 3: ports and networks.
+    let plan = Plan { id: &id, name: &container.name, spec: &wish, resolved: &content.resolved };
+    let wired = wire::wire(engine, &prepared, plan).await?;
+
+    // 4: what the container's own half is told.
+    let bundle = Bundle::new(engine.config.bundle(&id));
+    let runtime = spec::build(&spec::Input {
+        spec: &wish,
+        resolved: &content.resolved,
+        rootfs: &content.rootfs,
+        wanted: &content.wanted,
+        volumes: &content.volumes,
+        devices: &content.devices,
+        bundle: bundle.path(),
+        cgroup_path: &engine.config.cgroup_path(&id),
+        host: &engine.host,
+    })?;
+    bundle.write_config(&runtime).map_err(Error::io("write config.json"))?;
+    pass(failpoint::CREATE_SPEC).await?;
+
+    // 5: the second half.
+    let log = wish.log.unwrap_or_default();
+    let request = ConfigureRequest {
+        open_stdin: wish.open_stdin,
+        stdin_once: wish.stdin_once,
+        log: Some(LogLimits { max_size: log.max_size, max_files: log.max_files }),
+        size,
+    };
+    within(LONG, "configure the container", prepared.shim.tasks().configure(request)).await?;
+    drop(prepared.hold);
+    pass(failpoint::CREATE_CONFIGURED).await?;
+    supervise::follow(engine, prepared.shim.clone());
+
+    let netns = prepared.made.network_namespace;
+    let netns_path = netns.map(|n| format!("/proc/{}/fd/{}", n.pid, n.fd)).unwrap_or_default();
+    Ok(Assembled { shim: prepared.shim, shim_pid: prepared.made.shim_pid, netns_path, content, wired })
+}
+
+/// Enters what the steps found out into record and bundle.
+///
+/// # Errors
+/// When the container is gone, or its bundle cannot be written.
+pub fn enter(
+    engine: &Engine,
+    id: &ContainerId,
+    assembled: &Assembled,
+    made: bool,
+) -> Result<Arc<ContainerRecord>, Error> {
+    let entered = engine.store.update(id, |record| {
+        let container = record.container.as_mut()?;
+        resolve(container, assembled);
+        fill(container.status.get_or_insert_default(), engine, id, assembled);
+        if !made {
+            return Change::silent();
+        }
+        container.status.get_or_insert_default().set_phase(Phase::Created);
+        Change::told(events::of_container(container, "create", []))
+    });
+    let record = entered.ok_or_else(|| store::Unresolved::NotFound(id.to_string()))?;
+    let bundle = Bundle::new(engine.config.bundle(id));
+    bundle.write_spec(&record).map_err(Error::io("write spec.json"))?;
+    Ok(record)
+}
+
+fn resolve(container: &mut Container, assembled: &Assembled) {
+    let (content, resolved) = (&assembled.content, &assembled.content.resolved);
+    container.image_id.clone_from(&content.image_id);
+    container.args.clone_from(&resolved.args);
+    container.env.clone_from(&resolved.env);
+    container.working_dir.clone_from(&resolved.working_dir);
+    container.user.clone_from(&resolved.user);
+    container.stop_signal.clone_from(&resolved.stop_signal);
+    container.exposed_ports.clone_from(&resolved.exposed_ports);
+    container.labels = resolved.labels.clone().into_iter().collect();
+}
+
+fn fill(status: &mut ContainerStatus, engine: &Engine, id: &ContainerId, assembled: &Assembled) {
+    let bundle = Bundle::new(engine.config.bundle(id));
+    let path = |name: &str| bundle.file(name).display().to_string();
+    status.shim_pid = assembled.shim_pid;
+    status.netns_path.clone_from(&assembled.netns_path);
+    status.networks.clone_from(&assembled.wired.networks);
+    status.ports.clone_from(&assembled.wired.ports);
+    status.mounts.clone_from(&assembled.content.mounts);
+    status.hosts_path = path("hosts");
+    status.resolv_conf_path = path("resolv.conf");
+    status.hostname_path = path("hostname");
+}
+
+fn new_record(
+    engine: &Engine,
+    id: &ContainerId,
+    name: Name,
+    request: &CreateRequest,
+    shape: &Shape,
+) -> ContainerRecord {
+    let bundle = Bundle::new(engine.config.bundle(id));
+    let mut status = ContainerStatus {
+        bundle_path: bundle.path().display().to_string(),
+        log_path: bundle.file("log/stdio.log").display().to_string(),
+        ..ContainerStatus::default()
+    };
+    status.set_phase(Phase::Creating);
+    ContainerRecord {
+        version: store::VERSION,
+        container: Some(Container {
+            id: id.to_string(),
+            name: name.to_string(),
+            spec: request.spec.clone(),
+            status: Some(status),
+            created_at: Some(store::now()),
+            ..Container::default()
+        }),
+        request_key: request.request_key.clone(),
+        request_hash: hash(request),
+        shape: shape.encode_to_vec(),
+        written_at: None,
+    }
+}
+
+/// The request without its key, as a digest. Maps have no order, so they are brought into one first.
+fn hash(request: &CreateRequest) -> Vec<u8> {
+    let mut hash = sha2::Sha256::new();
+    let mut spec = request.spec.clone().unwrap_or_default();
+    for map in [&mut spec.labels, &mut spec.sysctls, &mut spec.annotations] {
+        let mut pairs: Vec<_> = std::mem::take(map).into_iter().collect();
+        pairs.sort();
+        for text in pairs.into_iter().flat_map(|(key, value)| [key, value]) {
+            hash.update((text.len() as u64).to_be_bytes());
+            hash.update(text.as_bytes());
+        }
+        hash.update([0xff; 8]);
+    }
+    hash.update((request.name.len() as u64).to_be_bytes());
+    hash.update(request.name.as_bytes());
+    hash.update(spec.encode_to_vec());
+    hash.finalize().to_vec()
+}
+
+fn choose_name(engine: &Engine, given: &str, tries: u32) -> Result<Name, Error> {
+    if !given.is_empty() {
+        return given.parse().map_err(|error: InvalidId| error.into());
+    }
+    for attempt in tries..=tries + NAMES {
+        let generated = if attempt < NAMES { name::generate() } else { name::generate_numbered(attempt) };
+        let generated = generated.map_err(|error| Error::io("make a name")(std::io::Error::other(error)))?;
+        if !engine.store.has_name(generated.as_str()) {
+            return Ok(generated);
+        }
+    }
+    let generated = name::generate_numbered(tries);
+    generated.map_err(|error| Error::io("make a name")(std::io::Error::other(error)))
+}
+
+/// The answer of the first of two like requests, once it is known; `None` when the first one failed.
+async fn join(engine: &Arc<Engine>, first: &ContainerId, request: &CreateRequest) -> Option<Created> {
+    let _turn = engine.turn(first).await;
+    let revision = match engine.store.get(first) {
+        Some(record) => record.container.as_ref().map_or(0, |container| container.revision),
+        // Made and removed again: the answer is still its id.
+        None => engine.store.request(&request.request_key).map(|_| engine.store.revision())?,
+    };
+    Some(Created { id: first.clone(), warnings: Vec::new(), revision })
+}
+
+/// Releases what a failed create left. The error that matters is the first one.
+async fn undo(engine: &Arc<Engine>, id: &ContainerId, error: Error) -> Error {
+    if let Err(left) = release::release(engine, id, How { volumes: true, ..How::default() }).await {
+        tracing::error!(container_id = %id, error = %davit_proto::status::chain(&left), "a failed create left something; it is released at the next start");
+    }
+    error
+}

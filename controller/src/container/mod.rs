@@ -1,0 +1,38 @@
+//! Containers: one verb a file.
+//!
+//! ```text
+//!             create                     start                      its init ends
+//! (nothing) ─────────▶ CREATING ──▶ CREATED ─────▶ RUNNING ⇄ PAUSED ──────────────▶ EXITED
+//!                          │ fails      │            │                         start │  │
+//!                          ▼            │ remove     │ remove --force             ◀──┘  │ remove, --rm
+//!                       REMOVING ◀──────┴────────────┴─────────────────────────────────┘
+//!                          │ release: shim, bundle, network, volumes, image, record
+//!                          ▼
+//!                      (nothing)
+//! ```
+//!
+//! The store keeps the phase; the shim is the truth about what runs. `UNKNOWN` is never stored: it is what is
+//! reported of a container that runs by its record and whose shim does not answer.
+//!
+//! Whoever makes, starts, renames or removes a container holds its *turn* (`Engine::turn`). Signals, waits and reads
+//! need none, and neither does the record of an exit: it is a fact, and comes from the shim's side at any time.
+
+pub mod bundle;
+pub mod cgroup;
+pub mod content;
+pub mod create;
+pub mod kill;
+pub mod launch;
+pub mod live;
+pub mod release;
+pub mod remove;
+pub mod rename;
+pub mod restart;
+pub mod shape;
+pub mod signal;
+pub mod spec;
+pub mod start;
+pub mod stop;
+pub mod validate;
+pub mod wait;
+pub mod wire;

@@ -1,0 +1,226 @@
+//! Releases all that a container has, in the reverse order of its making. A create that failed, `rm` and recovery
+//! after a crash are this function; it may be cut off anywhere and called again.
+//!
+//! Moving the bundle to the trash is the moment at which a container no longer exists. Everything after it is found
+//! again at the next start: by the record without a bundle, and by the services' lists of holders.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use davit_proto::id::ContainerId;
+use davit_proto::task::DeleteRequest;
+use davit_proto::{image, network, volume};
+use davit_sys::file::{open_dir, remove_tree, sync_dir};
+use davit_sys::process;
+
+use super::bundle::Bundle;
+use super::{cgroup, live};
+use crate::engine::Engine;
+use crate::error::Error;
+use crate::failpoint::{self, pass};
+use crate::shim::{self, LONG, Process, SHORT, within};
+use crate::{events, supervise};
+
+/// How long a shim that was told to end may take.
+const POLITE: Duration = Duration::from_secs(5);
+/// How long a shim whose last life is over may go on serving its readers.
+const DRAIN: Duration = Duration::from_secs(3);
+/// How long the kernel may take with a shim that was killed.
+const FORCED: Duration = Duration::from_secs(10);
+/// Between two looks at something that is ending.
+const TICK: Duration = Duration::from_millis(10);
+/// Marks trash whose volumes without a name go too.
+pub const VOLUMES: &str = ".volumes";
+
+/// How a container is released.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct How {
+    /// Its volumes without a name go too.
+    pub volumes: bool,
+    /// The removal survives a power cut when the call returns.
+    pub durable: bool,
+    /// The world knew the container, and is told.
+    pub told: bool,
+}
+
+/// Releases everything. The caller holds the container's turn.
+///
+/// # Errors
+/// When its shim will not end, or a service fails. What was released stays so.
+pub async fn release(engine: &Arc<Engine>, id: &ContainerId, how: How) -> Result<(), Error> {
+    end_shim(engine, id, Duration::ZERO).await?;
+    pass(failpoint::RELEASE_SHIM).await?;
+    supervise::record_end(engine, id);
+
+    let trash = discard(engine, id, how).await?;
+    pass(failpoint::RELEASE_TRASH).await?;
+
+    services(engine, id, how.volumes).await?;
+    pass(failpoint::RELEASE_SERVICES).await?;
+    sweep_cgroups(engine, id).await?;
+    pass(failpoint::RELEASE_CGROUP).await?;
+
+    let container = engine.store.get(id).and_then(|record| record.container.clone());
+    let event = container.filter(|_| how.told).map(|c| events::of_container(&c, "destroy", []));
+    engine.store.remove(id, event);
+    pass(failpoint::RELEASE_RECORD).await?;
+    if how.durable
+        && let Err(error) = engine.store.sync().await
+    {
+        // The trash is what counts, and it is durable.
+        tracing::debug!(%error, container_id = %id, "removed by its files only");
+    }
+    if let Some(trash) = trash {
+        tokio::task::spawn_blocking(move || empty(&trash));
+    }
+    Ok(())
+}
+
+/// Clears what a dead or ending shim leaves, and keeps the container: process, cgroups, addresses. The caller holds
+/// the container's turn.
+///
+/// # Errors
+/// When the shim will not end, or the network service fails.
+pub async fn settle(engine: &Arc<Engine>, id: &ContainerId) -> Result<(), Error> {
+    let over = engine.store.get(id).and_then(|record| record.container.clone());
+    let over = over.is_some_and(|container| !live::is_live(live::status_of(&container).phase()));
+    end_shim(engine, id, if over { DRAIN } else { Duration::ZERO }).await?;
+    supervise::record_end(engine, id);
+    sweep_cgroups(engine, id).await?;
+    release_network(engine, id).await
+}
+
+/// Ends the shim and makes sure that it ended: nobody else may have the container's file system mounted after this.
+/// `drain` is how long it may go on by itself first.
+async fn end_shim(engine: &Arc<Engine>, id: &ContainerId, drain: Duration) -> Result<(), Error> {
+    let folder = engine.config.shim_dir(id);
+    let unreachable = |why: String| Error::Unreachable { id: id.clone(), why };
+    let found = shim::find(&folder, &engine.boot_id);
+    match found.map_err(Error::io(format!("find the shim of container {id}")))? {
+        Process::Alive(_, pidfd) => {
+            let ended = || async {
+                let copy = pidfd.try_clone().map_err(Error::io("copy a descriptor"))?;
+                shim::ended(copy).await.map_err(Error::io("wait for a shim"))
+            };
+            if drain.is_zero() || tokio::time::timeout(drain, ended()).await.is_err() {
+                let asked = ask_to_end(engine, id).await;
+                if !asked || tokio::time::timeout(POLITE, ended()).await.is_err() {
+                    // The kernel takes all of the container with it.
+                    process::signal(&pidfd, process::SIGKILL).map_err(Error::io("kill a shim"))?;
+                    let gone = tokio::time::timeout(FORCED, ended()).await;
+                    gone.map_err(|_| unreachable("it was killed and does not end".to_owned()))??;
+                }
+            }
+        }
+        // One that never said its name ends with the pipe of whoever launched it.
+        Process::Gone | Process::Unnamed => {
+            ask_to_end(engine, id).await;
+        }
+    }
+    let bundle = Bundle::new(engine.config.bundle(id));
+    let deadline = tokio::time::Instant::now() + POLITE;
+    while !bundle.is_free().map_err(Error::io(format!("look at {}", bundle.path().display())))? {
+        if tokio::time::Instant::now() > deadline {
+            return Err(unreachable("somebody still holds the lock of its folder".to_owned()));
+        }
+        tokio::time::sleep(TICK).await;
+    }
+    engine.shim_gone(id);
+    shim::remove_folder(&folder).map_err(Error::io(format!("remove {}", folder.display())))
+}
+
+/// Whether the shim agreed to end.
+async fn ask_to_end(engine: &Arc<Engine>, id: &ContainerId) -> bool {
+    let Ok(shim) = engine.shim(id) else { return false };
+    let request = DeleteRequest { force: true };
+    match within(SHORT, "end the shim", shim.tasks().delete(request)).await {
+        Ok(_) => true,
+        Err(error) => {
+            tracing::debug!(container_id = %id, error = %davit_proto::status::chain(&error), "shim did not agree to end");
+            false
+        }
+    }
+}
+
+/// The commit point: the bundle goes to the trash. Answers with where it is now.
+async fn discard(engine: &Arc<Engine>, id: &ContainerId, how: How) -> Result<Option<PathBuf>, Error> {
+    let (bundle, trash, id) = (engine.config.bundle(id), engine.config.trash(), id.clone());
+    let doing = format!("move {} to the trash", bundle.display());
+    let moved = tokio::task::spawn_blocking(move || -> io::Result<Option<PathBuf>> {
+        let mark = if how.volumes { VOLUMES } else { "" };
+        for n in 0_u32.. {
+            let number = if n == 0 { String::new() } else { format!(".{n}") };
+            let target = trash.join(format!("{id}{mark}{number}"));
+            match std::fs::rename(&bundle, &target) {
+                Ok(()) => {
+                    for folder in [bundle.parent(), Some(trash.as_path())].into_iter().flatten() {
+                        if how.durable {
+                            sync_dir(open_dir(folder)?)?;
+                        }
+                    }
+                    return Ok(Some(target));
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+                Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(None)
+    });
+    moved
+        .await
+        .map_err(|error| Error::Task { doing: "empty a folder", why: error.to_string() })?
+        .map_err(Error::io(doing))
+}
+
+/// Deletes what is in the trash. What cannot be deleted now is tried again at the next start.
+pub fn empty(trash: &std::path::Path) {
+    let (Some(parent), Some(name)) = (trash.parent(), trash.file_name()) else { return };
+    if let Err(error) = open_dir(parent).and_then(|parent| remove_tree(&parent, name)) {
+        tracing::warn!(%error, path = %trash.display(), "failed to delete from the trash");
+    }
+}
+
+/// Each service is told, also when another one fails.
+async fn services(engine: &Arc<Engine>, id: &ContainerId, volumes: bool) -> Result<(), Error> {
+    let (network, volume, image) = tokio::join!(
+        release_network(engine, id),
+        release_volumes(engine, id, volumes),
+        release_image(engine, id)
+    );
+    network.and(volume).and(image)
+}
+
+/// Frees addresses, names and rules. Only when the namespace is gone.
+///
+/// # Errors
+/// When the service fails.
+pub async fn release_network(engine: &Arc<Engine>, id: &ContainerId) -> Result<(), Error> {
+    let request = network::ReleaseRequest { container_id: id.to_string() };
+    within(LONG, "release the network", engine.networks().release(request)).await.map(drop)
+}
+
+/// Ends the use of volumes.
+///
+/// # Errors
+/// When the service fails.
+pub async fn release_volumes(engine: &Arc<Engine>, id: &ContainerId, anonymous: bool) -> Result<(), Error> {
+    let request = volume::ReleaseRequest { container_id: id.to_string(), remove_anonymous: anonymous };
+    within(LONG, "release the volumes", engine.volumes().release(request)).await.map(drop)
+}
+
+/// Ends the use of the image.
+///
+/// # Errors
+/// When the service fails.
+pub async fn release_image(engine: &Arc<Engine>, id: &ContainerId) -> Result<(), Error> {
+    let request = image::ReleaseRequest { container_id: id.to_string() };
+    within(LONG, "release the image", engine.images().release(request)).await.map(drop)
+}
+
+async fn sweep_cgroups(engine: &Arc<Engine>, id: &ContainerId) -> Result<(), Error> {
+    let path = engine.config.cgroup_path(id);
+    cgroup::sweep(&path).await.map_err(Error::io(format!("remove the cgroup {path}")))
+}

@@ -1,0 +1,23 @@
+//! Gives a container another name.
+
+use std::sync::Arc;
+
+use davit_proto::id::{ContainerId, Name};
+
+use super::bundle::Bundle;
+use super::create;
+use crate::engine::Engine;
+use crate::error::Error;
+
+/// Renames a container, in the store and in its bundle.
+///
+/// # Errors
+/// When the name is no name, or taken.
+pub async fn rename(engine: &Arc<Engine>, id: &ContainerId, name: &str) -> Result<(), Error> {
+    let name: Name = name.parse()?;
+    let _turn = engine.turn(id).await;
+    let record = engine.store.rename(id, name.as_str())?;
+    let bundle = Bundle::new(engine.config.bundle(id));
+    bundle.write_spec(&record).map_err(Error::io(format!("write {}", bundle.file("spec.json").display())))?;
+    create::keep(engine, id).await
+}

@@ -1,0 +1,23 @@
+//! Stops a container, when it runs, and starts it.
+
+use std::sync::Arc;
+
+use davit_proto::id::ContainerId;
+
+use super::start;
+use super::stop::{self, How};
+use crate::engine::Engine;
+use crate::error::Error;
+use crate::events;
+
+/// Restarts a container.
+///
+/// # Errors
+/// When it does not end, or cannot be started.
+pub async fn restart(engine: &Arc<Engine>, id: &ContainerId, how: How) -> Result<(), Error> {
+    stop::stop(engine, id, how).await?;
+    start::start(engine, id, None).await?;
+    let container = engine.container(id)?;
+    engine.store.note(events::of_container(&container, "restart", []));
+    Ok(())
+}

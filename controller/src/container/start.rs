@@ -1,0 +1,218 @@
+//! Starts a container: opens its gate. One that was stopped is brought to its gate first, by a new shim.
+
+use std::sync::Arc;
+
+use davit_proto::container::{ContainerSpec, Phase, RestartMode};
+use davit_proto::id::ContainerId;
+use davit_proto::reason;
+use davit_proto::status::{Classify as _, ErrorKind, chain};
+use davit_proto::store::ContainerRecord;
+use davit_proto::task::{ResizeRequest, StartRequest};
+use davit_proto::types::{Exit, TerminalSize};
+
+use super::bundle::{Bundle, Restart, Want, Wanted};
+use super::create;
+use super::live::{self, Began, status_of};
+use super::release::{self, How};
+use crate::engine::Engine;
+use crate::error::Error;
+use crate::failpoint::{self, pass};
+use crate::shim::{LONG, SHORT, Shim, within};
+use crate::store::{self, Change, Unresolved};
+
+/// A container that runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Started {
+    /// It ran before.
+    pub already_running: bool,
+    /// Its init's process id on the host.
+    pub pid: i32,
+    /// Number of its life.
+    pub life: u64,
+}
+
+/// Starts a container. One that runs is answered as started. A caller who goes away does not stop it midway.
+///
+/// # Errors
+/// When it cannot be started now, or its program cannot be executed. A container that is to be removed at its end is
+/// then removed.
+pub async fn start(
+    engine: &Arc<Engine>,
+    id: &ContainerId,
+    size: Option<TerminalSize>,
+) -> Result<Started, Error> {
+    let (engine, id) = (engine.clone(), id.clone());
+    let started = tokio::spawn(async move {
+        let _turn = engine.turn(&id).await;
+        if let Some(running) = admit(&engine, &id)? {
+            return Ok(running);
+        }
+        match attempt(&engine, &id, size).await {
+            // The shim died at its gate, unnoticed: a new one.
+            Err(error) if error.kind() == ErrorKind::Unavailable => {
+                tracing::warn!(container_id = %id, error = %chain(&error), "starting with a new shim");
+                release::settle(&engine, &id).await?;
+                attempt(&engine, &id, size).await
+            }
+            other => other,
+        }
+    });
+    started.await.map_err(|error| Error::Task { doing: "start the container", why: error.to_string() })?
+}
+
+/// Brings a container that does not run to its gate, so that it can be attached to before it starts.
+///
+/// # Errors
+/// When it cannot be started now, or a step fails.
+pub async fn ready(engine: &Arc<Engine>, id: &ContainerId, size: Option<TerminalSize>) -> Result<(), Error> {
+    let (engine, id) = (engine.clone(), id.clone());
+    let made = tokio::spawn(async move {
+        let _turn = engine.turn(&id).await;
+        match admit(&engine, &id)? {
+            Some(_) => Ok(()),
+            None => gate(&engine, &id, size).await.map(drop),
+        }
+    });
+    made.await.map_err(|error| Error::Task { doing: "prepare the container", why: error.to_string() })?
+}
+
+/// Whether it runs already; an error when it can neither run nor be started.
+fn admit(engine: &Arc<Engine>, id: &ContainerId) -> Result<Option<Started>, Error> {
+    let container = engine.container(id)?;
+    let status = status_of(&container);
+    let refused = |phase| Error::Phase { verb: "start", container: container.name.clone(), phase };
+    match status.phase() {
+        Phase::Created | Phase::Exited => Ok(None),
+        Phase::Running | Phase::Restarting => {
+            Ok(Some(Started { already_running: true, pid: status.pid, life: status.life }))
+        }
+        Phase::Paused => Err(refused("paused: resume it instead")),
+        Phase::Removing => Err(refused("being removed")),
+        Phase::Creating | Phase::Unspecified => Err(refused("not made yet")),
+        Phase::Unknown => Err(Error::Unreachable { id: id.clone(), why: status.error }),
+    }
+}
+
+async fn attempt(
+    engine: &Arc<Engine>,
+    id: &ContainerId,
+    size: Option<TerminalSize>,
+) -> Result<Started, Error> {
+    let shim = gate(engine, id, size).await?;
+    let record = engine.record(id)?;
+    let container = record.container.clone().unwrap_or_default();
+    let life = status_of(&container).life + 1;
+    want(engine, id, Want::Run)?;
+    pass(failpoint::START_WANTED).await?;
+    if let Some(size) = size {
+        within(SHORT, "size the terminal", shim.tasks().resize(ResizeRequest { size: Some(size) })).await?;
+    }
+    let answer = within(LONG, "start the container", shim.tasks().start(StartRequest { life })).await;
+    match answer {
+        Ok(started) => {
+            pass(failpoint::START_OPENED).await?;
+            let shim_pid = status_of(&container).shim_pid;
+            live::began(engine, id, &Began { life, pid: started.pid, shim_pid, at: started.started_at });
+            Ok(Started { already_running: false, pid: started.pid, life })
+        }
+        // Nothing is known of whether it began; its shim will tell.
+        Err(error @ Error::TimedOut { .. }) => Err(error),
+        Err(error) if error.kind() == ErrorKind::Unavailable => Err(error),
+        Err(error) => {
+            failed(engine, id, life, &error).await;
+            Err(error)
+        }
+    }
+}
+
+/// The connection to a shim whose init waits at the gate.
+async fn gate(engine: &Arc<Engine>, id: &ContainerId, size: Option<TerminalSize>) -> Result<Shim, Error> {
+    if let Some(shim) = engine.shim_at_gate(id) {
+        return Ok(shim);
+    }
+    release::settle(engine, id).await?;
+    let record = engine.record(id)?;
+    let bundle = Bundle::new(engine.config.bundle(id));
+    bundle.make().map_err(Error::io(format!("make {}", bundle.path().display())))?;
+    match assemble(engine, &record, id, size).await {
+        Ok(shim) => Ok(shim),
+        Err(error) => {
+            note_error(engine, id, &chain(&error));
+            if let Err(left) = release::settle(engine, id).await {
+                tracing::error!(container_id = %id, error = %chain(&left), "a failed start left something");
+            }
+            Err(error)
+        }
+    }
+}
+
+async fn assemble(
+    engine: &Arc<Engine>,
+    record: &ContainerRecord,
+    id: &ContainerId,
+    size: Option<TerminalSize>,
+) -> Result<Shim, Error> {
+    let assembled = create::assemble(engine, record, size).await?;
+    create::enter(engine, id, &assembled, false)?;
+    Ok(assembled.shim)
+}
+
+/// The shim said that the program cannot be executed. The container stays as it was, or goes if that was asked for.
+async fn failed(engine: &Arc<Engine>, id: &ContainerId, life: u64, error: &Error) {
+    let exit = Exit {
+        life,
+        reason: chain(error),
+        finished_at: Some(store::now()),
+        exit_code: exit_code(error),
+        ..Exit::default()
+    };
+    let record = live::ended(engine, id, &exit);
+    note_error(engine, id, &exit.reason);
+    let auto_remove = record
+        .and_then(|record| record.container.clone()?.spec)
+        .is_some_and(|spec: ContainerSpec| spec.auto_remove);
+    let cleared = if auto_remove {
+        release::release(engine, id, How { volumes: true, durable: false, told: true }).await
+    } else {
+        release::settle(engine, id).await
+    };
+    if let Err(left) = cleared {
+        tracing::error!(container_id = %id, error = %chain(&left), "a failed start left something");
+    }
+}
+
+/// docker's codes for a container whose program never ran.
+fn exit_code(error: &Error) -> u32 {
+    match error.reason() {
+        reason::COMMAND_NOT_FOUND => 127,
+        reason::COMMAND_NOT_EXECUTABLE => 126,
+        _ => 128,
+    }
+}
+
+fn note_error(engine: &Engine, id: &ContainerId, text: &str) {
+    engine.store.update(id, |record| {
+        text.clone_into(&mut record.container.as_mut()?.status.as_mut()?.error);
+        Change::silent()
+    });
+}
+
+/// Writes what is wanted, before anybody is told.
+///
+/// # Errors
+/// When there is no such container, or the file system refuses.
+pub fn want(engine: &Engine, id: &ContainerId, want: Want) -> Result<(), Error> {
+    let record = engine.store.get(id).ok_or_else(|| Unresolved::NotFound(id.to_string()))?;
+    let container = record.container.clone().unwrap_or_default();
+    let policy = container.spec.and_then(|spec| spec.restart).unwrap_or_default();
+    let mode = match policy.mode() {
+        RestartMode::Unspecified | RestartMode::No => "no",
+        RestartMode::OnFailure => "on-failure",
+        RestartMode::Always => "always",
+        RestartMode::UnlessStopped => "unless-stopped",
+    };
+    let restart = Restart { mode: mode.to_owned(), max_retries: policy.max_retries };
+    let bundle = Bundle::new(engine.config.bundle(id));
+    let wanted = Wanted { revision: container.revision, want, restart };
+    bundle.write_wanted(&wanted).map_err(Error::io(format!("write {}", bundle.file("wanted").display())))
+}

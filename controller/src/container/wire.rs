@@ -1,0 +1,162 @@
+//! A container's way out: ports held on the host by its shim, addresses and rules from the network service, and the
+//! files by which programs find names.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use davit_proto::container::{ContainerSpec, NetworkStatus, PortSpec};
+use davit_proto::id::ContainerId;
+use davit_proto::network::{AttachRequest, Endpoint, EndpointRequest, PublishedPort};
+use davit_proto::task::{PortReservation, ReserveRequest};
+
+use super::bundle::Bundle;
+use super::launch::Prepared;
+use super::shape::{self, Network};
+use super::spec::{Resolved, files};
+use crate::engine::Engine;
+use crate::error::Error;
+use crate::failpoint;
+use crate::shim::{LONG, within};
+
+/// The longest `hosts` or `resolv.conf` of the host that is copied.
+const FILE: usize = 1 << 20;
+
+/// A container that is wired.
+#[derive(Debug, Default)]
+pub struct Wired {
+    /// Its places on networks.
+    pub networks: Vec<NetworkStatus>,
+    /// Its ports, with those that were chosen.
+    pub ports: Vec<PortSpec>,
+    /// What a person should know.
+    pub warnings: Vec<String>,
+}
+
+/// What to wire.
+#[derive(Debug, Clone, Copy)]
+pub struct Plan<'a> {
+    /// The container.
+    pub id: &'a ContainerId,
+    /// Its name.
+    pub name: &'a str,
+    /// What was asked for.
+    pub spec: &'a ContainerSpec,
+    /// What it came to.
+    pub resolved: &'a Resolved,
+}
+
+/// Holds the ports, joins the networks, writes the files.
+///
+/// # Errors
+/// When a port is taken, or a network is missing or full.
+pub async fn wire(engine: &Arc<Engine>, prepared: &Prepared, plan: Plan<'_>) -> Result<Wired, Error> {
+    let ports = reserve(prepared, &plan.resolved.ports).await?;
+    failpoint::pass(failpoint::CREATE_RESERVED).await?;
+    let mut wired = Wired { ports, ..Wired::default() };
+    let mut endpoints = Vec::new();
+    let mut resolv_conf = None;
+    if !plan.resolved.networks.is_empty() {
+        let request = request(prepared, plan, &wired.ports);
+        let attached = within(LONG, "attach to the network", engine.networks().attach(request)).await?;
+        endpoints = attached.endpoints;
+        resolv_conf = Some(attached.resolv_conf);
+        wired.warnings = attached.warnings;
+    }
+    failpoint::pass(failpoint::CREATE_ATTACHED).await?;
+    let bundle = Bundle::new(engine.config.bundle(plan.id));
+    write_files(&bundle, plan, &endpoints, resolv_conf)?;
+    wired.networks = endpoints.into_iter().map(status).collect();
+    Ok(wired)
+}
+
+async fn reserve(prepared: &Prepared, wanted: &[PortSpec]) -> Result<Vec<PortSpec>, Error> {
+    if wanted.is_empty() {
+        return Ok(Vec::new());
+    }
+    let asked = wanted.iter().map(|port| PortReservation {
+        host_ip: port.host_ip.clone(),
+        host_port: port.host_port,
+        protocol: port.protocol.clone(),
+    });
+    let request = ReserveRequest { ports: asked.collect() };
+    let held = within(LONG, "reserve the ports", prepared.shim.tasks().reserve(request)).await?;
+    let mut ports = wanted.to_vec();
+    for (port, held) in ports.iter_mut().zip(held.ports) {
+        port.host_port = held.host_port;
+    }
+    Ok(ports)
+}
+
+fn request(prepared: &Prepared, plan: Plan<'_>, ports: &[PortSpec]) -> AttachRequest {
+    let netns = prepared.made.network_namespace.unwrap_or_default();
+    let endpoint = |wanted: &davit_proto::container::EndpointSpec| EndpointRequest {
+        network: wanted.network.clone(),
+        ipv4: wanted.ipv4.clone(),
+        ipv6: wanted.ipv6.clone(),
+        mac: wanted.mac.clone(),
+        aliases: wanted.aliases.clone(),
+    };
+    let published = |port: &PortSpec| PublishedPort {
+        host_ip: port.host_ip.clone(),
+        host_port: port.host_port,
+        container_port: port.container_port,
+        protocol: port.protocol.clone(),
+    };
+    AttachRequest {
+        container_id: plan.id.to_string(),
+        netns_pid: netns.pid,
+        netns_fd: netns.fd,
+        netns_inode: netns.inode,
+        endpoints: plan.resolved.networks.iter().map(endpoint).collect(),
+        ports: ports.iter().map(published).collect(),
+        hostname: plan.resolved.hostname.clone(),
+        container_name: plan.name.to_owned(),
+    }
+}
+
+fn write_files(
+    bundle: &Bundle,
+    plan: Plan<'_>,
+    endpoints: &[Endpoint],
+    resolv_conf: Option<String>,
+) -> Result<(), Error> {
+    let host = matches!(shape::network(plan.spec)?, Network::Host);
+    let hosts_of_host = if host { Some(of_host("/etc/hosts")?) } else { None };
+    let hosts = files::hosts(plan.spec, plan.resolved, endpoints, hosts_of_host.as_deref())?;
+    let base = match resolv_conf {
+        Some(text) => text,
+        None => of_host("/etc/resolv.conf")?,
+    };
+    let resolv_conf = files::resolv_conf(plan.spec, &base);
+    let hostname = files::hostname(plan.resolved);
+    for (name, text) in [("hosts", hosts), ("resolv.conf", resolv_conf), ("hostname", hostname)] {
+        let failed = Error::io(format!("write {}", bundle.file(name).display()));
+        bundle.write_shown(name, &text).map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// A file of the host; one that is not there is empty.
+fn of_host(path: &str) -> Result<String, Error> {
+    match davit_sys::file::read_bounded(Path::new(path), FILE) {
+        Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+        Err(error) => Err(Error::io(format!("read {path}"))(error)),
+    }
+}
+
+fn status(endpoint: Endpoint) -> NetworkStatus {
+    NetworkStatus {
+        network: endpoint.network_name,
+        network_id: endpoint.network_id,
+        ipv4: endpoint.ipv4,
+        ipv4_prefix: endpoint.ipv4_prefix,
+        ipv4_gateway: endpoint.ipv4_gateway,
+        ipv6: endpoint.ipv6,
+        ipv6_prefix: endpoint.ipv6_prefix,
+        ipv6_gateway: endpoint.ipv6_gateway,
+        mac: endpoint.mac,
+        aliases: endpoint.aliases,
+    }
+}
