@@ -1,5 +1,6 @@
 //! `davit-volume`: the volume service on a socket of its own.
 
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
@@ -32,6 +33,10 @@ async fn main() -> anyhow::Result<()> {
     };
     let routes = davit_volume::routes(davit_volume::Config { root: args.root }).await?;
     let routes = transport::with_standard(routes, davit_volume::SERVICES).await?;
+    if let Some(folder) = socket.parent() {
+        let mut private = std::fs::DirBuilder::new();
+        private.recursive(true).mode(0o700).create(folder).with_context(|| format!("creating {}", folder.display()))?;
+    }
     let listener =
         transport::bind_unix(&socket).with_context(|| format!("listening on {}", socket.display()))?;
     tracing::info!(socket = %socket.display(), "serving volumes");

@@ -1,0 +1,141 @@
+//! From the wire: everything is checked here, once.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+use davit_proto::id::Name;
+use davit_proto::network::{AttachRequest, CreateRequest, EndpointRequest, PublishedPort, Subnet};
+use davit_proto::types::Filter as WireFilter;
+use ipnet::Ipv4Net;
+
+use crate::attach::{Request, Wanted as WantedEndpoint};
+use crate::create::Wanted;
+use crate::error::Error;
+use crate::filter::Filter;
+use crate::holding::NetnsId;
+use crate::ipam::Range;
+use crate::netns::Reference;
+use crate::port::Wish;
+
+/// Networks that one container may be on.
+const MAX_ENDPOINTS: usize = 64;
+/// Ports that one container may publish.
+const MAX_PORTS: usize = 1 << 16;
+/// Further names that one container may have on a network.
+const MAX_ALIASES: usize = 64;
+/// Bytes that all labels of a network may have together.
+const MAX_LABELS: usize = 256 << 10;
+
+pub fn attach(request: AttachRequest) -> Result<Request, Error> {
+    bounded("endpoints", request.endpoints.len(), MAX_ENDPOINTS)?;
+    bounded("ports", request.ports.len(), MAX_PORTS)?;
+    let container_id = request.container_id.parse()?;
+    let netns = match request.netns_pid {
+        0 => None,
+        pid => {
+            let pid = u32::try_from(pid).map_err(|_| Error::invalid("netns_pid", pid, "must be positive"))?;
+            let fd = u32::try_from(request.netns_fd);
+            let fd = fd.map_err(|_| Error::invalid("netns_fd", request.netns_fd, "must not be negative"))?;
+            Some(Reference { id: NetnsId { pid, inode: request.netns_inode }, fd })
+        }
+    };
+    let endpoints = request.endpoints.into_iter().map(endpoint).collect::<Result<_, Error>>()?;
+    let ports = request.ports.iter().map(port).collect::<Result<_, Error>>()?;
+    Ok(Request { container_id, netns, endpoints, ports })
+}
+
+fn endpoint(wire: EndpointRequest) -> Result<WantedEndpoint, Error> {
+    bounded("aliases", wire.aliases.len(), MAX_ALIASES)?;
+    if !wire.ipv6.is_empty() {
+        return Err(Error::Unserved { what: "an IPv6 address,", value: wire.ipv6 });
+    }
+    for alias in &wire.aliases {
+        alias.parse::<Name>()?;
+    }
+    let mac = match wire.mac.as_str() {
+        "" => None,
+        text => Some(text.parse().map_err(|error| Error::invalid("mac", text, error))?),
+    };
+    Ok(WantedEndpoint {
+        network: wire.network,
+        ipv4: address("ipv4", &wire.ipv4)?,
+        mac,
+        aliases: wire.aliases,
+    })
+}
+
+fn port(wire: &PublishedPort) -> Result<Wish, Error> {
+    Wish::parse(&wire.host_ip, wire.host_port, wire.container_port, &wire.protocol)
+}
+
+pub fn wanted(request: CreateRequest) -> Result<Wanted, Error> {
+    let name: Name = request.name.parse()?;
+    if !matches!(request.driver.as_str(), "" | "bridge") {
+        return Err(Error::Unserved { what: "network driver", value: request.driver });
+    }
+    if let Some(option) = request.options.into_keys().min() {
+        return Err(Error::Unserved { what: "network option", value: option });
+    }
+    if request.ipv6 {
+        return Err(Error::Unserved { what: "a network with IPv6,", value: request.name });
+    }
+    if let [_, second, ..] = request.subnets.as_slice() {
+        return Err(Error::Unserved { what: "a second subnet,", value: second.cidr.clone() });
+    }
+    let range = request.subnets.into_iter().next().map(range).transpose()?.flatten();
+    Ok(Wanted {
+        name,
+        range,
+        internal: request.internal,
+        labels: labels(request.labels.into_iter().collect())?,
+    })
+}
+
+fn range(subnet: Subnet) -> Result<Option<Range>, Error> {
+    if subnet.cidr.is_empty() {
+        return match subnet.gateway.as_str() {
+            "" => Ok(None),
+            gateway => Err(Error::invalid("gateway", gateway, "wants a subnet that it is in")),
+        };
+    }
+    let invalid = |error| Error::invalid("subnet", &subnet.cidr, error);
+    let mut range = Range::new(net("subnet", &subnet.cidr)?).map_err(invalid)?;
+    if let Some(gateway) = address("gateway", &subnet.gateway)? {
+        range.gateway = gateway;
+    }
+    if !subnet.ip_range.is_empty() {
+        range.part = Some(net("ip_range", &subnet.ip_range)?.trunc());
+    }
+    range.checked().map(Some).map_err(invalid)
+}
+
+fn net(field: &'static str, text: &str) -> Result<Ipv4Net, Error> {
+    text.parse().map_err(|_| Error::invalid(field, text, "must be an IPv4 range like 172.20.0.0/16"))
+}
+
+fn address(field: &'static str, text: &str) -> Result<Option<Ipv4Addr>, Error> {
+    match text {
+        "" => Ok(None),
+        text => text.parse().map(Some).map_err(|_| Error::invalid(field, text, "must be an IPv4 address")),
+    }
+}
+
+fn labels(labels: BTreeMap<String, String>) -> Result<BTreeMap<String, String>, Error> {
+    if let Some(key) = labels.keys().find(|key| key.is_empty() || key.contains(['=', '\n', '\0'])) {
+        return Err(Error::invalid(
+            "label",
+            key,
+            "a label's name may not be empty or hold '=', newline or NUL",
+        ));
+    }
+    bounded("labels", labels.iter().map(|(key, value)| key.len() + value.len()).sum(), MAX_LABELS)?;
+    Ok(labels)
+}
+
+pub fn filter(conditions: Vec<WireFilter>) -> Result<Filter, Error> {
+    Filter::parse(conditions.into_iter().map(|condition| (condition.key, condition.value)))
+}
+
+fn bounded(field: &'static str, count: usize, most: usize) -> Result<(), Error> {
+    if count <= most { Ok(()) } else { Err(Error::invalid(field, count, format!("at most {most}"))) }
+}

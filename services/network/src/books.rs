@@ -1,0 +1,211 @@
+//! The books: which networks there are, and which container holds what. Files first, memory after.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::Ipv4Addr;
+use std::path::Path;
+
+use davit_proto::id::{ContainerId, Name};
+use ipnet::Ipv4Net;
+
+use crate::error::Error;
+use crate::holding::{Files, Holding};
+use crate::network::{Network, NetworkId};
+use crate::port::{HostPort, Protocol, Publication};
+use crate::store::{Cursor, Store};
+
+/// Who published what on a port: on which address, whose.
+type OnPort = Vec<(Option<Ipv4Addr>, ContainerId)>;
+
+/// The books.
+#[derive(Debug)]
+pub struct Books {
+    store: Store,
+    files: Files,
+    networks: BTreeMap<Name, Network>,
+    holdings: BTreeMap<ContainerId, Holding>,
+    addresses: HashMap<NetworkId, BTreeMap<Ipv4Addr, ContainerId>>,
+    ports: HashMap<(Protocol, u16), OnPort>,
+    cursors: HashMap<NetworkId, Cursor>,
+}
+
+impl Books {
+    /// Opens the service's folder and reads all.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        let store = Store::open(path)?;
+        let (files, holdings) = Files::open(&path.join(".lease"))?;
+        let networks = store.load()?.into_iter().map(|network| (network.name.clone(), network)).collect();
+        let mut books = Self {
+            store,
+            files,
+            networks,
+            holdings: BTreeMap::new(),
+            addresses: HashMap::new(),
+            ports: HashMap::new(),
+            cursors: HashMap::new(),
+        };
+        for (container_id, holding) in holdings {
+            books.enter(container_id, holding);
+        }
+        Ok(books)
+    }
+
+    /// All networks.
+    pub fn networks(&self) -> impl Iterator<Item = &Network> {
+        self.networks.values()
+    }
+
+    /// A network by its name.
+    pub fn named(&self, name: &str) -> Option<&Network> {
+        self.networks().find(|network| network.name.as_str() == name)
+    }
+
+    /// A network by its id.
+    pub fn by_id(&self, id: &NetworkId) -> Option<&Network> {
+        self.networks().find(|network| network.id == *id)
+    }
+
+    /// A network by what a person calls it: name, id, or the beginning of one id.
+    pub fn find(&self, text: &str) -> Result<&Network, Error> {
+        if let Some(network) = self.named(text) {
+            return Ok(network);
+        }
+        let mut matching = self.networks().filter(|n| !text.is_empty() && n.id.as_str().starts_with(text));
+        match (matching.next(), matching.next()) {
+            (Some(network), None) => Ok(network),
+            (Some(_), Some(_)) => Err(Error::Ambiguous(shown(text))),
+            (None, _) => Err(Error::NotFound(shown(text))),
+        }
+    }
+
+    /// Writes a network down, new or changed.
+    pub fn put(&mut self, network: Network) -> Result<(), Error> {
+        self.store.write(&network)?;
+        self.networks.insert(network.name.clone(), network);
+        Ok(())
+    }
+
+    /// Strikes a network out that nobody is on.
+    pub fn strike(&mut self, name: &Name) -> Result<(), Error> {
+        if let Some(network) = self.networks.get(name) {
+            let holders: Vec<String> = self.members(&network.id).iter().map(ToString::to_string).collect();
+            if !holders.is_empty() {
+                return Err(Error::InUse { name: name.to_string(), holders });
+            }
+            self.store.remove(network)?;
+            self.cursors.remove(&network.id);
+            self.addresses.remove(&network.id);
+            self.networks.remove(name);
+        }
+        Ok(())
+    }
+
+    /// The ranges of all networks but one.
+    pub fn ranges(&self, but: Option<&NetworkId>) -> Vec<(Ipv4Net, String)> {
+        let others = self.networks().filter(|network| Some(&network.id) != but);
+        others
+            .filter_map(|n| Some((n.bridge.as_ref()?.range.subnet, format!("network {}", n.name))))
+            .collect()
+    }
+
+    /// What a container holds.
+    pub fn holding(&self, container_id: &ContainerId) -> Option<&Holding> {
+        self.holdings.get(container_id)
+    }
+
+    /// All that is held.
+    pub fn holdings(&self) -> impl Iterator<Item = (&ContainerId, &Holding)> {
+        self.holdings.iter()
+    }
+
+    /// Containers on a network.
+    pub fn members(&self, network: &NetworkId) -> Vec<ContainerId> {
+        let members = self.holdings.iter().filter(|(_, holding)| holding.on(network).is_some());
+        members.map(|(container_id, _)| container_id.clone()).collect()
+    }
+
+    /// Who has an address of a network.
+    pub fn owner(&self, network: &NetworkId, address: Ipv4Addr) -> Option<&ContainerId> {
+        self.addresses.get(network)?.get(&address)
+    }
+
+    /// Who, other than this container, published a port that is the same as this one or includes it.
+    pub fn publisher(&self, port: &HostPort, but: &ContainerId) -> Option<&ContainerId> {
+        let others = self.ports.get(&(port.protocol, port.port))?;
+        let clash = |ip: &Option<Ipv4Addr>| ip.is_none() || port.ip.is_none() || *ip == port.ip;
+        others.iter().find(|(ip, owner)| owner != but && clash(ip)).map(|(_, owner)| owner)
+    }
+
+    /// Where the next address of a network is looked for.
+    pub fn cursor(&mut self, network: &Network) -> Result<&mut Cursor, Error> {
+        if !self.cursors.contains_key(&network.id) {
+            let cursor = self.store.cursor(&network.name)?;
+            self.cursors.insert(network.id.clone(), cursor);
+        }
+        Ok(self.cursors.get_mut(&network.id).expect("it was put there just now"))
+    }
+
+    /// Writes down what a container holds from now on.
+    pub fn hold(&mut self, container_id: &ContainerId, holding: Holding) -> Result<(), Error> {
+        if self.holdings.get(container_id) == Some(&holding) {
+            return Ok(());
+        }
+        self.files.write(container_id, &holding)?;
+        self.leave(container_id);
+        self.enter(container_id.clone(), holding);
+        Ok(())
+    }
+
+    /// Forgets what a container holds.
+    pub fn forget(&mut self, container_id: &ContainerId) -> Result<(), Error> {
+        self.files.remove(container_id)?;
+        self.leave(container_id);
+        Ok(())
+    }
+
+    /// All published ports.
+    pub fn publications(&self) -> Vec<Publication> {
+        self.holdings.values().flat_map(|holding| holding.ports.iter().copied()).collect()
+    }
+
+    /// The folder's path.
+    pub fn path(&self) -> &Path {
+        self.store.path()
+    }
+
+    fn enter(&mut self, container_id: ContainerId, holding: Holding) {
+        for lease in &holding.leases {
+            if let Some(wired) = &lease.wired {
+                let taken = self.addresses.entry(lease.network_id.clone()).or_default();
+                taken.insert(wired.ipv4, container_id.clone());
+            }
+        }
+        for port in &holding.ports {
+            let on = self.ports.entry((port.host.protocol, port.host.port)).or_default();
+            on.push((port.host.ip, container_id.clone()));
+        }
+        self.holdings.insert(container_id, holding);
+    }
+
+    fn leave(&mut self, container_id: &ContainerId) {
+        let Some(holding) = self.holdings.remove(container_id) else { return };
+        for lease in &holding.leases {
+            if let (Some(wired), Some(taken)) = (&lease.wired, self.addresses.get_mut(&lease.network_id)) {
+                taken.remove(&wired.ipv4);
+            }
+        }
+        for port in &holding.ports {
+            let key = (port.host.protocol, port.host.port);
+            if let Some(on) = self.ports.get_mut(&key) {
+                on.retain(|(_, owner)| owner != container_id);
+                if on.is_empty() {
+                    self.ports.remove(&key);
+                }
+            }
+        }
+    }
+}
+
+/// A foreign text as an error may repeat it.
+fn shown(text: &str) -> String {
+    text.chars().take(200).collect()
+}

@@ -1,0 +1,132 @@
+//! Conditions of a list, in docker's words: `name`, `id`, `driver`, `label`, `label!`, `type`, `dangling`, `until`.
+
+use std::collections::BTreeMap;
+
+use crate::error::Error;
+use crate::networks::Populated;
+
+/// Conditions of one request.
+const MAX_FILTERS: usize = 256;
+
+/// Which networks are wanted. Names, ids, drivers and types are alternatives among themselves; labels all hold.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Filter {
+    names: Vec<String>,
+    ids: Vec<String>,
+    drivers: Vec<String>,
+    labels: Vec<Label>,
+    without: Vec<Label>,
+    built_in: Vec<bool>,
+    dangling: Option<bool>,
+    until: Option<jiff::Timestamp>,
+}
+
+/// A label, with any value or this one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Label {
+    name: String,
+    value: Option<String>,
+}
+
+impl Label {
+    fn parse(text: &str) -> Self {
+        match text.split_once('=') {
+            Some((name, value)) => Self { name: name.to_owned(), value: Some(value.to_owned()) },
+            None => Self { name: text.to_owned(), value: None },
+        }
+    }
+
+    fn is_in(&self, labels: &BTreeMap<String, String>) -> bool {
+        labels.get(&self.name).is_some_and(|value| self.value.as_ref().is_none_or(|wanted| wanted == value))
+    }
+}
+
+impl Filter {
+    /// Reads conditions, each a key and a value.
+    pub fn parse(conditions: impl ExactSizeIterator<Item = (String, String)>) -> Result<Self, Error> {
+        if conditions.len() > MAX_FILTERS {
+            return Err(Error::invalid("filters", conditions.len(), "at most 256 conditions"));
+        }
+        let mut filter = Self::default();
+        for (key, value) in conditions {
+            filter.add(&key, value)?;
+        }
+        Ok(filter)
+    }
+
+    fn add(&mut self, key: &str, value: String) -> Result<(), Error> {
+        match key {
+            "name" => self.names.push(value),
+            "id" => self.ids.push(value),
+            "driver" => self.drivers.push(value),
+            "label" => self.labels.push(Label::parse(&value)),
+            "label!" => self.without.push(Label::parse(&value)),
+            "type" => self.built_in.push(match value.as_str() {
+                "builtin" => true,
+                "custom" => false,
+                _ => return Err(Error::invalid("type", value, "must be builtin or custom")),
+            }),
+            "dangling" => {
+                self.dangling = Some(match value.to_ascii_lowercase().as_str() {
+                    "true" | "1" | "t" => true,
+                    "false" | "0" | "f" => false,
+                    _ => return Err(Error::invalid("dangling", value, "must be true or false")),
+                });
+            }
+            "until" => {
+                let time =
+                    value.parse().map_err(|_| Error::invalid("until", &value, "must be an RFC 3339 time"));
+                self.until = Some(time?);
+            }
+            _ => {
+                let rule = "must be one of name, id, driver, label, label!, type, dangling, until";
+                return Err(Error::invalid("filter", key, rule));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a network is wanted.
+    pub fn admits(&self, populated: &Populated) -> bool {
+        let network = &populated.network;
+        let any = |wanted: &[String], matches: &dyn Fn(&str) -> bool| {
+            wanted.is_empty() || wanted.iter().any(|text| matches(text))
+        };
+        any(&self.names, &|part| network.name.as_str().contains(part))
+            && any(&self.ids, &|part| network.id.as_str().contains(part))
+            && any(&self.drivers, &|driver| network.driver.as_str() == driver)
+            && (self.built_in.is_empty() || self.built_in.contains(&network.is_built_in()))
+            && self.labels.iter().all(|label| label.is_in(&network.labels))
+            && !self.without.iter().any(|label| label.is_in(&network.labels))
+            && self.until.is_none_or(|until| network.created_at < until)
+            && self
+                .dangling
+                .is_none_or(|dangling| dangling == (populated.endpoints.is_empty() && !network.is_built_in()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::{Driver, Network};
+
+    fn admits(conditions: &[(&str, &str)], name: &str) -> Result<bool, Error> {
+        let mut network = Network::new(name.parse().unwrap(), Driver::Bridge, None).unwrap();
+        network.labels = [("tier".to_owned(), "db".to_owned())].into();
+        let pairs: Vec<_> = conditions.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        Ok(Filter::parse(pairs.into_iter())?.admits(&Populated { network, endpoints: vec![] }))
+    }
+
+    #[test]
+    fn conditions_as_docker_means_them() {
+        assert!(admits(&[], "web").unwrap());
+        assert!(admits(&[("name", "e"), ("driver", "bridge"), ("label", "tier=db")], "web").unwrap());
+        assert!(!admits(&[("type", "builtin")], "web").unwrap());
+        assert!(admits(&[("type", "builtin")], "bridge").unwrap());
+        assert!(!admits(&[("dangling", "true")], "bridge").unwrap(), "what is built in is never dangling");
+        assert!(!admits(&[("until", "2001-01-01T00:00:00Z")], "web").unwrap());
+        for bad in [("colour", "red"), ("until", "soon"), ("type", "x"), ("dangling", "x")] {
+            assert!(admits(&[bad], "web").is_err(), "{bad:?}");
+        }
+    }
+}

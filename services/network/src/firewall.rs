@@ -1,0 +1,236 @@
+//! Our table in the host's firewall: a model of what is to hold, and the kernel made to hold it.
+//!
+//! The table is loaded whole, by one transaction, when the first bridge is needed, when a bridge comes or goes, and
+//! when somebody else took it away. A container only adds and deletes elements.
+//!
+//! Order: the guard chain is there before any bridge may carry 127.0.0.0/8, and no bridge may while it is not.
+
+mod element;
+mod nft;
+mod table;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+
+pub use nft::LoadError;
+pub use table::Bridge;
+use table::Table;
+
+use crate::conntrack;
+use crate::port::{HostPort, Publication};
+use crate::sysctl;
+
+/// What went wrong with the firewall.
+#[derive(Debug, thiserror::Error)]
+pub enum FirewallError {
+    /// The table was not loaded.
+    #[error("load table inet {0}")]
+    Load(String, #[source] LoadError),
+    /// A question or a change of elements failed.
+    #[error("{0} of table inet {1}")]
+    Element(&'static str, String, #[source] io::Error),
+    /// A setting of the kernel could not be read or made.
+    #[error("{0}")]
+    Setting(&'static str, #[source] io::Error),
+}
+
+/// The table.
+#[derive(Debug)]
+pub struct Firewall {
+    /// Its name.
+    table: String,
+    /// Where it is kept that forwarding is on for us alone, since which boot.
+    mark: PathBuf,
+    bridges: Vec<Bridge>,
+    ports: BTreeMap<HostPort, Publication>,
+    /// The generation of the kernel's tables that our table was last seen whole in; none before it was loaded.
+    seen: Option<u32>,
+    closed: bool,
+}
+
+impl Firewall {
+    /// A table that is not loaded. `mark` is a file of ours.
+    pub fn new(table: String, mark: PathBuf) -> Self {
+        Self { table, mark, bridges: Vec::new(), ports: BTreeMap::new(), seen: None, closed: false }
+    }
+
+    /// Takes over what containers hold, without telling the kernel.
+    pub fn adopt(&mut self, ports: impl Iterator<Item = Publication>) {
+        self.ports.extend(ports.map(|port| (port.host, port)));
+    }
+
+    /// Makes a bridge part of the table, which is loaded when it is not. To be called before the bridge is up.
+    pub fn admit(&mut self, bridge: Bridge) -> Result<(), FirewallError> {
+        if self.seen.is_some() && self.bridges.contains(&bridge) {
+            return Ok(());
+        }
+        let before = self.bridges.clone();
+        self.bridges.retain(|other| other.link != bridge.link);
+        self.bridges.push(bridge);
+        self.load().inspect_err(|_| self.bridges = before)
+    }
+
+    /// Ends a bridge's part.
+    pub fn dismiss(&mut self, bridge: &Bridge) -> Result<(), FirewallError> {
+        self.bridges.retain(|other| other.link != bridge.link);
+        if self.seen.is_some() { self.load() } else { Ok(()) }
+    }
+
+    /// Leads ports to a container. Flows that went elsewhere are forgotten; those of ports that lead there already
+    /// are not.
+    pub fn publish(&mut self, ports: &[Publication]) -> Result<(), FirewallError> {
+        let fresh: Vec<Publication> =
+            ports.iter().filter(|port| self.ports.get(&port.host) != Some(port)).copied().collect();
+        if fresh.is_empty() {
+            return Ok(());
+        }
+        match element::add(&self.table, &fresh) {
+            Ok(()) => self.was_us()?,
+            // Somebody took the table away; it comes back with these ports or not at all.
+            Err(error) if element::is_missing(&error) => {
+                let before = self.ports.clone();
+                self.ports.extend(fresh.iter().map(|port| (port.host, *port)));
+                self.load().inspect_err(|_| self.ports = before)?;
+            }
+            Err(error) => return Err(FirewallError::Element("add elements", self.table.clone(), error)),
+        }
+        self.ports.extend(fresh.iter().map(|port| (port.host, *port)));
+        conntrack::forget_ports(&fresh).map_err(|error| FirewallError::Setting("forget connections", error))
+    }
+
+    /// Leads ports nowhere any more.
+    pub fn withdraw(&mut self, ports: &[Publication]) -> Result<(), FirewallError> {
+        if ports.is_empty() {
+            return Ok(());
+        }
+        element::delete(&self.table, ports)
+            .map_err(|error| FirewallError::Element("delete elements", self.table.clone(), error))?;
+        self.was_us()?;
+        for port in ports {
+            self.ports.remove(&port.host);
+        }
+        conntrack::forget_ports(ports).map_err(|error| FirewallError::Setting("forget connections", error))
+    }
+
+    /// Looks whether somebody else changed our table or switched forwarding off, and puts it right. Says whether it
+    /// had to.
+    pub fn repair(&mut self) -> Result<bool, FirewallError> {
+        if self.seen.is_none() {
+            return Ok(false);
+        }
+        let mut repaired = false;
+        if self.was_touched()? {
+            let generation = self.generation()?;
+            if self.is_whole()? {
+                self.seen = Some(generation);
+            } else {
+                self.load()?;
+                repaired = true;
+            }
+        }
+        if !setting("read net.ipv4.ip_forward", sysctl::forwarding())? {
+            self.load()?;
+            repaired = true;
+        }
+        Ok(repaired)
+    }
+
+    /// Whether the table was loaded by us.
+    pub fn is_loaded(&self) -> bool {
+        self.seen.is_some()
+    }
+
+    /// Loads the table, or loads it anew.
+    pub fn load(&mut self) -> Result<(), FirewallError> {
+        let was_forwarding = setting("read net.ipv4.ip_forward", sysctl::forwarding())?;
+        self.closed = self.is_closed(was_forwarding)?;
+        let open: Vec<_> = self.bridges.iter().map(|bridge| bridge.link.clone()).collect();
+        // Between a flush and this transaction there is no guard.
+        if element::count(&self.table).ok().flatten().is_none() {
+            for link in &open {
+                lo_route(link, false)?;
+            }
+        }
+        let ports: Vec<Publication> = self.ports.values().copied().collect();
+        let table = Table { name: &self.table, bridges: &self.bridges, ports: &ports, closed: self.closed };
+        nft::load(&table.text()).map_err(|error| FirewallError::Load(self.table.clone(), error))?;
+        if !was_forwarding {
+            setting("switch on net.ipv4.ip_forward", sysctl::forward())?;
+        }
+        for link in &open {
+            lo_route(link, true)?;
+        }
+        let generation = self.generation()?;
+        self.seen = self.is_whole()?.then_some(generation).or(Some(generation.wrapping_sub(1)));
+        Ok(())
+    }
+
+    /// Warnings about other tables that drop what is forwarded.
+    pub fn foreign_drops(&self) -> Vec<String> {
+        match element::foreign_drops(&self.table) {
+            Ok(chains) => chains.into_iter().map(|chain| foreign_drop(&chain)).collect(),
+            Err(error) => {
+                tracing::warn!(%error, "looked for no other firewall");
+                Vec::new()
+            }
+        }
+    }
+
+    fn generation(&self) -> Result<u32, FirewallError> {
+        let generation = element::generation();
+        generation.map_err(|error| FirewallError::Element("ask the generation", self.table.clone(), error))
+    }
+
+    /// After one change of ours: when it was the only one since, the table is still whole.
+    fn was_us(&mut self) -> Result<(), FirewallError> {
+        let generation = self.generation()?;
+        if self.seen.is_some_and(|seen| seen.wrapping_add(1) == generation) {
+            self.seen = Some(generation);
+        }
+        Ok(())
+    }
+
+    /// Whether anybody but us changed any table since ours was last seen whole.
+    fn was_touched(&self) -> Result<bool, FirewallError> {
+        Ok(self.seen != Some(self.generation()?))
+    }
+
+    fn is_whole(&self) -> Result<bool, FirewallError> {
+        let table = Table { name: &self.table, bridges: &self.bridges, ports: &[], closed: self.closed };
+        let count = element::count(&self.table);
+        let count =
+            count.map_err(|error| FirewallError::Element("count rules", self.table.clone(), error))?;
+        Ok(count == Some((table.rules(), self.ports.len())))
+    }
+
+    /// Whether forwarding is on for us alone: it was off when we came, in this boot.
+    fn is_closed(&self, forwarding: bool) -> Result<bool, FirewallError> {
+        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
+        let boot = setting("read the boot id", boot)?;
+        if forwarding {
+            return Ok(std::fs::read_to_string(&self.mark).is_ok_and(|mark| mark == boot));
+        }
+        setting("keep that forwarding was off", std::fs::write(&self.mark, boot))?;
+        Ok(true)
+    }
+}
+
+/// A bridge that is not there yet gets its setting when it is made.
+fn lo_route(link: &crate::network::LinkName, on: bool) -> Result<(), FirewallError> {
+    match sysctl::set_route_localnet(link, on) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => setting("set route_localnet", other),
+    }
+}
+
+fn setting<T>(what: &'static str, result: io::Result<T>) -> Result<T, FirewallError> {
+    result.map_err(|error| FirewallError::Setting(what, error))
+}
+
+fn foreign_drop(chain: &str) -> String {
+    format!(
+        "another firewall drops forwarded traffic by default (chain {chain}): published ports and the containers' \
+         way out may not work until it admits them"
+    )
+}

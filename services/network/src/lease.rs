@@ -1,0 +1,167 @@
+//! Giving addresses and ports: what a container holds after it asked.
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+use davit_proto::id::ContainerId;
+
+use crate::books::Books;
+use crate::error::Error;
+use crate::holding::{Holding, Lease, NetnsId, Wired};
+use crate::ipam;
+use crate::mac::Mac;
+use crate::network::{Network, NetworkId};
+use crate::port::{Publication, Wish};
+
+/// A network that a container wants to join.
+#[derive(Debug, Clone)]
+pub struct Join {
+    /// The network.
+    pub network: NetworkId,
+    /// Wanted address.
+    pub ipv4: Option<Ipv4Addr>,
+    /// Wanted hardware address.
+    pub mac: Option<Mac>,
+    /// Further names.
+    pub aliases: Vec<String>,
+}
+
+/// What was given.
+#[derive(Debug, Clone)]
+pub struct Given {
+    /// All that the container holds now.
+    pub holding: Holding,
+    /// Ports of an earlier life that it holds no more.
+    pub obsolete: Vec<Publication>,
+    /// Ports that cannot be published, because the container has no address.
+    pub unpublished: usize,
+}
+
+impl Books {
+    /// Gives a container its place on each network and its ports, and writes that down. Asked again for the same
+    /// namespace, it keeps what it has; with a new one it keeps its addresses and begins anew with its ports.
+    pub fn lease(
+        &mut self,
+        container_id: &ContainerId,
+        netns: Option<NetnsId>,
+        joins: &[Join],
+        wishes: &[Wish],
+    ) -> Result<Given, Error> {
+        let had = self.holding(container_id).cloned();
+        let same_life = had.as_ref().is_some_and(|had| had.netns == netns);
+        let (mut holding, obsolete) = match had {
+            Some(had) if same_life => (had, Vec::new()),
+            Some(mut had) => {
+                had.leases.retain(|lease| stays(lease, joins));
+                (Holding { leases: had.leases, ..Holding::none(netns) }, had.ports)
+            }
+            None => (Holding::none(netns), Vec::new()),
+        };
+        for join in joins {
+            let network = self.by_id(&join.network).cloned();
+            let network = network.ok_or_else(|| Error::NotFound(join.network.to_string()))?;
+            match holding.on(&network.id) {
+                Some(lease) => same_address(container_id, &network, lease, join)?,
+                None => holding.leases.push(self.place(container_id, &network, &holding, join)?),
+            }
+        }
+        let unpublished = self.publish(container_id, &mut holding, joins, wishes)?;
+        self.hold(container_id, holding.clone())?;
+        let obsolete = obsolete.into_iter().filter(|port| !holding.ports.contains(port)).collect();
+        Ok(Given { holding, obsolete, unpublished })
+    }
+
+    fn place(
+        &mut self,
+        container_id: &ContainerId,
+        network: &Network,
+        holding: &Holding,
+        join: &Join,
+    ) -> Result<Lease, Error> {
+        let Some(bridge) = &network.bridge else {
+            return Ok(Lease { network_id: network.id.clone(), wired: None, aliases: join.aliases.clone() });
+        };
+        let range = bridge.range;
+        let ipv4 = match join.ipv4 {
+            Some(wanted) if !range.is_leasable(wanted) => {
+                let rule = format!("must be a host of {} other than {}", range.subnet, range.gateway);
+                return Err(Error::invalid("ipv4", wanted, rule));
+            }
+            Some(wanted) => match self.owner(&network.id, wanted).filter(|owner| *owner != container_id) {
+                Some(owner) => {
+                    return Err(Error::AddressTaken {
+                        address: wanted.to_string(),
+                        network: network.name.to_string(),
+                        holder: owner.to_string(),
+                    });
+                }
+                None => wanted,
+            },
+            None => self.next(network, &range)?,
+        };
+        let mac = join.mac.unwrap_or_else(|| Mac::of(ipv4));
+        let wired = Wired { ipv4, mac, interface: holding.free_interface() };
+        Ok(Lease { network_id: network.id.clone(), wired: Some(wired), aliases: join.aliases.clone() })
+    }
+
+    fn next(&mut self, network: &Network, range: &ipam::Range) -> Result<Ipv4Addr, Error> {
+        let at = self.cursor(network)?.at();
+        let ipv4 = ipam::next_free(range, at, |ip| self.owner(&network.id, ip).is_some())
+            .ok_or_else(|| Error::Exhausted(network.name.to_string()))?;
+        self.cursor(network)?.set(ipam::after(ipv4))?;
+        Ok(ipv4)
+    }
+
+    /// Adds the wished ports to a holding; answers how many have no address to lead to.
+    fn publish(
+        &self,
+        container_id: &ContainerId,
+        holding: &mut Holding,
+        joins: &[Join],
+        wishes: &[Wish],
+    ) -> Result<usize, Error> {
+        let mut wired = joins.iter().filter_map(|join| holding.on(&join.network)?.wired.as_ref());
+        let Some(ip) = wired.next().map(|wired| wired.ipv4) else { return Ok(wishes.len()) };
+        for wish in wishes {
+            if let Some(owner) = self.publisher(&wish.host, container_id) {
+                return Err(Error::PortTaken { port: wish.host.to_string(), holder: owner.to_string() });
+            }
+            let port = Publication { host: wish.host, target: SocketAddrV4::new(ip, wish.container_port) };
+            match holding.ports.iter().find(|other| other.host == port.host) {
+                None => holding.ports.push(port),
+                Some(other) if *other == port => {}
+                Some(other) => {
+                    let rule = format!("leads to port {} already", other.target.port());
+                    return Err(Error::invalid("ports", port.host, rule));
+                }
+            }
+        }
+        Ok(0)
+    }
+}
+
+/// Whether a lease of an earlier life fits what is asked for now.
+fn stays(lease: &Lease, joins: &[Join]) -> bool {
+    let join = joins.iter().find(|join| join.network == lease.network_id);
+    join.is_some_and(|join| lease.wired.as_ref().is_none_or(|wired| fits(wired, join)))
+}
+
+fn fits(wired: &Wired, join: &Join) -> bool {
+    join.ipv4.is_none_or(|ip| ip == wired.ipv4) && join.mac.is_none_or(|mac| mac == wired.mac)
+}
+
+fn same_address(
+    container_id: &ContainerId,
+    network: &Network,
+    lease: &Lease,
+    join: &Join,
+) -> Result<(), Error> {
+    match &lease.wired {
+        Some(wired) if !fits(wired, join) => Err(Error::OtherAddress {
+            container_id: container_id.to_string(),
+            network: network.name.to_string(),
+            has: format!("{} ({})", wired.ipv4, wired.mac),
+            wanted: join.ipv4.map_or_else(|| "another hardware address".to_owned(), |ip| ip.to_string()),
+        }),
+        _ => Ok(()),
+    }
+}

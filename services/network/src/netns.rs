@@ -1,0 +1,75 @@
+//! A container's network namespace: opened by what its shim holds, entered by a thread that is thrown away, and let
+//! go again. Nothing of it is kept, for a descriptor or socket of ours would keep it alive.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use davit_sys::namespace::{self, Kind};
+
+use crate::error::Error;
+use crate::holding::NetnsId;
+use crate::link;
+use crate::netlink::Socket;
+use crate::sysctl;
+
+/// Where a namespace is found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reference {
+    /// Which one.
+    pub id: NetnsId,
+    /// Descriptor of it in that process.
+    pub fd: u32,
+}
+
+/// An open namespace.
+#[derive(Debug)]
+pub struct Netns {
+    fd: OwnedFd,
+    socket: Socket,
+}
+
+impl Netns {
+    /// Opens the namespace that a process holds, makes sure that it is the one that was meant and not our own,
+    /// and opens a socket in it. IPv6 is off on links that come later.
+    pub fn open(reference: Reference) -> Result<Self, Error> {
+        let Reference { id, fd } = reference;
+        let failed = |source| Error::Netns { pid: id.pid, fd, source };
+        let path = format!("/proc/{}/fd/{fd}", id.pid);
+        let fd = namespace::open(Path::new(&path)).map_err(failed)?;
+        let found = namespace::inode(&fd).map_err(failed)?;
+        let own = namespace::open_own(Kind::Net).and_then(namespace::inode).map_err(failed)?;
+        if found != id.inode {
+            return Err(Error::OtherNetns { wanted: id.inode, found });
+        }
+        if found == own {
+            return Err(Error::invalid("netns_inode", found, "is the host's own network namespace"));
+        }
+        let socket = inside(fd.as_fd()).map_err(failed)?;
+        Ok(Self { fd, socket })
+    }
+
+    /// A socket for links inside.
+    pub fn socket(&self) -> &Socket {
+        &self.socket
+    }
+}
+
+impl AsFd for Netns {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// A namespace belongs to a thread, so that a thread of the runtime never changes its own.
+fn inside(netns: BorrowedFd<'_>) -> io::Result<Socket> {
+    std::thread::scope(|scope| {
+        let spawned =
+            std::thread::Builder::new().name("netns".to_owned()).spawn_scoped(scope, move || {
+                namespace::enter(netns, Kind::Net)?;
+                sysctl::ipv6_off("default")?;
+                link::socket()
+            })?;
+        spawned.join().unwrap_or_else(|_panic| Err(io::Error::other("the thread inside panicked")))
+    })
+}

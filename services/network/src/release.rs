@@ -1,0 +1,21 @@
+//! `Release`: all that a container holds comes free. Called when its namespace is gone, which took the links with it:
+//! nothing is deleted one by one.
+
+use davit_proto::id::ContainerId;
+
+use crate::error::Error;
+use crate::networks::Networks;
+
+impl Networks {
+    /// Frees all of a container. The kernel forgets before the record does, so that a crash between is repaired by
+    /// asking again. Once more is no error.
+    pub fn release(&self, container_id: &ContainerId) -> Result<(), Error> {
+        let _turn = self.turn(container_id);
+        let Some(holding) = self.books().holding(container_id).cloned() else { return Ok(()) };
+        self.ground().firewall.withdraw(&holding.ports)?;
+        self.books().forget(container_id)?;
+        let addresses = holding.leases.iter().filter_map(|lease| Some(lease.wired.as_ref()?.ipv4));
+        self.freed().extend(addresses);
+        Ok(())
+    }
+}

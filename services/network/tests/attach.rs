@@ -1,0 +1,190 @@
+//! Containers on networks, each test on a host of its own.
+
+#![expect(clippy::unwrap_used, reason = "a failure of a helper fails its test")]
+
+mod lab;
+
+use lab::engine::{Engine, request};
+use lab::talk::{BOTH, Over, Responder, hears, hears_nothing};
+use lab::{Place, on_a_host};
+
+#[test]
+fn privileged_containers_are_wired_and_talk() {
+    on_a_host(async || {
+        let (engine, host) = (Engine::new().await, Place::here());
+        let (a, b) = (Place::new(), Place::new());
+        let first = engine.run(&a, &[]).await;
+        assert_eq!((&*first.ipv4, first.ipv4_prefix, &*first.ipv4_gateway), ("172.17.0.2", 16, "172.17.0.1"));
+        assert_eq!((&*first.mac, &*first.interface), ("02:42:ac:11:00:02", "eth0"));
+        assert_eq!(engine.run(&b, &[]).await.ipv4, "172.17.0.3");
+
+        let _responders =
+            [Responder::new(&a, "a", "0.0.0.0:80"), Responder::new(&host, "host", "172.17.0.1:81")];
+        for over in BOTH {
+            assert_eq!(hears(&b, over, "172.17.0.2:80"), "a 172.17.0.3");
+            assert_eq!(hears(&host, over, "172.17.0.2:80"), "a 172.17.0.1");
+            assert_eq!(hears(&b, over, "172.17.0.1:81"), "host 172.17.0.3");
+            assert_eq!(hears(&a, over, "127.0.0.1:80"), "a 127.0.0.1");
+        }
+        assert!(a.ip("route").contains("default via 172.17.0.1 dev eth0"));
+        assert!(a.ip("link show eth0").contains("02:42:ac:11:00:02"));
+        assert_eq!(a.ip("-6 addr show dev eth0"), "", "no IPv6 that nobody asked for");
+        assert!(host.ip("-d link show type bridge_slave").contains("hairpin on"));
+        assert_eq!(host.setting("ipv6/conf/davit0/disable_ipv6"), "1");
+        assert_eq!(
+            (
+                &*host.setting("ipv4/conf/davit0/route_localnet"),
+                &*host.setting("ipv4/conf/all/route_localnet")
+            ),
+            ("1", "0")
+        );
+
+        let bridge = engine.inspect("bridge").await.unwrap();
+        assert_eq!((&*bridge.interface, &*bridge.subnets[0].cidr), ("davit0", "172.17.0.0/16"));
+        assert!(bridge.endpoints.contains(&first) && bridge.endpoints.len() == 2);
+    });
+}
+
+#[test]
+fn privileged_attach_and_release_may_be_asked_again() {
+    on_a_host(async || {
+        let (engine, host, a) = (Engine::new().await, Place::here(), Place::new());
+        let ports = ["8080:80/tcp"];
+        let once = engine.attach(&a, "bridge", &ports).await.unwrap();
+        assert_eq!(engine.attach(&a, "bridge", &ports).await.unwrap(), once);
+        assert_eq!(host.ip("-o link show type veth").lines().count(), 1);
+        let _responder = Responder::new(&a, "a", "0.0.0.0:80");
+        hears(&host, Over::Tcp, "127.0.0.1:8080");
+
+        assert_eq!(engine.holders().await, [a.id.to_string()]);
+        engine.release(&a).await;
+        engine.release(&a).await;
+        assert!(engine.holders().await.is_empty());
+        assert!(engine.inspect("bridge").await.unwrap().endpoints.is_empty());
+        hears_nothing(&host, Over::Tcp, "127.0.0.1:8080");
+
+        // Not the lowest free: the first one's may still be in somebody's cache.
+        assert_eq!(engine.run(&Place::new(), &[]).await.ipv4, "172.17.0.3");
+    });
+}
+
+#[test]
+fn privileged_a_new_life_keeps_its_address() {
+    on_a_host(async || {
+        let (engine, host) = (Engine::new().await, Place::here());
+        let first = Place::new();
+        let before = engine.run(&first, &["8080:80/tcp", "9090:90/tcp"]).await;
+        {
+            let _responder = Responder::new(&first, "first", "0.0.0.0:80");
+            hears(&host, Over::Tcp, "127.0.0.1:8080");
+        }
+        // The same container in a new namespace, the old one and its link still there.
+        let second = first.again();
+        assert_eq!(engine.run(&second, &["8080:80/tcp"]).await, before);
+        let _responder = Responder::new(&second, "second", "0.0.0.0:80");
+        assert_eq!(hears(&host, Over::Tcp, "172.17.0.2:80"), "second 172.17.0.1");
+        assert!(hears(&host, Over::Tcp, "127.0.0.1:8080").starts_with("second "));
+        let other = Place::new();
+        engine.run(&other, &["9090:90/tcp"]).await;
+    });
+}
+
+#[test]
+fn privileged_host_and_none() {
+    on_a_host(async || {
+        let (engine, host, a) = (Engine::new().await, Place::here(), Place::new());
+        let answer = engine.attach(&a, "none", &["80:80/tcp"]).await.unwrap();
+        assert_eq!((&*answer.endpoints[0].ipv4, &*answer.endpoints[0].network_name), ("", "none"));
+        assert_eq!(answer.warnings.len(), 1);
+        assert!(a.ip("-o link").lines().all(|line| line.contains("lo:")) && a.ip("link").contains(",UP"));
+
+        let b = Place::new();
+        engine.attach(&b, "host", &[]).await.unwrap();
+        assert_eq!(engine.inspect("host").await.unwrap().endpoints[0].container_id, b.id.to_string());
+        assert!(!host.ip("-o link").contains("davit0"), "nobody needed a bridge");
+        assert_eq!(engine.inspect("none").await.unwrap().driver, "null");
+    });
+}
+
+#[test]
+fn privileged_what_cannot_be_is_refused_in_words() {
+    on_a_host(async || {
+        let (engine, host, a) = (Engine::new().await, Place::here(), Place::new());
+        let client = || engine.client();
+        for (reason, change) in [
+            (
+                "NETWORK_NOT_FOUND",
+                (|r| r.endpoints[0].network = "nowhere".into())
+                    as fn(&mut davit_proto::network::AttachRequest),
+            ),
+            ("NETNS_GONE", |r| r.netns_inode += 1),
+            ("NETNS_GONE", |r| r.netns_fd = 9999),
+            ("INVALID_FIELD", |r| r.netns_pid = -1),
+            ("INVALID_FIELD", |r| r.netns_pid = 0),
+            ("INVALID_FIELD", |r| r.endpoints.clear()),
+            ("INVALID_FIELD", |r| r.endpoints[0].ipv4 = "172.17.0.1".into()),
+            ("INVALID_FIELD", |r| r.endpoints[0].ipv4 = "10.0.0.1".into()),
+            ("INVALID_FIELD", |r| r.endpoints[0].mac = "ff:ff:ff:ff:ff:ff".into()),
+            ("INVALID_NAME", |r| r.container_id = "../../x".into()),
+            ("NOT_IMPLEMENTED", |r| r.endpoints[0].ipv6 = "fd00::2".into()),
+            ("INVALID_FIELD", |r| r.ports[0].host_port = 70_000),
+            ("INVALID_FIELD", |r| r.ports[0].protocol = "icmp".into()),
+        ] {
+            let mut request = request(&a, "bridge", &["8080:80/tcp"]);
+            change(&mut request);
+            let error = davit_proto::status::RemoteError::from(client().attach(request).await.unwrap_err());
+            assert!(error.is(reason), "{reason}: {error:?}");
+            engine.release(&a).await;
+        }
+        let own = request(&host, "bridge", &[]);
+        assert_eq!(client().attach(own).await.unwrap_err().code(), tonic::Code::InvalidArgument);
+        assert!(!host.ip("-o link").contains("eth0"), "the host was not wired to itself");
+
+        let b = Place::new();
+        engine.run(&b, &["127.0.0.1:8080:80/tcp"]).await;
+        let error = engine.attach(&a, "bridge", &["8080:80/tcp"]).await.unwrap_err();
+        assert!(error.is("PORT_TAKEN") && error.message.contains(b.id.as_str()), "{error}");
+        engine.run(&a, &["8080:80/udp", "127.0.0.2:8080:80/tcp"]).await;
+    });
+}
+
+#[test]
+fn privileged_wanted_addresses() {
+    on_a_host(async || {
+        let (engine, a, b) = (Engine::new().await, Place::new(), Place::new());
+        let mut wanted = request(&a, "bridge", &[]);
+        wanted.endpoints[0].ipv4 = "172.17.9.9".into();
+        wanted.endpoints[0].mac = "02:00:00:00:00:09".into();
+        let got = engine.client().attach(wanted.clone()).await.unwrap().into_inner().endpoints.remove(0);
+        assert_eq!((&*got.ipv4, &*got.mac), ("172.17.9.9", "02:00:00:00:00:09"));
+        wanted =
+            davit_proto::network::AttachRequest { endpoints: wanted.endpoints, ..request(&b, "bridge", &[]) };
+        let error = davit_proto::status::RemoteError::from(engine.client().attach(wanted).await.unwrap_err());
+        assert!(error.is("ADDRESS_TAKEN"), "{error}");
+        let _responder = Responder::new(&a, "a", "0.0.0.0:80");
+        engine.run(&b, &[]).await;
+        assert_eq!(hears(&b, Over::Udp, "172.17.9.9:80"), "a 172.17.0.2");
+    });
+}
+
+#[test]
+fn privileged_twenty_attaches_are_quick() {
+    on_a_host(async || {
+        let engine = Engine::new().await;
+        engine.run(&Place::new(), &[]).await;
+        for ports in [false, true] {
+            let mut times = Vec::new();
+            for n in 0..20_u32 {
+                let place = Place::new();
+                let ports = if ports { vec![format!("{}:80/tcp", 10_000 + n)] } else { vec![] };
+                let ports: Vec<&str> = ports.iter().map(String::as_str).collect();
+                let begun = std::time::Instant::now();
+                engine.run(&place, &ports).await;
+                times.push(begun.elapsed());
+            }
+            times.sort();
+            eprintln!("attach, ports {ports}: min {:?}, p50 {:?}, max {:?}", times[0], times[10], times[19]);
+            assert!(times[10].as_millis() < 50, "{times:?}");
+        }
+    });
+}
