@@ -7,6 +7,9 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
+/// The signal of a child that ended.
+pub const SIGCHLD: i32 = libc::SIGCHLD;
+
 /// Every signal of this process, readable instead of delivered: nothing that somebody sends by mistake ends it.
 #[derive(Debug)]
 pub struct SignalFd {

@@ -20,6 +20,8 @@ use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep_until};
 
+use crate::watched::watch;
+
 /// Frames of at most 32 KiB that wait for the container.
 const QUEUE: usize = 2;
 /// Sessions whose offsets are remembered.
@@ -96,7 +98,7 @@ impl Input {
         let Writer::Idle(end) = std::mem::replace(&mut self.writer, Writer::Broken) else {
             return Err(io::Error::other("standard input cannot be written to"));
         };
-        let end = AsyncFd::with_interest(File::from(end), Interest::WRITABLE)?;
+        let end = watch(File::from(end), Interest::WRITABLE)?;
         let (queue, typed) = mpsc::channel(QUEUE);
         let typists = Arc::clone(&self.typists);
         let task = tokio::spawn(write_all(Some(end), typed, self.rules, typists));

@@ -12,7 +12,7 @@ fn input(rules: Rules) -> (AsyncFd<File>, Input) {
     let (reader, writer) = davit_sys::fd::pipe(4096).unwrap();
     davit_sys::fd::set_nonblocking(writer.as_fd(), true).unwrap();
     davit_sys::fd::set_nonblocking(reader.as_fd(), true).unwrap();
-    (AsyncFd::new(File::from(reader)).unwrap(), Input::new(writer, rules))
+    (watch(File::from(reader), Interest::READABLE).unwrap(), Input::new(writer, rules))
 }
 
 /// What the container reads next; empty at the end of its input.

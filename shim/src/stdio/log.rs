@@ -152,10 +152,9 @@ impl Log {
             self.reopen()?;
         }
         let length = entries.len() as u64;
-        if self.size > 0 && self.size.saturating_add(length) > self.limits.max_size {
-            if let Err(error) = self.rotate() {
-                self.warn("rotate the log", &error);
-            }
+        let is_full = self.size > 0 && self.size.saturating_add(length) > self.limits.max_size;
+        if is_full && let Err(error) = self.rotate() {
+            self.warn("rotate the log", &error);
         }
         let Some(file) = &mut self.file else { return Err(io::Error::other("log is not open")) };
         match file.write_all(entries) {

@@ -9,6 +9,8 @@ use davit_sys::pty::{self, WindowSize};
 use tokio::io::Interest;
 use tokio::io::unix::{AsyncFd, AsyncFdReadyGuard};
 
+use crate::watched::watch;
+
 /// What a pipe holds, and most of what one read takes.
 pub const PIPE: usize = 64 << 10;
 
@@ -62,7 +64,7 @@ pub enum More {
 impl Source {
     fn new(end: OwnedFd) -> io::Result<Self> {
         fd::set_nonblocking(&end, true)?;
-        Ok(Self(AsyncFd::with_interest(File::from(end), Interest::READABLE)?))
+        Ok(Self(watch(File::from(end), Interest::READABLE)?))
     }
 
     /// Waits until there is something to read.

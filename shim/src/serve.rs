@@ -1,0 +1,128 @@
+//! The serving side: pid 1 of the shim's pid namespace, from the first line to the last.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener as StdListener;
+use std::time::Duration;
+
+use davit_sys::supervise::SignalFd;
+use davit_sys::{fd, process};
+use tokio::net::UnixListener;
+use tokio::time::timeout;
+
+use crate::api::Api;
+use crate::bundle::{self, Announcement, Bundle, BundleError};
+use crate::grpc::Server;
+use crate::options::Options;
+use crate::task::driver::{Driver, Setup};
+use crate::task::teardown;
+
+/// Where the controller puts the listening socket.
+const SOCKET: i32 = 3;
+/// How long the answers under way may hold up the letting go of namespaces, which they should not have to wait for.
+const FLUSH: Duration = Duration::from_millis(50);
+/// How long slow clients may take for their last bytes.
+const LAST: Duration = Duration::from_secs(5);
+
+/// Why a shim could not serve.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// A step of its start failed.
+    #[error("{what}")]
+    Start {
+        /// Which.
+        what: &'static str,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Its run directory cannot be written to.
+    #[error(transparent)]
+    Announce(#[from] BundleError),
+}
+
+fn start_error(what: &'static str) -> impl FnOnce(io::Error) -> ServeError {
+    move |source| ServeError::Start { what, source }
+}
+
+/// Serves one container until its life is over.
+pub fn run(options: Options) -> Result<(), ServeError> {
+    // First of all: as pid 1 it would not die of a stray signal, but a shim in the host's namespace would.
+    let signals = SignalFd::block_all().map_err(start_error("block signals"))?;
+    let socket = fd::inherited(SOCKET).map_err(start_error("take over the socket"))?;
+    let unconfigured = options.unconfigured_fd.map(fd::inherited).transpose();
+    let unconfigured = unconfigured.map_err(start_error("take over the controller's pipe"))?;
+    start_log();
+    let shim_pid = announce(&options)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .build()
+        .map_err(start_error("start the runtime"))?;
+    let inherited = Inherited { signals, socket, unconfigured, shim_pid };
+    runtime.block_on(serve(options, inherited))
+}
+
+/// What the process found when it began.
+struct Inherited {
+    signals: SignalFd,
+    socket: OwnedFd,
+    unconfigured: Option<OwnedFd>,
+    shim_pid: u32,
+}
+
+async fn serve(options: Options, inherited: Inherited) -> Result<(), ServeError> {
+    let socket = StdListener::from(inherited.socket);
+    socket.set_nonblocking(true).map_err(start_error("prepare the socket"))?;
+    let listener = UnixListener::from_std(socket).map_err(start_error("watch the socket"))?;
+    let (driver, handle) = Driver::new(Setup {
+        container_id: options.id.to_string(),
+        shim_pid: i32::try_from(inherited.shim_pid).unwrap_or_default(),
+        bundle: Bundle::new(options.bundle),
+        cgroup_parent: options.cgroup_parent,
+        signals: inherited.signals,
+        unconfigured: inherited.unconfigured,
+    })
+    .map_err(start_error("start the driver"))?;
+    let mut server = Server::new(listener, Api::new(options.id, handle)).map_err(start_error("serve"))?;
+
+    let task = tokio::select! {
+        task = driver.run() => task,
+        never = server.accept() => match never {},
+    };
+    server.close();
+    let flushed = timeout(FLUSH, server.drained()).await.is_ok();
+    // With its lock the container is free for its next shim, also while slow clients of this one still read.
+    teardown(task).await;
+    if !flushed && timeout(LAST, server.drained()).await.is_err() {
+        tracing::warn!("a client did not take its last answer");
+    }
+    Ok(())
+}
+
+/// Says who serves the container, before anything else can be asked.
+fn announce(options: &Options) -> Result<u32, ServeError> {
+    let pid = process::own_host_pid().map_err(start_error("read the own pid"))?;
+    bundle::announce(
+        &options.run,
+        &Announcement {
+            container_id: &options.id,
+            pid,
+            start_time: process::start_time(pid).map_err(start_error("read the own start time"))?,
+            boot_id: process::boot_id().map_err(start_error("read the boot id"))?,
+            instance: &options.instance,
+        },
+    )?;
+    Ok(pid)
+}
+
+/// Lines on standard error, which the controller made a file. No filter by expression: it would cost every shim a
+/// tenth of a megabyte.
+fn start_log() {
+    tracing_subscriber::fmt()
+        .with_writer(io::stderr)
+        .with_ansi(false)
+        .with_target(false)
+        .with_max_level(tracing_subscriber::filter::LevelFilter::INFO)
+        .init();
+}

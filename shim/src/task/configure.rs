@@ -1,0 +1,92 @@
+//! Configure: the half of a start that is the container's own.
+
+use davit_sys::file::Durability;
+use davit_sys::pty::WindowSize;
+use oci_spec::runtime::Spec;
+
+use super::driver::{Body, Driver, Life};
+use super::error::TaskError;
+use super::state::{Admit, Command, Denied, Event, Task};
+use crate::bundle::Bundle;
+use crate::init::{Configuration, Stdio};
+use crate::stdio::log::Limits;
+use crate::stdio::pump;
+use crate::stdio::source::{self, Ends};
+
+/// What Configure is told beside the bundle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Options {
+    /// Keep standard input open for clients.
+    pub open_stdin: bool,
+    /// Close it after its first client.
+    pub stdin_once: bool,
+    /// How long the log may grow.
+    pub limits: Limits,
+    /// Size of the terminal at the start.
+    pub size: Option<WindowSize>,
+}
+
+/// Gives the prepared init its container. When that fails nothing of it can be used any more, and the shim ends.
+pub(super) fn configure(driver: &mut Driver, options: Options) -> Result<(), TaskError> {
+    if driver.admit(Command::Configure)? == Admit::Repeat {
+        return Ok(());
+    }
+    let Task::Prepared { init: body } = &mut driver.task else {
+        return Err(Denied::NotPrepared.into());
+    };
+    match set_up(&driver.bundle, body, options) {
+        Ok((life, last_life)) => {
+            body.life = Some(life);
+            driver.unconfigured = None;
+            driver.apply(Event::Configured { last_life });
+            Ok(())
+        }
+        Err(error) => {
+            driver.ending = true;
+            Err(error)
+        }
+    }
+}
+
+fn set_up(bundle: &Bundle, body: &mut Body, options: Options) -> Result<(Life, u64), TaskError> {
+    let spec = bundle.spec()?;
+    let last_life = bundle.last_life()?;
+    let terminal = spec.process().as_ref().and_then(|process| process.terminal()).unwrap_or(false);
+    let (stdio, pipes) = if terminal {
+        (Stdio::Terminal(options.size), None)
+    } else {
+        let (given, ends) = source::pipes(options.open_stdin).map_err(TaskError::Streams)?;
+        (Stdio::Given(given), Some(ends))
+    };
+    let configured = body.init.configure(Configuration {
+        spec: &spec,
+        bundle: bundle.folder(),
+        lock: &body.lock,
+        cgroup: &body.cgroup,
+        stdio,
+    })?;
+    for warning in &configured.warnings {
+        tracing::warn!("{warning}");
+    }
+    let ends = match (pipes, configured.terminal) {
+        (Some(ends), _) => ends,
+        (None, Some(master)) => source::terminal(master, options.open_stdin).map_err(TaskError::Streams)?,
+        (None, None) => return Err(TaskError::Streams(std::io::Error::other("init sent no terminal"))),
+    };
+    let oom_kills = body.cgroup.oom_kills()?;
+    let (stdio, pump) = start_pump(bundle, ends, options);
+    Ok((Life { stdio, pump, oom_kills, durability: durability(&spec) }, last_life))
+}
+
+fn start_pump(bundle: &Bundle, ends: Ends, options: Options) -> (pump::Handle, tokio::task::JoinHandle<()>) {
+    let Options { stdin_once, limits, .. } = options;
+    pump::start(pump::Setup { ends, stdin_once, log: bundle.log(), limits })
+}
+
+/// A container whose files do not survive a power cut has no use for an exit record that does.
+fn durability(spec: &Spec) -> Durability {
+    let mounts = spec.mounts().as_deref().unwrap_or_default();
+    let root = mounts.iter().find(|mount| mount.destination().as_os_str() == "/");
+    let options = root.and_then(|mount| mount.options().as_deref()).unwrap_or_default();
+    if options.iter().any(|option| option == "volatile") { Durability::Cached } else { Durability::Synced }
+}

@@ -1,0 +1,412 @@
+//! The one task that owns the state: one loop over requests, signals and timers.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use davit_proto::task::{NetworkNamespace, PortReservation, Snapshot, TaskState};
+use davit_proto::time::timestamp;
+use davit_sys::file::{Durability, Flock};
+use davit_sys::process;
+use davit_sys::supervise::{SIGCHLD, SignalFd, ended_child, reap_child};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep_until};
+
+use super::error::TaskError;
+use super::reserve::Reservation;
+use super::state::{Admit, Command, Event, Task, admit};
+use super::{configure, delete, end, kill, prepare, reserve, start, stop};
+use crate::bundle::Bundle;
+use crate::cgroup::ContainerCgroup;
+use crate::init::{Init, Shape};
+use crate::stdio::Stream;
+use crate::stdio::pump;
+use crate::watched;
+
+/// Everything in the kernel that hangs on this shim, from Prepare on.
+#[derive(Debug)]
+pub struct Body {
+    pub(super) init: Init,
+    pub(super) network: Option<NetworkNamespace>,
+    pub(super) ports: Vec<Reservation>,
+    pub(super) cgroup: ContainerCgroup,
+    /// Last, so that nobody else takes the container before all of the above is gone.
+    pub(super) lock: Flock,
+    /// From Configure on.
+    pub(super) life: Option<Life>,
+}
+
+/// What Configure adds.
+#[derive(Debug)]
+pub(super) struct Life {
+    pub(super) stdio: pump::Handle,
+    pub(super) pump: JoinHandle<()>,
+    /// Processes that were killed for want of memory before this life.
+    pub(super) oom_kills: u64,
+    /// What the exit record is worth: nothing after a power cut, when the container's files are not kept either.
+    pub(super) durability: Durability,
+}
+
+/// Sends the outcome of a request.
+pub type Reply<T> = oneshot::Sender<Result<T, TaskError>>;
+
+/// What calls ask of the driver.
+#[derive(Debug)]
+pub enum Request {
+    /// Make namespaces and init.
+    Prepare(Box<Shape>, Reply<Snapshot>),
+    /// Hold ports.
+    Reserve(Vec<reserve::Wanted>, Reply<Vec<PortReservation>>),
+    /// Give init its container.
+    Configure(configure::Options, Reply<Snapshot>),
+    /// Open the gate for a life.
+    Start(u64, Reply<Snapshot>),
+    /// Send a signal to init, or to all.
+    Kill(kill::Kill, Reply<Snapshot>),
+    /// Ask init to end, and kill all when the time is over.
+    Stop(stop::Stop, Reply<Snapshot>),
+    /// End the shim; by force also when init runs.
+    Delete(bool, Reply<Snapshot>),
+}
+
+/// What everybody may know.
+#[derive(Debug, Clone)]
+pub struct Published {
+    snapshot: Arc<Snapshot>,
+    /// The streams, from Configure on.
+    pub stdio: Option<pump::Handle>,
+}
+
+impl Published {
+    /// What is true now.
+    pub fn snapshot(&self) -> Snapshot {
+        let mut snapshot = Snapshot::clone(&self.snapshot);
+        if let Some(stdio) = &self.stdio {
+            snapshot.stdout_offset = stdio.offset(Stream::Stdout);
+            snapshot.stderr_offset = stdio.offset(Stream::Stderr);
+        }
+        snapshot
+    }
+
+    /// Counts the changes.
+    pub fn generation(&self) -> u64 {
+        self.snapshot.generation
+    }
+
+    /// How the life ended, when it has.
+    pub fn exit(&self) -> Option<&davit_proto::types::Exit> {
+        self.snapshot.exit.as_ref()
+    }
+}
+
+/// How calls speak to the driver.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    requests: mpsc::Sender<Request>,
+    published: watch::Receiver<Published>,
+}
+
+impl Handle {
+    /// Asks, and waits for the answer.
+    pub async fn ask<T>(&self, request: impl FnOnce(Reply<T>) -> Request) -> Result<T, TaskError> {
+        let (reply, answer) = oneshot::channel();
+        self.requests.send(request(reply)).await.map_err(|_| TaskError::Ending)?;
+        answer.await.map_err(|_| TaskError::Ending)?
+    }
+
+    /// What is true now.
+    pub fn published(&self) -> Published {
+        self.published.borrow().clone()
+    }
+
+    /// What is true now and from now on.
+    pub fn subscribe(&self) -> watch::Receiver<Published> {
+        self.published.clone()
+    }
+}
+
+/// What a driver is told at its start.
+#[derive(Debug)]
+pub struct Setup {
+    /// Id of the container.
+    pub container_id: String,
+    /// This process as the host counts.
+    pub shim_pid: i32,
+    /// The bundle.
+    pub bundle: Bundle,
+    /// The cgroup below which the container's is made.
+    pub cgroup_parent: String,
+    /// All signals of this process.
+    pub signals: SignalFd,
+    /// Its end of file before Configure ends the shim.
+    pub unconfigured: Option<OwnedFd>,
+}
+
+/// The owner of the state.
+#[derive(Debug)]
+pub struct Driver {
+    pub(super) container_id: String,
+    pub(super) bundle: Bundle,
+    pub(super) cgroup_parent: String,
+    pub(super) task: Task<Body>,
+    /// When everything is killed, after Stop.
+    pub(super) kill_at: Option<Instant>,
+    /// The shim ends without a life.
+    pub(super) ending: bool,
+    pub(super) unconfigured: Option<AsyncFd<File>>,
+    shim_pid: i32,
+    requests: mpsc::Receiver<Request>,
+    signals: AsyncFd<SignalFd>,
+    publisher: watch::Sender<Published>,
+}
+
+enum Wake {
+    Request(Option<Request>),
+    Signal(io::Result<i32>),
+    KillNow,
+    Abandoned,
+    PumpEnded,
+}
+
+impl Driver {
+    /// A driver and the way to it.
+    pub fn new(setup: Setup) -> io::Result<(Self, Handle)> {
+        let (sender, requests) = mpsc::channel(16);
+        let snapshot = Snapshot {
+            container_id: setup.container_id.clone(),
+            generation: 1,
+            state: TaskState::Empty.into(),
+            shim_pid: setup.shim_pid,
+            ..Snapshot::default()
+        };
+        let (publisher, published) = watch::channel(Published { snapshot: Arc::new(snapshot), stdio: None });
+        let unconfigured = setup.unconfigured.map(watched_pipe).transpose()?;
+        let driver = Self {
+            container_id: setup.container_id,
+            bundle: setup.bundle,
+            cgroup_parent: setup.cgroup_parent,
+            task: Task::Empty,
+            kill_at: None,
+            ending: false,
+            unconfigured,
+            shim_pid: setup.shim_pid,
+            requests,
+            signals: watched::watch(setup.signals, Interest::READABLE)?,
+            publisher,
+        };
+        Ok((driver, Handle { requests: sender, published }))
+    }
+
+    /// Serves until the task is over and its output was handed on, and answers with what is to be let go of.
+    pub async fn run(mut self) -> Task<Body> {
+        while !self.is_over() {
+            match self.wait().await {
+                Wake::Request(Some(request)) => self.serve(request).await,
+                Wake::Request(None) => self.ending = true,
+                Wake::Signal(Ok(signal)) => self.on_signal(signal).await,
+                Wake::Signal(Err(error)) => tracing::error!(%error, "cannot read signals"),
+                Wake::KillNow => stop::time_is_over(&mut self),
+                Wake::Abandoned => {
+                    tracing::info!("nobody configured this shim: ending");
+                    self.ending = true;
+                }
+                Wake::PumpEnded => {}
+            }
+        }
+        self.task
+    }
+
+    fn is_over(&self) -> bool {
+        let drained = match &self.task {
+            Task::Stopped { init: Body { life: Some(life), .. }, .. } => life.pump.is_finished(),
+            Task::Stopped { .. } => true,
+            _ => false,
+        };
+        self.ending || drained
+    }
+
+    async fn wait(&mut self) -> Wake {
+        let kill_at = self.kill_at;
+        let pump = match &mut self.task {
+            Task::Stopped { init: Body { life: Some(life), .. }, .. } => Some(&mut life.pump),
+            _ => None,
+        };
+        tokio::select! {
+            request = self.requests.recv() => Wake::Request(request),
+            signal = self.signals.async_io(Interest::READABLE, SignalFd::next) => Wake::Signal(signal),
+            () = sleep_until(kill_at.unwrap_or_else(Instant::now)), if kill_at.is_some() => Wake::KillNow,
+            () = end_of_file(self.unconfigured.as_ref()) => Wake::Abandoned,
+            () = ended(pump) => Wake::PumpEnded,
+        }
+    }
+
+    async fn serve(&mut self, request: Request) {
+        // A caller that has gone does not want its answer; what it asked for was done all the same.
+        match request {
+            Request::Prepare(shape, reply) => {
+                let done = prepare::prepare(self, *shape).await;
+                let _ = reply.send(self.answer(done));
+            }
+            Request::Reserve(wanted, reply) => {
+                let _ = reply.send(reserve::reserve(self, wanted));
+            }
+            Request::Configure(options, reply) => {
+                let done = configure::configure(self, options);
+                let _ = reply.send(self.answer(done));
+            }
+            Request::Start(life, reply) => {
+                let done = start::start(self, life).await;
+                let _ = reply.send(self.answer(done));
+            }
+            Request::Kill(kill, reply) => {
+                let done = kill::kill(self, kill);
+                let _ = reply.send(self.answer(done));
+            }
+            Request::Stop(stop, reply) => {
+                let done = stop::stop(self, stop);
+                let _ = reply.send(self.answer(done));
+            }
+            Request::Delete(force, reply) => {
+                let done = delete::delete(self, force);
+                let _ = reply.send(self.answer(done));
+            }
+        }
+    }
+
+    fn answer(&self, done: Result<(), TaskError>) -> Result<Snapshot, TaskError> {
+        done.map(|()| self.publisher.borrow().snapshot())
+    }
+
+    /// Decides about a command by the rules of the state.
+    pub(super) fn admit(&self, command: Command) -> Result<Admit, TaskError> {
+        Ok(admit(&self.task, command)?)
+    }
+
+    /// Moves the state and publishes the new one.
+    pub(super) fn apply(&mut self, event: Event<Body>) {
+        self.task = std::mem::replace(&mut self.task, Task::Empty).apply(event);
+        self.publish();
+    }
+
+    /// Publishes what is true now, with the next generation.
+    pub(super) fn publish(&mut self) {
+        let mut snapshot = Snapshot {
+            container_id: self.container_id.clone(),
+            generation: self.publisher.borrow().generation() + 1,
+            shim_pid: self.shim_pid,
+            ..Snapshot::default()
+        };
+        let body = self.task.init();
+        snapshot.ports =
+            body.map(|body| body.ports.iter().map(Reservation::held).collect()).unwrap_or_default();
+        snapshot.network_namespace = body.and_then(|body| body.network);
+        let pid = |body: &Body| i32::try_from(body.init.host_pid()).unwrap_or_default();
+        let state = match &self.task {
+            Task::Empty => TaskState::Empty,
+            Task::Prepared { init } => {
+                snapshot.pid = pid(init);
+                TaskState::Prepared
+            }
+            Task::Created { init, last_life } => {
+                snapshot.pid = pid(init);
+                snapshot.life = *last_life;
+                TaskState::Created
+            }
+            Task::Running { init, life, started_at } => {
+                snapshot.pid = pid(init);
+                snapshot.life = *life;
+                snapshot.started_at = Some(timestamp(*started_at));
+                TaskState::Running
+            }
+            Task::Stopped { exit, .. } => {
+                snapshot.life = exit.life;
+                snapshot.started_at = exit.started_at;
+                snapshot.exit = Some(exit.clone());
+                TaskState::Stopped
+            }
+        };
+        snapshot.state = state.into();
+        let stdio = body.and_then(|body| body.life.as_ref()).map(|life| life.stdio.clone());
+        self.publisher.send_replace(Published { snapshot: Arc::new(snapshot), stdio });
+    }
+
+    pub(super) fn shim_pid(&self) -> i32 {
+        self.shim_pid
+    }
+
+    async fn on_signal(&mut self, signal: i32) {
+        if signal != SIGCHLD {
+            // Somebody meant well or ill; a shim ends with its container and for no other reason.
+            tracing::warn!(signal, "ignored a signal");
+            return;
+        }
+        match self.reap() {
+            Ok(Some(exit)) => end::end(self, exit).await,
+            Ok(None) => {}
+            Err(error) => tracing::error!(%error, "cannot reap children"),
+        }
+    }
+
+    /// Reaps every child that has ended, adopted ones too, and answers with init's exit when it is among them.
+    fn reap(&self) -> io::Result<Option<process::Exit>> {
+        let mut ended = None;
+        while let Some(pid) = ended_child()? {
+            if let (None, Some(body)) = (ended, self.task.living()) {
+                ended = body.init.reap()?;
+            }
+            // Finds nobody when the one that was found is init, which has just been reaped.
+            reap_child(pid)?;
+        }
+        Ok(ended)
+    }
+
+    /// Kills every process of the container, whoever their parent is.
+    pub(super) fn kill_all(&self) {
+        let Some(body) = self.task.living() else { return };
+        if let Err(error) = body.cgroup.kill() {
+            tracing::error!(%error, "cannot kill the container's cgroup; killing its init");
+            if let Err(error) = body.init.signal(process::SIGKILL) {
+                tracing::error!(%error, "cannot kill init");
+            }
+        }
+    }
+}
+
+/// How long the end of a life waits for its last output.
+pub(super) const DRAIN: Duration = Duration::from_secs(2);
+
+fn watched_pipe(pipe: OwnedFd) -> io::Result<AsyncFd<File>> {
+    davit_sys::fd::set_nonblocking(&pipe, true)?;
+    watched::watch(File::from(pipe), Interest::READABLE)
+}
+
+/// Resolves when the other end of a pipe is closed; never without a pipe.
+async fn end_of_file(pipe: Option<&AsyncFd<File>>) {
+    let Some(pipe) = pipe else { return std::future::pending().await };
+    loop {
+        match pipe.async_io(Interest::READABLE, |mut file| file.read(&mut [0; 16])).await {
+            Ok(0) => return,
+            Ok(_) => {}
+            Err(error) => {
+                tracing::error!(%error, "cannot watch the controller's pipe");
+                return;
+            }
+        }
+    }
+}
+
+/// Resolves when the pump has ended; never without one.
+async fn ended(pump: Option<&mut JoinHandle<()>>) {
+    match pump {
+        Some(pump) => {
+            // Nobody aborts it, and it does not panic: its end is all there is to know.
+            let _ = pump.await;
+        }
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,130 @@
+//! The end of a life, and of everything that hangs on the shim.
+
+use std::time::{Duration, SystemTime};
+
+use davit_proto::time::timestamp;
+use davit_proto::types::{Exit, exit::How};
+use davit_sys::file::Durability;
+use davit_sys::process;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::driver::{Body, DRAIN, Driver};
+use super::state::{Event, Task};
+use crate::init::Init;
+
+/// How long killed processes may take to be gone.
+const GONE: Duration = Duration::from_secs(5);
+
+/// Init has ended and was reaped.
+pub(super) async fn end(driver: &mut Driver, status: process::Exit) {
+    let finished_at = SystemTime::now();
+    driver.kill_at = None;
+    let exit = match &driver.task {
+        Task::Running { init, life, started_at } => Exit {
+            life: *life,
+            how: Some(how(status)),
+            exit_code: status.code().into(),
+            started_at: Some(timestamp(*started_at)),
+            finished_at: Some(timestamp(finished_at)),
+            oom_killed: was_oom_killed(init),
+            reason: String::new(),
+        },
+        // No life had begun, so there is none to record.
+        _ => Exit {
+            how: Some(how(status)),
+            exit_code: 125,
+            finished_at: Some(timestamp(finished_at)),
+            reason: format!("init ended before it was started: {status}"),
+            ..Exit::default()
+        },
+    };
+    let shares_pids = driver.task.init().is_some_and(|body| !body.init.shape().pid.is_own());
+    if shares_pids {
+        // In a pid namespace of its own the kernel has killed them with init.
+        driver.kill_all();
+    }
+    conclude(driver, exit).await;
+}
+
+/// Makes the exit true: log whole, record on disk, then published, then told to who is attached.
+pub(super) async fn conclude(driver: &mut Driver, exit: Exit) {
+    let life = driver.task.init().and_then(|body| body.life.as_ref());
+    let stdio = life.map(|life| life.stdio.clone());
+    let durability = life.map_or(Durability::Synced, |life| life.durability);
+    if let Some(stdio) = &stdio {
+        match timeout(DRAIN, stdio.drain()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%error, "the last output was not read"),
+            Err(_elapsed) => tracing::error!("the last output was not read in time"),
+        }
+    }
+    if exit.life > 0 {
+        let at = SystemTime::now();
+        if let Err(error) = driver.bundle.record_exit(&exit, at, durability) {
+            // What is true stays true; whoever asks while the shim lives is told.
+            let error = davit_proto::status::chain(&error);
+            tracing::error!(%error, "the exit could not be recorded");
+        }
+    }
+    driver.apply(Event::Ended { exit: exit.clone() });
+    if let Some(stdio) = stdio {
+        // Without a pump nobody is attached.
+        let _ = stdio.finish(exit).await;
+    }
+}
+
+fn how(status: process::Exit) -> How {
+    match status {
+        process::Exit::Exited(code) => How::Code(code.into()),
+        process::Exit::Signaled(signal) => How::Signal(signal.into()),
+    }
+}
+
+fn was_oom_killed(body: &Body) -> bool {
+    let Some(life) = &body.life else { return false };
+    match body.cgroup.oom_kills() {
+        Ok(kills) => kills > life.oom_kills,
+        Err(error) => {
+            tracing::warn!(%error, "cannot tell whether memory was short");
+            false
+        }
+    }
+}
+
+/// Lets go of everything, in an order in which nothing is left behind. Called when nobody waits any more.
+pub async fn teardown(task: Task<Body>) {
+    let alive = task.living().is_some();
+    let body = match task {
+        Task::Empty => return,
+        Task::Prepared { init } | Task::Created { init, .. } => init,
+        Task::Running { init, .. } | Task::Stopped { init, .. } => init,
+    };
+    let Body { init, cgroup, lock, ports, .. } = body;
+    if alive {
+        if let Err(error) = cgroup.kill() {
+            tracing::error!(%error, "cannot kill the container's cgroup");
+        }
+        wait_until_gone(&init).await;
+    }
+    // Namespaces first: the overlay must be gone before somebody else may mount its upper directory.
+    drop(init);
+    if let Err(error) = cgroup.remove() {
+        tracing::error!(%error, "cannot remove the container's cgroup");
+    }
+    drop((ports, lock));
+}
+
+async fn wait_until_gone(init: &Init) {
+    let deadline = Instant::now() + GONE;
+    while Instant::now() < deadline {
+        match init.reap() {
+            Ok(None) => sleep(Duration::from_millis(1)).await,
+            Ok(Some(_)) => return,
+            Err(error) => {
+                tracing::error!(%error, "cannot reap init");
+                return;
+            }
+        }
+    }
+    tracing::error!("init does not die");
+}

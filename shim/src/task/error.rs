@@ -1,0 +1,197 @@
+//! Why a call on the task came to nothing.
+
+use std::io;
+
+use davit_proto::reason;
+use davit_proto::status::{Classify, ErrorKind};
+
+use super::state::Denied;
+use crate::bundle::BundleError;
+use crate::cgroup::CgroupError;
+use crate::init::{Failure, FailureKind, InitError};
+use crate::stdio::pump::StdioError;
+
+/// Why a call on the task came to nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum TaskError {
+    /// It makes no sense in this state.
+    #[error(transparent)]
+    Denied(#[from] Denied),
+    /// A value of the request makes no sense.
+    #[error("invalid {name} {value:?}: {rule}")]
+    Invalid {
+        /// Of which field.
+        name: &'static str,
+        /// What was said.
+        value: String,
+        /// What can be said.
+        rule: &'static str,
+    },
+    /// The shim was prepared with another shape before.
+    #[error("the task was prepared with another shape")]
+    OtherShape,
+    /// Another shim or helper has the container.
+    #[error(
+        "the container is held by another process: the lock of its bundle was not free within {seconds} s"
+    )]
+    Busy {
+        /// How long we waited.
+        seconds: u64,
+    },
+    /// A step on the way to the container's init failed.
+    #[error(transparent)]
+    Init(#[from] InitError),
+    /// The network namespace could not be looked at.
+    #[error("look at the network namespace")]
+    Namespace(#[source] io::Error),
+    /// The command could not be executed: this life is over.
+    #[error("{message}")]
+    Start {
+        /// Why.
+        message: String,
+        /// What a shell would report: 125, 126, 127.
+        exit_code: u32,
+    },
+    /// A host port is taken.
+    #[error("port {port} is taken{}", by(.holder.as_deref()))]
+    PortTaken {
+        /// Address, number and protocol.
+        port: String,
+        /// Who has it, where that was found.
+        holder: Option<String>,
+    },
+    /// A host port could not be held.
+    #[error("hold port {port}")]
+    Port {
+        /// Address, number and protocol.
+        port: String,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// A signal could not be sent.
+    #[error("send signal {signal} to init")]
+    Signal {
+        /// Which.
+        signal: i32,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// Pipes or terminal of the container could not be made.
+    #[error("open the container's streams")]
+    Streams(#[source] io::Error),
+    /// A life that is not this shim's.
+    #[error("the exit of life {asked} is not kept: the last one was life {last}")]
+    ForgottenLife {
+        /// What was asked for.
+        asked: u64,
+        /// The one that is kept.
+        last: u64,
+    },
+    /// The cgroup.
+    #[error(transparent)]
+    Cgroup(#[from] CgroupError),
+    /// The bundle.
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
+    /// The streams of the container.
+    #[error(transparent)]
+    Stdio(#[from] StdioError),
+    /// The shim is about to end.
+    #[error("the shim is ending")]
+    Ending,
+}
+
+fn by(holder: Option<&str>) -> String {
+    holder.map(|holder| format!(" by {holder}")).unwrap_or_default()
+}
+
+impl Classify for TaskError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Denied(Denied::NoSuchLife) | Self::Invalid { .. } => ErrorKind::InvalidArgument,
+            Self::Denied(_) | Self::OtherShape => ErrorKind::FailedPrecondition,
+            Self::Busy { .. } | Self::Ending => ErrorKind::Unavailable,
+            Self::Init(error) => init_kind(error),
+            Self::Start { exit_code: 127, .. } => ErrorKind::NotFound,
+            Self::Start { exit_code: 126, .. } => ErrorKind::FailedPrecondition,
+            Self::Start { .. } => ErrorKind::Internal,
+            Self::PortTaken { .. } => ErrorKind::AlreadyExists,
+            Self::ForgottenLife { .. } => ErrorKind::OutOfRange,
+            Self::Stdio(StdioError::Closed) => ErrorKind::FailedPrecondition,
+            Self::Stdio(StdioError::NoTerminal) => ErrorKind::FailedPrecondition,
+            Self::Stdio(StdioError::TooMany) => ErrorKind::ResourceExhausted,
+            Self::Port { source, .. } => port_kind(source),
+            Self::Signal { .. }
+            | Self::Namespace(_)
+            | Self::Streams(_)
+            | Self::Cgroup(_)
+            | Self::Bundle(_)
+            | Self::Stdio(_) => ErrorKind::Internal,
+        }
+    }
+
+    fn reason(&self) -> &str {
+        match self {
+            Self::Denied(Denied::NotRunning) => reason::CONTAINER_NOT_RUNNING,
+            Self::Denied(Denied::StillRunning { .. }) => reason::CONTAINER_RUNNING,
+            Self::Denied(Denied::LifeIsOver { .. }) => "LIFE_IS_OVER",
+            Self::Denied(Denied::Ended) => "TASK_ENDED",
+            Self::Denied(_) => "WRONG_STATE",
+            Self::Invalid { .. } => "INVALID_VALUE",
+            Self::OtherShape => "OTHER_SHAPE",
+            Self::Busy { .. } => "CONTAINER_BUSY",
+            Self::Init(_) | Self::Namespace(_) => "START_FAILED",
+            Self::Start { exit_code: 127, .. } => reason::COMMAND_NOT_FOUND,
+            Self::Start { exit_code: 126, .. } => reason::COMMAND_NOT_EXECUTABLE,
+            Self::Start { .. } => "START_FAILED",
+            Self::PortTaken { .. } => reason::PORT_TAKEN,
+            Self::Port { .. } => "PORT_NOT_HELD",
+            Self::Signal { .. } => "SIGNAL_FAILED",
+            Self::Streams(_) | Self::Stdio(_) => "STREAMS_FAILED",
+            Self::ForgottenLife { .. } => "LIFE_FORGOTTEN",
+            Self::Cgroup(_) => "CGROUP_FAILED",
+            Self::Bundle(_) => "BUNDLE_FAILED",
+            Self::Ending => "SHIM_ENDING",
+        }
+    }
+
+    fn values(&self) -> Vec<(&'static str, String)> {
+        match self {
+            Self::Invalid { name, value, .. } => vec![("value", format!("{name}={value}"))],
+            Self::PortTaken { port, holder } => {
+                let holder = holder.iter().map(|holder| ("holder", holder.clone()));
+                std::iter::once(("port", port.clone())).chain(holder).collect()
+            }
+            Self::Port { port, .. } => vec![("port", port.clone())],
+            Self::Denied(Denied::LifeIsOver { life, .. }) => vec![("life", life.to_string())],
+            Self::Signal { signal, .. } => vec![("signal", signal.to_string())],
+            Self::Start { exit_code, .. } => vec![("exit_code", exit_code.to_string())],
+            _ => Vec::new(),
+        }
+    }
+}
+
+fn init_kind(error: &InitError) -> ErrorKind {
+    match error {
+        InitError::Failure(Failure { kind, .. }) => match kind {
+            FailureKind::NotFound => ErrorKind::NotFound,
+            FailureKind::NotExecutable => ErrorKind::FailedPrecondition,
+            FailureKind::Invalid => ErrorKind::InvalidArgument,
+            FailureKind::Refused => ErrorKind::PermissionDenied,
+            FailureKind::Kernel => ErrorKind::Internal,
+        },
+        InitError::Timeout { .. } => ErrorKind::DeadlineExceeded,
+        _ => ErrorKind::Internal,
+    }
+}
+
+fn port_kind(error: &io::Error) -> ErrorKind {
+    match error.kind() {
+        io::ErrorKind::AddrNotAvailable => ErrorKind::InvalidArgument,
+        io::ErrorKind::PermissionDenied => ErrorKind::PermissionDenied,
+        io::ErrorKind::Unsupported => ErrorKind::Unimplemented,
+        _ => ErrorKind::Internal,
+    }
+}

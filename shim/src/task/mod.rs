@@ -1,0 +1,38 @@
+//! The one task of a shim.
+//!
+//! ```text
+//!  api ── Request{reply} ──▶ driver ── prepare, reserve, configure, start, kill, stop, delete
+//!   ▲                          │  ▲
+//!   │                          │  └── signals (SIGCHLD → reap), the stop timer, the controller's pipe
+//!   └──── Published{generation}┘
+//! ```
+//!
+//! The states and their rules are in [`state`]. **One task, the driver, owns the state**: it does one thing after the
+//! other, everything in it is decided by [`state::admit`] and moved by [`state::Task::apply`]. Calls send it requests
+//! and read or watch the copy that it publishes; a copy has a generation that only grows. Nobody else holds the state,
+//! so there is no lock on it. The output of the container is not its business but that of [`crate::stdio`].
+//!
+//! The order at the end of a life is: reap, ask the cgroup about memory, read the last output into the log, write the
+//! exit record, publish, tell the attached clients, let go of namespaces and cgroup. What a caller is told is on disk.
+
+mod configure;
+mod delete;
+pub mod driver;
+mod end;
+pub mod error;
+mod holder;
+mod kill;
+mod prepare;
+pub mod reserve;
+mod start;
+pub mod state;
+mod stop;
+pub mod wait;
+pub mod watch;
+
+pub use configure::Options;
+pub use driver::Handle;
+pub use end::teardown;
+pub use error::TaskError;
+pub use kill::Kill;
+pub use stop::Stop;
