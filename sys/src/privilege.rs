@@ -169,7 +169,14 @@ pub fn new_session_keyring() -> io::Result<()> {
     let result = unsafe {
         libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, std::ptr::null::<libc::c_char>())
     };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    match result {
+        0.. => Ok(()),
+        _ => match io::Error::last_os_error() {
+            // A kernel without keyrings has nothing to hand on.
+            e if e.raw_os_error() == Some(libc::ENOSYS) => Ok(()),
+            e => Err(e),
+        },
+    }
 }
 
 /// Sets the umask.
@@ -228,6 +235,15 @@ pub fn set_limit(name: &str, soft: u64, hard: u64) -> io::Result<Limited> {
         }
         Err(e) => Err(e.into()),
     }
+}
+
+/// Whether a hard limit could be set as asked, without setting it.
+pub fn allowed_limit(name: &str, hard: u64) -> io::Result<Limited> {
+    let unknown = || io::Error::new(io::ErrorKind::InvalidInput, "unknown resource");
+    let highest = rustix::process::getrlimit(resource(name).ok_or_else(unknown)?).maximum.unwrap_or(u64::MAX);
+    let raise = Capabilities::named("SYS_RESOURCE").unwrap_or_default();
+    let may = permitted()?.intersection(raise) == raise;
+    Ok(if may || hard <= highest { Limited::Exactly } else { Limited::Clamped { hard: highest } })
 }
 
 #[cfg(test)]

@@ -380,10 +380,17 @@ pub fn signal(pidfd: impl AsFd, signal: i32) -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// Sends a signal to a child by number, where no descriptor is at hand (the reaper of `--init`).
-pub fn signal_pid(pid: i32, signal: i32) -> io::Result<()> {
+/// Sends a signal to a child by number, where no descriptor is at hand (the reaper of `--init`), and says whether it
+/// is still there.
+pub fn signal_pid(pid: i32, signal: i32) -> io::Result<bool> {
     // SAFETY: plain system call.
-    if unsafe { libc::kill(pid, signal) } < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    if unsafe { libc::kill(pid, signal) } == 0 {
+        return Ok(true);
+    }
+    match io::Error::last_os_error() {
+        e if e.raw_os_error() == Some(libc::ESRCH) => Ok(false),
+        e => Err(e),
+    }
 }
 
 /// Reaps the child if it has ended, and says `None` if not.
@@ -412,24 +419,27 @@ fn wait_with(pidfd: BorrowedFd<'_>, options: WaitIdOptions) -> io::Result<Option
     }
 }
 
-/// Waits for the end of any child and reaps it: only for a process whose one work is reaping.
-pub fn wait_any() -> io::Result<(i32, Exit)> {
+/// Reaps one ended child, whichever: only for a process whose one work is reaping.
+pub fn try_wait_any() -> io::Result<Option<(i32, Exit)>> {
     loop {
         let mut status = 0;
         // SAFETY: `status` is a plain integer.
-        let pid = unsafe { libc::waitpid(-1, &mut status, 0) };
+        let pid = unsafe { libc::waitpid(-1, &mut status, libc::WNOHANG) };
+        if pid == 0 {
+            return Ok(None);
+        }
         if pid < 0 {
-            let error = io::Error::last_os_error();
-            if error.kind() == io::ErrorKind::Interrupted {
-                continue;
+            match io::Error::last_os_error() {
+                e if e.kind() == io::ErrorKind::Interrupted => continue,
+                e if e.raw_os_error() == Some(libc::ECHILD) => return Ok(None),
+                e => return Err(e),
             }
-            return Err(error);
         }
         if libc::WIFEXITED(status) {
-            return Ok((pid, Exit::Exited((libc::WEXITSTATUS(status) & 0xff) as u8)));
+            return Ok(Some((pid, Exit::Exited((libc::WEXITSTATUS(status) & 0xff) as u8))));
         }
         if libc::WIFSIGNALED(status) {
-            return Ok((pid, Exit::Signaled((libc::WTERMSIG(status) & 0xff) as u8)));
+            return Ok(Some((pid, Exit::Signaled((libc::WTERMSIG(status) & 0xff) as u8))));
         }
     }
 }
@@ -594,6 +604,9 @@ const SIGNALS: &[(&str, i32)] = &[
     ("PWR", libc::SIGPWR),
     ("SYS", libc::SIGSYS),
 ];
+
+/// What a parent gets when a child ends.
+pub const SIGCHLD: i32 = Signal::CHILD.as_raw();
 
 /// The signal that cannot be refused.
 pub const SIGKILL: i32 = Signal::KILL.as_raw();

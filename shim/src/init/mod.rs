@@ -17,7 +17,8 @@
 //!
 //! # What the rest of the shim calls
 //!
-//! All calls are synchronous and take a few milliseconds at most; they have their own deadline.
+//! All calls are synchronous and take a few milliseconds at most; they have their own deadline. After an error of
+//! `configure` or `start` init has ended and is reaped, and `reap` answers with how.
 //!
 //! ```text
 //! pub struct Shape { user, pid, net, ipc, uts, cgroup: Namespace, privileged: bool, unmask: Vec<String> }
@@ -26,7 +27,7 @@
 //! impl Init {
 //!     // `kept`: the namespaces of an earlier life of the same container (restart); else None.
 //!     pub fn prepare(shape: &Shape, cgroup: &ContainerCgroup, kept: Option<&Namespaces>) -> Result<Init, InitError>;
-//!     pub fn namespaces(&self) -> &Namespaces;   // Arc-free, owned fds; try_clone() to keep past this life
+//!     pub fn namespaces(&self) -> &Namespaces;                    // try_clone() to keep past this life
 //!     pub fn configure(&mut self, c: Configuration<'_>) -> Result<Configured, InitError>;
 //!     pub fn start(&mut self) -> Result<(), InitError>;          // Ok: execve happened
 //!     pub fn pidfd(&self) -> BorrowedFd<'_>;                     // readable when the process ended (AsyncFd)
@@ -35,8 +36,9 @@
 //!     pub fn reap(&self) -> io::Result<Option<Exit>>;            // None: still running; never blocks
 //!     pub fn reap_blocking(&self) -> io::Result<Exit>;
 //! }
-//! pub struct Namespaces { pub mnt: OwnedFd, pub net: Option<OwnedFd>, pub ipc, pub uts: Option<OwnedFd> }
-//!     // None: the host's. `fd number` + davit_sys::namespace::inode(fd) are reported to the network service.
+//! pub struct Namespaces { pub mnt: OwnedFd, pub net: OwnedFd, pub ipc: OwnedFd, pub uts: OwnedFd }   // try_clone()
+//!     // Also where they are the host's. The net fd's number + davit_sys::namespace::inode(fd) are what the network
+//!     // service is told; close mnt last and off the exit path: the kernel tears the mounts down then.
 //! pub struct Configuration<'a> { spec: &'a oci_spec::runtime::Spec, bundle: &'a Path, lock: &'a Flock,
 //!                                cgroup: &'a ContainerCgroup, stdio: Stdio }    // limits are set here too
 //! pub enum Stdio { Terminal(Option<WindowSize>), Given([OwnedFd; 3]) }    // 0, 1, 2 of the container
@@ -51,7 +53,6 @@
 //!     pub fn kill(&self), freeze(&self), thaw(&self) -> Result<(), CgroupError>;
 //!     pub fn is_populated(&self) -> Result<bool, CgroupError>;
 //!     pub fn oom_kills(&self) -> Result<u64, CgroupError>;         // since creation: compare before and after
-//!     pub fn set_limits(&self, &LinuxResources) -> Result<Vec<String> /* warnings */, CgroupError>;
 //!     pub fn remove(&self) -> Result<(), CgroupError>;             // after the last process; retries EBUSY briefly
 //! }
 //! ```
@@ -63,8 +64,25 @@
 //! - annotations: `davit.user` (`name|uid[:group|gid]`, resolved inside), `davit.init=true`,
 //!   `davit.seccomp=default|unconfined` (only looked at without `linux.seccomp`).
 
+mod base;
+pub mod child;
 pub mod error;
+mod message;
+mod mount_plan;
+mod parent;
+mod plan;
+mod process;
+mod process_plan;
+mod reaper;
+mod rootfs;
+mod seccomp;
 pub mod shape;
+mod shape_plan;
+mod source;
+mod spec;
+mod sysctl;
+mod user;
 
 pub use error::{Failure, FailureKind, InitError};
+pub use parent::{Configuration, Configured, Init, Namespaces, Stdio};
 pub use shape::{Namespace, Shape};

@@ -92,6 +92,45 @@ pub(super) fn is_regular(fd: impl AsFd) -> io::Result<bool> {
     Ok(FileType::from_raw_mode(stat(fd)?.st_mode) == FileType::RegularFile)
 }
 
+/// Whether an open file is a directory; an `O_PATH` handle will do.
+pub fn is_dir(fd: impl AsFd) -> io::Result<bool> {
+    Ok(FileType::from_raw_mode(stat(fd)?.st_mode) == FileType::Directory)
+}
+
+/// Whether two handles are of the same file.
+pub fn is_same(a: impl AsFd, b: impl AsFd) -> io::Result<bool> {
+    let (a, b) = (stat(a)?, stat(b)?);
+    Ok((a.st_dev, a.st_ino) == (b.st_dev, b.st_ino))
+}
+
+/// The numbers of the device that a node stands for; nonsense for anything else.
+pub fn device_numbers(stat: &Stat) -> (u32, u32) {
+    (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev))
+}
+
+const PROC_SUPER_MAGIC: i64 = 0x9fa0;
+const SYSFS_MAGIC: i64 = 0x6265_6572;
+
+/// Whether a file lies on a procfs.
+pub fn is_procfs(fd: impl AsFd) -> io::Result<bool> {
+    Ok(magic(fd)? == PROC_SUPER_MAGIC)
+}
+
+/// Whether a file lies on a sysfs.
+pub fn is_sysfs(fd: impl AsFd) -> io::Result<bool> {
+    Ok(magic(fd)? == SYSFS_MAGIC)
+}
+
+fn magic(fd: impl AsFd) -> io::Result<i64> {
+    #[expect(clippy::useless_conversion, reason = "the field's type differs between architectures")]
+    Ok(i64::from(rustix::fs::fstatfs(fd)?.f_type))
+}
+
+/// Makes an open directory the working directory of this process.
+pub fn change_directory(dir: impl AsFd) -> io::Result<()> {
+    Ok(rustix::process::fchdir(dir)?)
+}
+
 /// Makes a directory with exactly `mode`, whatever the umask is.
 pub fn make_dir_at(dir: impl AsFd, name: &OsStr, mode: u32) -> io::Result<()> {
     let name = single(name)?;
@@ -205,15 +244,12 @@ pub fn set_xattr_at(dir: impl AsFd, entry: &OsStr, name: &OsStr, value: &[u8]) -
 
 /// Checks that `/proc/self/fd/N` is what the kernel says about us, and not what an image made of it.
 fn verify_proc(dir: BorrowedFd<'_>) -> io::Result<()> {
-    const PROC_SUPER_MAGIC: i64 = 0x9fa0;
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let cwd = rustix::fs::CWD;
     let proc = rustix::fs::openat2(cwd, c"/proc", flags, Mode::empty(), ResolveFlags::NO_MAGICLINKS)?;
-    #[expect(clippy::useless_conversion, reason = "the field's type differs between architectures")]
-    let magic = i64::from(rustix::fs::fstatfs(&proc)?.f_type);
     let ours = rustix::fs::statat(&proc, format!("self/fd/{}", dir.as_raw_fd()), AtFlags::empty())?;
     let real = rustix::fs::fstat(dir)?;
-    if magic != PROC_SUPER_MAGIC || (ours.st_dev, ours.st_ino) != (real.st_dev, real.st_ino) {
+    if !is_procfs(&proc)? || (ours.st_dev, ours.st_ino) != (real.st_dev, real.st_ino) {
         return Err(Errno::NOSYS.into());
     }
     Ok(())

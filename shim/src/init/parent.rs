@@ -1,0 +1,377 @@
+//! The shim's side of init: clone it, hand it its plans, hold what outlives it.
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use davit_sys::file::Flock;
+use davit_sys::namespace::{self, Kind};
+use davit_sys::process::{self, Child, Exit, NewNamespaces, SIGKILL, Spawn};
+use davit_sys::pty::WindowSize;
+use oci_spec::runtime::{LinuxResources, Spec};
+
+use super::child::CHANNEL;
+use super::error::{Failure, InitError, Step};
+use super::message::{Channel, Reply, Request};
+use super::plan::{JoinKind, StdioPlan};
+use super::shape::{Namespace, Shape};
+use super::shape_plan::{plan_join, plan_prepare};
+use super::source;
+use super::spec::{SpecPlan, plan_spec};
+use crate::cgroup::{ContainerCgroup, DevicePolicy};
+
+/// The namespaces that init hands to the shim, in this order.
+pub const HELD: [Kind; 4] = [Kind::Mount, Kind::Net, Kind::Ipc, Kind::Uts];
+
+/// How long init may take for one order.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The namespaces of a container, held open: by the first life for the next ones, and for whoever joins.
+#[derive(Debug)]
+pub struct Namespaces {
+    /// Mounts; a new one in each life.
+    pub mnt: OwnedFd,
+    /// Network.
+    pub net: OwnedFd,
+    /// IPC.
+    pub ipc: OwnedFd,
+    /// Host name.
+    pub uts: OwnedFd,
+}
+
+impl Namespaces {
+    fn take(fds: Vec<OwnedFd>) -> Result<Self, InitError> {
+        let [mnt, net, ipc, uts] = <[OwnedFd; 4]>::try_from(fds).map_err(|_| nonsense())?;
+        Ok(Self { mnt, net, ipc, uts })
+    }
+
+    /// Handles of the same namespaces.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self {
+            mnt: self.mnt.try_clone()?,
+            net: self.net.try_clone()?,
+            ipc: self.ipc.try_clone()?,
+            uts: self.uts.try_clone()?,
+        })
+    }
+}
+
+/// Where the container's 0, 1 and 2 come from.
+#[derive(Debug)]
+pub enum Stdio {
+    /// A new terminal, of this size if it is known.
+    Terminal(Option<WindowSize>),
+    /// These.
+    Given([OwnedFd; 3]),
+}
+
+/// What makes a prepared init a container.
+#[derive(Debug)]
+pub struct Configuration<'a> {
+    /// `config.json`.
+    pub spec: &'a Spec,
+    /// The folder that the spec's relative root is in.
+    pub bundle: &'a Path,
+    /// The lock on the bundle: without it the writable layer must not be mounted.
+    pub lock: &'a Flock,
+    /// Where limits are set.
+    pub cgroup: &'a ContainerCgroup,
+    /// Its streams.
+    pub stdio: Stdio,
+}
+
+/// What the shim keeps of a configured container.
+#[derive(Debug)]
+pub struct Configured {
+    /// The root, as an `O_PATH` handle: for copies, with volumes crossed.
+    pub root: OwnedFd,
+    /// The terminal's master.
+    pub terminal: Option<OwnedFd>,
+    /// What is not exactly as asked, in words.
+    pub warnings: Vec<String>,
+}
+
+/// An init process, from the clone to its end. Dropping it while it waits ends it.
+#[derive(Debug)]
+pub struct Init {
+    child: Child,
+    host_pid: u32,
+    channel: Channel,
+    namespaces: Namespaces,
+    shape: Shape,
+    exit: OnceLock<Exit>,
+}
+
+impl Init {
+    /// The first half: clones init, and returns when it waits on its empty root.
+    ///
+    /// `kept` are the namespaces of an earlier life, which this one shall go on with.
+    pub fn prepare(
+        shape: &Shape,
+        cgroup: &ContainerCgroup,
+        kept: Option<&Namespaces>,
+    ) -> Result<Self, InitError> {
+        refuse_unsupported(shape)?;
+        let joined = open_joined(shape, kept)?;
+        let joined: Vec<_> = joined.iter().map(AsFd::as_fd).collect();
+        let plan = plan_prepare(shape, cgroup.tasks_files(), cgroup.layout(), kept.is_some());
+        let (channel, theirs) = Channel::pair().map_err(InitError::Channel)?;
+        channel.set_timeout(PATIENCE).map_err(InitError::Channel)?;
+        // In its socket before it exists, so that it need not wait for us.
+        channel.send(&Request::Prepare(plan), &joined).map_err(InitError::Channel)?;
+        let child = clone(shape, cgroup, kept.is_some(), theirs.as_fd()).step("clone init")?;
+        drop(theirs);
+        let host_pid = match process::host_pid(&child.pidfd) {
+            Ok(pid) => pid,
+            Err(e) => {
+                end(&child);
+                return Err(Failure::kernel("find init's pid", &e).into());
+            }
+        };
+        match receive(&channel, &child, "was prepared") {
+            Ok((Reply::Prepared, fds)) => {
+                let namespaces = Namespaces::take(fds)?;
+                let shape = shape.clone();
+                Ok(Self { child, host_pid, channel, namespaces, shape, exit: OnceLock::new() })
+            }
+            other => {
+                end(&child);
+                Err(unexpected(other))
+            }
+        }
+    }
+
+    /// The second half: gives init its root and everything that is the container's own; it waits at the gate.
+    ///
+    /// After an error init has ended and is reaped.
+    pub fn configure(&mut self, configuration: Configuration<'_>) -> Result<Configured, InitError> {
+        let configured = self.try_configure(configuration);
+        self.end_after(configured)
+    }
+
+    fn try_configure(&self, configuration: Configuration<'_>) -> Result<Configured, InitError> {
+        let Configuration { spec, bundle, lock, cgroup, stdio } = configuration;
+        let stdio_plan = match &stdio {
+            Stdio::Terminal(size) => StdioPlan::terminal(*size),
+            Stdio::Given(_) => StdioPlan::Given,
+        };
+        let SpecPlan { root, trees, devices, configure } = plan_spec(spec, &self.shape, bundle, stdio_plan)?;
+        let mut fds = vec![source::open_root(&root, lock)?];
+        for tree in &trees {
+            fds.push(source::open_tree(tree)?);
+        }
+        if let Stdio::Given(streams) = stdio {
+            fds.extend(streams);
+        }
+        let borrowed: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
+        let request = Request::Configure(Box::new(configure));
+        self.channel.send(&request, &borrowed).map_err(InitError::Channel)?;
+        drop(borrowed);
+        drop(fds);
+        // While init mounts; it runs nothing of the container's before the gate opens.
+        let mut warnings = set_limits(spec, cgroup, &devices)?;
+        let (mut fds, more) = match receive(&self.channel, &self.child, "was configured") {
+            Ok((Reply::Configured { warnings }, fds)) => (fds.into_iter(), warnings),
+            other => return Err(unexpected(other)),
+        };
+        warnings.extend(more);
+        let root = fds.next().ok_or_else(nonsense)?;
+        Ok(Configured { root, terminal: fds.next(), warnings })
+    }
+
+    /// Opens the gate. Returns when the container's program runs, or with the reason why it does not; then init has
+    /// ended and is reaped.
+    pub fn start(&mut self) -> Result<(), InitError> {
+        let started = match self.channel.send(&Request::Start, &[]) {
+            Err(e) => Err(InitError::Channel(e)),
+            // Close-on-exec: the end of the socket is the beginning of the program.
+            Ok(()) => match self.channel.receive::<Reply>() {
+                Ok(None) => Ok(()),
+                Ok(Some((Reply::Failed(failure), _))) => Err(failure.into()),
+                Ok(Some(_)) => Err(nonsense()),
+                Err(e) => Err(silence(e)),
+            },
+        };
+        self.end_after(started)
+    }
+
+    fn end_after<T>(&self, result: Result<T, InitError>) -> Result<T, InitError> {
+        if result.is_err() && self.exit.get().is_none() {
+            self.exit.get_or_init(|| end(&self.child));
+        }
+        result
+    }
+
+    /// Readable when the process has ended.
+    pub fn pidfd(&self) -> BorrowedFd<'_> {
+        self.child.pidfd.as_fd()
+    }
+
+    /// The process's number as the host counts.
+    pub fn host_pid(&self) -> u32 {
+        self.host_pid
+    }
+
+    /// What is held open for later lives and for others.
+    pub fn namespaces(&self) -> &Namespaces {
+        &self.namespaces
+    }
+
+    /// What it was prepared as.
+    pub fn shape(&self) -> &Shape {
+        &self.shape
+    }
+
+    /// Sends a signal to the process.
+    pub fn signal(&self, signal: i32) -> io::Result<()> {
+        process::signal(&self.child.pidfd, signal)
+    }
+
+    /// The process's end, if it has come; never waits.
+    pub fn reap(&self) -> io::Result<Option<Exit>> {
+        match self.exit.get() {
+            Some(exit) => Ok(Some(*exit)),
+            None => Ok(process::try_wait(&self.child.pidfd)?.map(|exit| *self.exit.get_or_init(|| exit))),
+        }
+    }
+
+    /// Waits for the process's end.
+    pub fn reap_blocking(&self) -> io::Result<Exit> {
+        match self.exit.get() {
+            Some(exit) => Ok(*exit),
+            None => process::wait(&self.child.pidfd).map(|exit| *self.exit.get_or_init(|| exit)),
+        }
+    }
+}
+
+fn refuse_unsupported(shape: &Shape) -> Result<(), Failure> {
+    match shape.user {
+        Namespace::Host => Ok(()),
+        Namespace::Own | Namespace::Joined { .. } => {
+            Err(Failure::invalid("user namespaces are not supported"))
+        }
+    }
+}
+
+/// Opens what is to be joined, in the order of [`plan_join`].
+fn open_joined(shape: &Shape, kept: Option<&Namespaces>) -> Result<Vec<OwnedFd>, Failure> {
+    let mut fds = Vec::new();
+    for kind in plan_join(shape, kept.is_some()) {
+        let (namespace, held) = match kind {
+            JoinKind::Net => (&shape.net, kept.map(|k| &k.net)),
+            JoinKind::Ipc => (&shape.ipc, kept.map(|k| &k.ipc)),
+            JoinKind::Uts => (&shape.uts, kept.map(|k| &k.uts)),
+            JoinKind::Cgroup => (&shape.cgroup, None),
+        };
+        fds.push(match (namespace, held) {
+            (Namespace::Joined { path, inode }, _) => open_checked(path, *inode)?,
+            (_, Some(held)) => held.try_clone().step("keep a namespace")?,
+            (_, None) => return Err(Failure::invalid("a namespace of an earlier life is missing")),
+        });
+    }
+    Ok(fds)
+}
+
+fn open_checked(path: &Path, inode: u64) -> Result<OwnedFd, Failure> {
+    let shown = path.display();
+    let opened = namespace::open(path).step(format_args!("open namespace {shown}"))?;
+    let found = namespace::inode(&opened).step(format_args!("look at namespace {shown}"))?;
+    if found != inode {
+        return Err(Failure::refused(format!(
+            "namespace {shown} is {found}, not {inode}: its owner has gone"
+        )));
+    }
+    Ok(opened)
+}
+
+fn clone(shape: &Shape, cgroup: &ContainerCgroup, kept: bool, socket: BorrowedFd<'_>) -> io::Result<Child> {
+    let mut namespaces = NewNamespaces::MOUNT;
+    for (own, flag) in [
+        (shape.pid.is_own(), NewNamespaces::PID),
+        (shape.net.is_own() && !kept, NewNamespaces::NET),
+        (shape.ipc.is_own() && !kept, NewNamespaces::IPC),
+        (shape.uts.is_own() && !kept, NewNamespaces::UTS),
+    ] {
+        if own {
+            namespaces = namespaces.with(flag);
+        }
+    }
+    let null = std::fs::File::options().read(true).write(true).open("/dev/null")?;
+    let null = null.as_fd();
+    let args = [c"davit-shim", c"init"].map(CString::from);
+    let spawn = Spawn {
+        program: c"/proc/self/exe",
+        args: &args,
+        env: &[],
+        fds: &[(null, 0), (null, 1), (null, 2), (socket, CHANNEL)],
+        namespaces,
+        cgroup: Some(cgroup.unified()),
+        session: true,
+    };
+    match &shape.pid {
+        Namespace::Joined { path, inode } => in_pid_namespace(path, *inode, || process::spawn(&spawn)),
+        Namespace::Own | Namespace::Host => process::spawn(&spawn),
+    }
+}
+
+/// Children made meanwhile belong to another pid namespace; the shim itself stays where it is.
+fn in_pid_namespace<T>(path: &Path, inode: u64, f: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    let home = namespace::open_own(Kind::Pid)?;
+    let away = open_checked(path, inode).map_err(io::Error::other)?;
+    namespace::enter(away, Kind::Pid)?;
+    let result = f();
+    namespace::enter(home, Kind::Pid)?;
+    result
+}
+
+fn set_limits(spec: &Spec, cgroup: &ContainerCgroup, devices: &DevicePolicy) -> Result<Vec<String>, Failure> {
+    let given = spec.linux().as_ref().and_then(|linux| linux.resources().clone());
+    let resources: LinuxResources = given.unwrap_or_default();
+    let limited = cgroup.set_limits(&resources, devices);
+    limited.map_err(|e| Failure::new(super::error::FailureKind::Kernel, e.to_string()))
+}
+
+/// An answer, or how init ended instead of giving one.
+fn receive(
+    channel: &Channel,
+    child: &Child,
+    before: &'static str,
+) -> Result<(Reply, Vec<OwnedFd>), InitError> {
+    match channel.receive() {
+        Ok(Some(reply)) => Ok(reply),
+        Ok(None) => Err(InitError::Ended { before, exit: end(child) }),
+        Err(e) => Err(silence(e)),
+    }
+}
+
+fn silence(e: io::Error) -> InitError {
+    match e.kind() {
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+            InitError::Timeout { seconds: PATIENCE.as_secs() }
+        }
+        _ => InitError::Channel(e),
+    }
+}
+
+fn unexpected(reply: Result<(Reply, Vec<OwnedFd>), InitError>) -> InitError {
+    match reply {
+        Ok((Reply::Failed(failure), _)) => failure.into(),
+        Ok(_) => nonsense(),
+        Err(e) => e,
+    }
+}
+
+fn nonsense() -> InitError {
+    InitError::Channel(io::Error::new(io::ErrorKind::InvalidData, "init answered out of turn"))
+}
+
+/// Makes sure that an init which is of no use has ended, and reaps it.
+fn end(child: &Child) -> Exit {
+    // It may have ended by itself; the signal is for one that has not.
+    let _ = process::signal(&child.pidfd, SIGKILL);
+    // A child that cannot be waited for was reaped, and its end was by the signal for all we know.
+    process::wait(&child.pidfd).unwrap_or(Exit::Signaled(9))
+}

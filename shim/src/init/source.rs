@@ -1,0 +1,90 @@
+//! What the shim opens for init, in the host's mount namespace: the root's tree and the trees to be attached.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use davit_sys::file::{self, Flock, Root};
+use davit_sys::mount::{self, Attributes, Overlay, Propagation, TreeDepth};
+
+use super::error::{Failure, Step};
+use super::mount_plan::{RootSource, TreeSource};
+use super::rootfs::attributes;
+
+/// So that a writable layer means the same on every host.
+const OPTIONS: [(&str, &str); 3] = [("redirect_dir", "off"), ("metacopy", "off"), ("index", "off")];
+
+/// A detached mount of the root. The lock shows that nobody else has the writable layer mounted.
+pub fn open_root(source: &RootSource, _lock: &Flock) -> Result<OwnedFd, Failure> {
+    match source {
+        RootSource::Directory(path) => {
+            let bound = bind(path, TreeDepth::Recursive, Attributes::NONE, Propagation::Private);
+            bound.step(format_args!("bind root {}", path.display()))
+        }
+        RootSource::Overlay { lower, upper, volatile } => {
+            let open = |path: &Path| file::open_dir(path).step(format_args!("open layer {}", path.display()));
+            let lower = lower.iter().map(|path| open(path)).collect::<Result<Vec<_>, _>>()?;
+            let upper = match upper {
+                Some((upper, work)) => Some(open_writable(upper, work, &lower)?),
+                None => None,
+            };
+            let overlay = Overlay { lower: &lower, upper, options: &OPTIONS, volatile: *volatile };
+            overlay.mount().step("mount the overlay of the root")
+        }
+    }
+}
+
+/// Opens the writable layer and its work directory, made if they are not there. The writable layer's mode and owner
+/// are those of the container's `/`, so a new one takes them from the image.
+fn open_writable(upper: &Path, work: &Path, lower: &[OwnedFd]) -> Result<(OwnedFd, OwnedFd), Failure> {
+    let made = |path: &Path| match std::fs::create_dir(path) {
+        Ok(()) => Ok(true),
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(e) => Err(e).step(format_args!("make {}", path.display())),
+    };
+    let new = made(upper)?;
+    made(work)?;
+    let open = |path: &Path| file::open_dir(path).step(format_args!("open {}", path.display()));
+    let (upper_fd, work_fd) = (open(upper)?, open(work)?);
+    if let (true, Some(image)) = (new, lower.first()) {
+        let copy = || -> io::Result<()> {
+            let seen = file::stat(image)?;
+            file::chown(&upper_fd, seen.st_uid, seen.st_gid)?;
+            file::chmod(&upper_fd, seen.st_mode & 0o7777)
+        };
+        copy().step(format_args!("set up {}", upper.display()))?;
+    }
+    forget_crash(&work_fd).step(format_args!("clean up {}", work.display()))?;
+    Ok((upper_fd, work_fd))
+}
+
+/// A volatile overlay that was not unmounted leaves a marker that forbids the next mount. Whoever asked for volatile
+/// has accepted that a crash of the host loses data; a shim that was killed loses none.
+fn forget_crash(work: &OwnedFd) -> io::Result<()> {
+    let root = Root::from_fd(work.try_clone()?);
+    match root.open_dir(Path::new("work/incompat")) {
+        Ok(incompat) => file::remove_tree(incompat, "volatile".as_ref()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(e) => Err(e),
+    }
+}
+
+/// A detached copy of a host's tree, private or as asked, with its attributes set before anyone can see it.
+pub fn open_tree(source: &TreeSource) -> Result<OwnedFd, Failure> {
+    let depth = if source.recursive { TreeDepth::Recursive } else { TreeDepth::Single };
+    let bound = bind(&source.source, depth, attributes(source.flags), source.propagation);
+    bound.step(format_args!("bind {}", source.source.display()))
+}
+
+fn bind(
+    path: &Path,
+    depth: TreeDepth,
+    attributes: Attributes,
+    propagation: Propagation,
+) -> io::Result<OwnedFd> {
+    // The path is the user's own; a link of the /proc/self/fd kind would still name something of ours.
+    let opened = Root::open(Path::new("/"))?.open_path(path)?;
+    let tree = mount::open_tree(opened, Path::new(""), depth)?;
+    mount::set_attributes(&tree, depth, attributes, Some(propagation))?;
+    Ok(tree)
+}

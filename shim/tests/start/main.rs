@@ -1,0 +1,46 @@
+//! Starts real containers through the init API, without gRPC: what is inside, and how it ends.
+//!
+//! It has its own `main`, because init is this very program executed again. Needs root and a static busybox.
+
+#[path = "../../src/cgroup/mod.rs"]
+#[expect(dead_code, reason = "the shim uses more of it than these tests")]
+mod cgroup;
+#[path = "../../src/init/mod.rs"]
+#[expect(dead_code, unused_imports, reason = "the shim uses more of it than these tests")]
+mod init;
+
+mod confinement;
+mod fixture;
+mod lifecycle;
+mod mounts;
+mod user;
+
+use std::panic::catch_unwind;
+use std::process::ExitCode;
+
+/// A test and its name.
+pub type Scene = (&'static str, fn());
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    if words.first().is_some_and(|word| word == "init") {
+        return init::child::run();
+    }
+    if words.iter().any(|word| word == "--list") {
+        return ExitCode::SUCCESS;
+    }
+    if let Some(why) = fixture::missing() {
+        println!("skipped: {why}");
+        return ExitCode::SUCCESS;
+    }
+    let wanted = words.into_iter().find(|word| !word.starts_with('-')).unwrap_or_default();
+    let scenes = [lifecycle::SCENES, confinement::SCENES, mounts::SCENES, user::SCENES].concat();
+    let mut failed = 0;
+    for (name, scene) in scenes.into_iter().filter(|(name, _)| name.contains(&wanted)) {
+        let result = catch_unwind(scene);
+        println!("test {name} ... {}", if result.is_ok() { "ok" } else { "FAILED" });
+        failed += usize::from(result.is_err());
+    }
+    fixture::clean_up();
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
