@@ -132,7 +132,7 @@ fn dropping_a_waiting_init_ends_it() {
 }
 
 fn second_life_keeps_namespaces() {
-    let script = "readlink /proc/self/ns/net /proc/self/ns/uts /proc/self/ns/pid; cat /proc/sys/kernel/hostname; ip link set lo down";
+    let script = "for n in net uts pid; do readlink /proc/self/ns/$n; done; cat /proc/sys/kernel/hostname; ip link set lo down";
     let container = Container::shell(script);
     let mut first = container.prepare(None);
     let (stdio, reader) = piped();

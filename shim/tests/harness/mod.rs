@@ -1,0 +1,383 @@
+//! A real shim around a real container: busybox on an overlay, driven over the socket as the controller drives it.
+
+use std::ffi::CString;
+use std::fs::{self, File};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::fs::symlink;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use davit_proto::id::ContainerId;
+use davit_proto::task::attach_request::Frame as Send;
+use davit_proto::task::attach_response::Frame as Got;
+use davit_proto::task::tasks_client::TasksClient;
+use davit_proto::task::{
+    AttachOpen, AttachRequest, AttachResponse, Attached, ConfigureRequest, PrepareRequest, PrepareResponse,
+    StartRequest, StartResponse,
+};
+use davit_proto::transport::{Address, dial};
+use davit_proto::types::{Exit, Input, Stdio};
+use davit_sys::process::{NewNamespaces, Spawn, spawn};
+use prost::Message as _;
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Channel;
+use tonic::{Status, Streaming};
+
+const BUSYBOX: &str = "/bin/busybox";
+/// What every wait of these tests is bounded by.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Whether this host can do it; says why not.
+pub fn possible() -> bool {
+    let missing = if !Path::new(BUSYBOX).exists() {
+        Some("no busybox-static")
+    } else if File::options().write(true).open("/proc/sys/kernel/hostname").is_err() {
+        Some("not root")
+    } else {
+        None
+    };
+    if let Some(missing) = missing {
+        eprintln!("skipped: {missing}");
+    }
+    missing.is_none()
+}
+
+/// A container's two halves on disk, and its shim.
+pub struct Shim {
+    pub id: ContainerId,
+    pub root: tempfile::TempDir,
+    pub client: TasksClient<Channel>,
+    pub pid: u32,
+    unconfigured: Option<OwnedFd>,
+}
+
+/// What differs between the containers of these tests.
+#[derive(Default)]
+pub struct Spec {
+    pub args: Vec<String>,
+    pub terminal: bool,
+    pub volatile: bool,
+}
+
+impl Spec {
+    pub fn shell(script: &str) -> Self {
+        Self { args: vec!["/bin/sh".into(), "-c".into(), script.into()], ..Self::default() }
+    }
+}
+
+impl Shim {
+    /// Starts a shim with nothing in it.
+    pub async fn launch() -> Self {
+        Self::launch_for(ContainerId::generate().unwrap(), tempfile::tempdir().unwrap()).await
+    }
+
+    /// Starts a shim for a container that may have lived before.
+    pub async fn launch_for(id: ContainerId, root: tempfile::TempDir) -> Self {
+        let (bundle, run) = (root.path().join("bundle"), root.path().join("run"));
+        for folder in [&bundle.join("log"), &run] {
+            fs::create_dir_all(folder).unwrap();
+        }
+        let socket = run.join("shim.sock");
+        let _ = fs::remove_file(&socket);
+        let listener = UnixListener::bind(&socket).unwrap();
+        let (reader, writer) = davit_sys::fd::pipe(4096).unwrap();
+        launch(&id, &root, &listener, reader);
+        let client = dial_shim(&socket).await;
+        let mut shim = Self { id, root, client, pid: 0, unconfigured: Some(writer) };
+        // The first answer comes when shim.json is there.
+        shim.client.state(davit_proto::task::StateRequest {}).await.unwrap();
+        shim.pid = u32::try_from(shim.announcement()["pid"].as_u64().unwrap()).unwrap();
+        shim
+    }
+
+    /// As [`Shim::launch`], up to a container at the gate.
+    pub async fn create(spec: &Spec, configure: ConfigureRequest) -> Self {
+        let mut shim = Self::launch().await;
+        shim.make(spec, configure).await.unwrap();
+        shim
+    }
+
+    pub async fn make(&mut self, spec: &Spec, configure: ConfigureRequest) -> Result<(), Status> {
+        self.prepare().await?;
+        self.write_spec(spec);
+        self.client.configure(configure).await?;
+        self.unconfigured = None;
+        Ok(())
+    }
+
+    pub async fn prepare(&mut self) -> Result<PrepareResponse, Status> {
+        let request = PrepareRequest { container_id: self.id.to_string(), shape: None };
+        Ok(self.client.prepare(request).await?.into_inner())
+    }
+
+    pub async fn start(&mut self, life: u64) -> Result<StartResponse, Status> {
+        Ok(self.client.start(StartRequest { life }).await?.into_inner())
+    }
+
+    pub fn bundle(&self) -> PathBuf {
+        self.root.path().join("bundle")
+    }
+
+    pub fn socket(&self) -> PathBuf {
+        self.root.path().join("run/shim.sock")
+    }
+
+    pub fn announcement(&self) -> Value {
+        serde_json::from_slice(&fs::read(self.root.path().join("run/shim.json")).unwrap()).unwrap()
+    }
+
+    /// The controller dies.
+    pub fn abandon(&mut self) {
+        self.unconfigured = None;
+    }
+
+    pub fn exit_record(&self) -> Option<Exit> {
+        let bytes = fs::read(self.bundle().join("exit")).ok()?;
+        Some(Exit::decode(bytes.as_slice()).unwrap())
+    }
+
+    /// The lines of the whole log without their times.
+    pub fn log(&self) -> Vec<String> {
+        let files = (0..10).rev().map(|n| match n {
+            0 => self.bundle().join("log/stdio.log"),
+            n => self.bundle().join(format!("log/stdio.log.{n}")),
+        });
+        let text: String = files.filter_map(|file| fs::read_to_string(file).ok()).collect();
+        text.lines().map(|line| line.get(31..).unwrap().to_owned()).collect()
+    }
+
+    /// Waits until the shim and everything of its container has gone.
+    pub async fn gone(&self) {
+        until("the shim is gone", || !is_alive(self.pid)).await;
+        let left = cgroups(&self.id);
+        assert!(left.is_empty(), "cgroups are left: {left:?}\n{}", self.shim_log());
+    }
+
+    pub fn shim_log(&self) -> String {
+        fs::read_to_string(self.root.path().join("run/shim.log")).unwrap_or_default()
+    }
+
+    pub async fn attach(&mut self, open: AttachOpen) -> Attachment {
+        let (frames, queue) = mpsc::channel(8);
+        frames.send(AttachRequest { frame: Some(Send::Open(open)) }).await.unwrap();
+        let answer = self.client.attach(ReceiverStream::new(queue)).await.unwrap().into_inner();
+        let mut attachment = Attachment { frames: Some(frames), answer, attached: Attached::default() };
+        let Got::Attached(attached) = attachment.next().await.unwrap() else { panic!("first frame") };
+        attachment.attached = attached;
+        attachment
+    }
+
+    fn write_spec(&self, spec: &Spec) {
+        let path = |name: &str| self.bundle().join(name).display().to_string();
+        for name in ["lower/bin", "lower/etc", "lower/tmp", "lower/dev", "lower/proc", "upper", "work"] {
+            fs::create_dir_all(self.bundle().join(name)).unwrap();
+        }
+        let lower = self.bundle().join("lower");
+        if !lower.join("bin/busybox").exists() {
+            fs::copy(BUSYBOX, lower.join("bin/busybox")).unwrap();
+            for applet in ["sh", "cat", "echo", "sleep", "stty", "seq", "yes", "head", "dd", "true", "id"] {
+                symlink("busybox", lower.join("bin").join(applet)).unwrap();
+            }
+            fs::write(lower.join("etc/passwd"), "root:x:0:0:root:/:/bin/sh\n").unwrap();
+        }
+        let mut options = vec![
+            format!("lowerdir={}", path("lower")),
+            format!("upperdir={}", path("upper")),
+            format!("workdir={}", path("work")),
+        ];
+        options.extend(spec.volatile.then(|| "volatile".to_owned()));
+        let config = json!({
+            "ociVersion": "1.0.2",
+            "process": {
+                "terminal": spec.terminal,
+                "user": {"uid": 0, "gid": 0},
+                "args": spec.args,
+                "env": ["PATH=/bin", "TERM=xterm"],
+                "cwd": "/",
+            },
+            "root": {"path": "rootfs"},
+            "hostname": "box",
+            "mounts": [
+                {"destination": "/", "type": "overlay", "source": "overlay", "options": options},
+            ],
+            "linux": {
+                "namespaces": ["pid", "mount", "ipc", "uts", "network", "cgroup"].map(|kind| json!({"type": kind})),
+            },
+        });
+        fs::write(self.bundle().join("config.json"), serde_json::to_vec(&config).unwrap()).unwrap();
+    }
+}
+
+impl Drop for Shim {
+    fn drop(&mut self) {
+        // Ends the container too; a shim that has ended already is no longer there to be hit.
+        if self.pid != 0 && is_alive(self.pid) {
+            let pidfd = davit_sys::process::pidfd_open(i32::try_from(self.pid).unwrap());
+            let _ = pidfd.and_then(|pidfd| davit_sys::process::signal(pidfd, davit_sys::process::SIGKILL));
+        }
+        if std::thread::panicking() {
+            eprintln!("--- shim.log\n{}", self.shim_log());
+        }
+        for _ in 0..500 {
+            let left = cgroups(&self.id);
+            if left.is_empty() {
+                break;
+            }
+            for cgroup in left {
+                let _ = fs::remove_dir(cgroup);
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+}
+
+fn launch(id: &ContainerId, root: &tempfile::TempDir, listener: &UnixListener, pipe: OwnedFd) {
+    let path = |name: &str| root.path().join(name).display().to_string();
+    let words = [
+        "davit-shim",
+        "launch",
+        "--id",
+        id.as_str(),
+        "--bundle",
+        &path("bundle"),
+        "--run",
+        &path("run"),
+        "--instance",
+        "test",
+        "--cgroup-parent",
+        "/davit-shim-test",
+        "--unconfigured-fd",
+        "4",
+    ];
+    let args: Vec<CString> = words.into_iter().map(|word| CString::new(word).unwrap()).collect();
+    let null = File::options().read(true).write(true).open("/dev/null").unwrap();
+    let log = File::options().append(true).create(true).open(path("run/shim.log")).unwrap();
+    let child = spawn(&Spawn {
+        program: &CString::new(env!("CARGO_BIN_EXE_davit-shim")).unwrap(),
+        args: &args,
+        env: &[],
+        fds: &[
+            (null.as_fd(), 0),
+            (null.as_fd(), 1),
+            (log.as_fd(), 2),
+            (listener.as_fd(), 3),
+            (pipe.as_fd(), 4),
+        ],
+        namespaces: NewNamespaces::NONE,
+        cgroup: None,
+        session: true,
+    })
+    .unwrap();
+    let exit = davit_sys::process::wait(&child.pidfd).unwrap();
+    assert_eq!(exit.code(), 0, "launch: {}", fs::read_to_string(path("run/shim.log")).unwrap());
+}
+
+/// A connection of its own.
+pub async fn dial_shim(socket: &Path) -> TasksClient<Channel> {
+    TasksClient::new(dial(&Address::Unix(socket.to_owned())).await.unwrap())
+}
+
+/// One attached client.
+pub struct Attachment {
+    frames: Option<mpsc::Sender<AttachRequest>>,
+    answer: Streaming<AttachResponse>,
+    pub attached: Attached,
+}
+
+impl Attachment {
+    pub async fn next(&mut self) -> Option<Got> {
+        let answer = tokio::time::timeout(PATIENCE, self.answer.message()).await.expect("an answer in time");
+        answer.unwrap().map(|answer| answer.frame.unwrap())
+    }
+
+    /// What the next frame fails with.
+    pub async fn error(&mut self) -> Status {
+        let answer = tokio::time::timeout(PATIENCE, self.answer.message()).await.expect("an answer in time");
+        answer.unwrap_err()
+    }
+
+    pub async fn send(&mut self, frame: Send) {
+        let frames = self.frames.as_ref().expect("still sending");
+        frames.send(AttachRequest { frame: Some(frame) }).await.unwrap();
+    }
+
+    pub async fn type_at(&mut self, offset: u64, text: &str, eof: bool) {
+        self.send(Send::Input(Input { offset, data: text.to_owned().into(), eof })).await;
+    }
+
+    /// Sends nothing more.
+    pub fn hang_up(&mut self) {
+        self.frames = None;
+    }
+
+    /// Output of a stream until it has said `text`.
+    pub async fn says(&mut self, text: &str) -> String {
+        let mut said = String::new();
+        while !said.contains(text) {
+            match self.next().await {
+                Some(Got::Output(output)) => said.push_str(&String::from_utf8_lossy(&output.data)),
+                other => panic!("{other:?} instead of {text:?} after {said:?}"),
+            }
+        }
+        said
+    }
+
+    /// Everything up to the exit: both streams, how many bytes were dropped, and the exit.
+    pub async fn rest(&mut self) -> ([Vec<u8>; 2], u64, Exit) {
+        let (mut said, mut dropped) = ([Vec::new(), Vec::new()], 0);
+        loop {
+            match self.next().await.expect("an exit before the end") {
+                Got::Output(output) => {
+                    let index = usize::from(output.stream() == Stdio::Stderr);
+                    said[index].extend_from_slice(&output.data);
+                }
+                Got::Dropped(d) => dropped += d.bytes,
+                Got::Exit(exit) => {
+                    assert!(self.next().await.is_none(), "the exit is last");
+                    return (said, dropped, exit);
+                }
+                Got::Attached(_) => panic!("attached twice"),
+            }
+        }
+    }
+}
+
+/// Wants both outputs from now on.
+pub fn listening() -> AttachOpen {
+    AttachOpen { stdout: true, stderr: true, ..AttachOpen::default() }
+}
+
+/// Wants both outputs and types.
+pub fn typing(session: &str) -> AttachOpen {
+    AttachOpen { stdin: true, session: session.into(), ..listening() }
+}
+
+/// Waits until something is true.
+pub async fn until(what: &str, check: impl Fn() -> bool) {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while !check() {
+        assert!(tokio::time::Instant::now() < deadline, "not in time: {what}");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+/// Whether a process lives: a zombie does not.
+pub fn is_alive(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+    !matches!(state, None | Some('Z' | 'X'))
+}
+
+/// The cgroup directories named after a container.
+pub fn cgroups(id: &ContainerId) -> Vec<PathBuf> {
+    let mounts = fs::read_to_string("/proc/mounts").unwrap();
+    let cgroups = mounts.lines().filter_map(|line| {
+        let mut fields = line.split(' ');
+        let target = fields.nth(1)?;
+        fields.next()?.starts_with("cgroup").then(|| PathBuf::from(target))
+    });
+    cgroups.map(|at| at.join("davit-shim-test").join(id.as_str())).filter(|at| at.exists()).collect()
+}
