@@ -11,7 +11,6 @@ use davit_proto::id::ContainerId;
 use ipnet::Ipv4Net;
 use rustix::io::Errno;
 
-use crate::conntrack;
 use crate::error::Error;
 use crate::holding::Wired;
 use crate::lease::Join;
@@ -75,7 +74,10 @@ impl Networks {
         }
         let netns = request.netns.map(|reference| reference.id);
         let given = self.books().lease(&request.container_id, netns, &joins, &request.ports)?;
-        self.ground().firewall.withdraw(&given.obsolete)?;
+        if !given.obsolete.is_empty() {
+            self.ground().firewall.withdraw(&given.obsolete)?;
+            self.shared().sweep.released(&given.obsolete, std::iter::empty());
+        }
         let mut endpoints = Vec::with_capacity(joins.len());
         for join in &joins {
             let books = self.books();
@@ -94,6 +96,7 @@ impl Networks {
             let mut ground = self.ground();
             ground.firewall.publish(&given.holding.ports)?;
             warnings = ground.firewall.foreign_drops();
+            self.shared().sweep.published();
         }
         if given.unpublished > 0 {
             warnings.push("no port is published: the container has no address of its own".to_owned());
@@ -143,7 +146,10 @@ impl Networks {
                 link::loopback_up(netns.socket()).map_err(Error::kernel("bring up loopback"))?;
                 continue;
             };
-            self.forget_old_flows(wired.ipv4);
+            // An address that was another container's a moment ago takes no flow of its with it.
+            if self.shared().sweep.is_fresh(wired.ipv4) {
+                self.sweep();
+            }
             let index = self.plug(&host, &netns, endpoint, wired)?;
             let range = bridge.range;
             let address = Ipv4Net::new(wired.ipv4, range.subnet.prefix_len());
@@ -202,19 +208,6 @@ impl Networks {
             return look()?.map(|found| found.index).ok_or_else(|| failed()(io::ErrorKind::NotFound.into()));
         }
         Err(failed()(io::Error::from(Errno::EXIST)))
-    }
-
-    /// An address that was another container's a moment ago takes no flow of its with it.
-    fn forget_old_flows(&self, ipv4: Ipv4Addr) {
-        let mut freed = self.freed();
-        if !freed.contains(&ipv4) {
-            return;
-        }
-        freed.retain(|other| *other != ipv4);
-        drop(freed);
-        if let Err(error) = conntrack::forget_addresses(&[ipv4]) {
-            tracing::warn!(%error, address = %ipv4, "an address kept flows of its former holder");
-        }
     }
 }
 

@@ -17,7 +17,7 @@ pub use nft::LoadError;
 pub use table::Bridge;
 use table::Table;
 
-use crate::conntrack;
+use crate::network::LinkName;
 use crate::port::{HostPort, Publication};
 use crate::sysctl;
 
@@ -46,13 +46,23 @@ pub struct Firewall {
     ports: BTreeMap<HostPort, Publication>,
     /// The generation of the kernel's tables that our table was last seen whole in; none before it was loaded.
     seen: Option<u32>,
+    /// What was seen of other tables, and in which generation.
+    drops: Option<(u32, Vec<String>)>,
     closed: bool,
 }
 
 impl Firewall {
     /// A table that is not loaded. `mark` is a file of ours.
     pub fn new(table: String, mark: PathBuf) -> Self {
-        Self { table, mark, bridges: Vec::new(), ports: BTreeMap::new(), seen: None, closed: false }
+        Self {
+            table,
+            mark,
+            bridges: Vec::new(),
+            ports: BTreeMap::new(),
+            seen: None,
+            drops: None,
+            closed: false,
+        }
     }
 
     /// Takes over what containers hold, without telling the kernel.
@@ -77,8 +87,7 @@ impl Firewall {
         if self.seen.is_some() { self.load() } else { Ok(()) }
     }
 
-    /// Leads ports to a container. Flows that went elsewhere are forgotten; those of ports that lead there already
-    /// are not.
+    /// Leads ports to a container.
     pub fn publish(&mut self, ports: &[Publication]) -> Result<(), FirewallError> {
         let fresh: Vec<Publication> =
             ports.iter().filter(|port| self.ports.get(&port.host) != Some(port)).copied().collect();
@@ -96,7 +105,7 @@ impl Firewall {
             Err(error) => return Err(FirewallError::Element("add elements", self.table.clone(), error)),
         }
         self.ports.extend(fresh.iter().map(|port| (port.host, *port)));
-        conntrack::forget_ports(&fresh).map_err(|error| FirewallError::Setting("forget connections", error))
+        Ok(())
     }
 
     /// Leads ports nowhere any more.
@@ -110,7 +119,7 @@ impl Firewall {
         for port in ports {
             self.ports.remove(&port.host);
         }
-        conntrack::forget_ports(ports).map_err(|error| FirewallError::Setting("forget connections", error))
+        Ok(())
     }
 
     /// Looks whether somebody else changed our table or switched forwarding off, and puts it right. Says whether it
@@ -145,11 +154,12 @@ impl Firewall {
     pub fn load(&mut self) -> Result<(), FirewallError> {
         let was_forwarding = setting("read net.ipv4.ip_forward", sysctl::forwarding())?;
         self.closed = self.is_closed(was_forwarding)?;
-        let open: Vec<_> = self.bridges.iter().map(|bridge| bridge.link.clone()).collect();
+        let open = self.bridges.iter().filter(|bridge| !bridge.internal);
+        let open: Vec<LinkName> = open.map(|bridge| bridge.link.clone()).collect();
         // Between a flush and this transaction there is no guard.
         if element::count(&self.table).ok().flatten().is_none() {
             for link in &open {
-                lo_route(link, false)?;
+                route_localnet(link, false)?;
             }
         }
         let ports: Vec<Publication> = self.ports.values().copied().collect();
@@ -159,22 +169,28 @@ impl Firewall {
             setting("switch on net.ipv4.ip_forward", sysctl::forward())?;
         }
         for link in &open {
-            lo_route(link, true)?;
+            route_localnet(link, true)?;
         }
         let generation = self.generation()?;
         self.seen = self.is_whole()?.then_some(generation).or(Some(generation.wrapping_sub(1)));
         Ok(())
     }
 
-    /// Warnings about other tables that drop what is forwarded.
-    pub fn foreign_drops(&self) -> Vec<String> {
-        match element::foreign_drops(&self.table) {
-            Ok(chains) => chains.into_iter().map(|chain| foreign_drop(&chain)).collect(),
-            Err(error) => {
-                tracing::warn!(%error, "looked for no other firewall");
-                Vec::new()
+    /// Warnings about other tables that drop what is forwarded. Looked for again when anybody changed a table.
+    pub fn foreign_drops(&mut self) -> Vec<String> {
+        let found = element::generation().and_then(|now| match &self.drops {
+            Some((then, _)) if *then == now => Ok(None),
+            _ => Ok(Some((now, element::foreign_drops(&self.table)?))),
+        });
+        match found {
+            Ok(None) => {}
+            Ok(Some((now, chains))) => {
+                let drops = chains.iter().map(|chain| foreign_drop(chain)).collect();
+                self.drops = Some((now, drops));
             }
+            Err(error) => tracing::warn!(%error, "could not look for other firewalls"),
         }
+        self.drops.iter().flat_map(|(_, drops)| drops.clone()).collect()
     }
 
     fn generation(&self) -> Result<u32, FirewallError> {
@@ -185,8 +201,12 @@ impl Firewall {
     /// After one change of ours: when it was the only one since, the table is still whole.
     fn was_us(&mut self) -> Result<(), FirewallError> {
         let generation = self.generation()?;
-        if self.seen.is_some_and(|seen| seen.wrapping_add(1) == generation) {
+        let before = generation.wrapping_sub(1);
+        if self.seen == Some(before) {
             self.seen = Some(generation);
+        }
+        if let Some((then, _)) = self.drops.as_mut().filter(|(then, _)| *then == before) {
+            *then = generation;
         }
         Ok(())
     }
@@ -217,7 +237,7 @@ impl Firewall {
 }
 
 /// A bridge that is not there yet gets its setting when it is made.
-fn lo_route(link: &crate::network::LinkName, on: bool) -> Result<(), FirewallError> {
+fn route_localnet(link: &LinkName, on: bool) -> Result<(), FirewallError> {
     match sysctl::set_route_localnet(link, on) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         other => setting("set route_localnet", other),

@@ -20,6 +20,7 @@ mod create;
 mod error;
 mod filter;
 mod firewall;
+mod flow;
 mod ground;
 mod holding;
 mod ipam;
@@ -34,6 +35,7 @@ mod port;
 mod release;
 mod resolve;
 mod store;
+mod sweep;
 mod sysctl;
 mod tend;
 
@@ -77,5 +79,6 @@ pub const SERVICES: &[&str] = &["davit.network.v1.Networks"];
 pub async fn routes(config: Config) -> Result<Routes, Error> {
     let networks = api::blocking(move || networks::Networks::open(&config)).await?;
     tend::start(&networks);
+    sweep::start(&networks);
     Ok(Routes::new(NetworksServer::new(api::Api::new(networks))))
 }

@@ -3,7 +3,6 @@
 //! Locks are taken in this order and never back: a container's turn, the ground, the books.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use davit_proto::id::ContainerId;
@@ -16,6 +15,7 @@ use crate::ground::{Demand, Ground};
 use crate::holding::{Holding, Lease};
 use crate::ipam::{self, Range};
 use crate::network::{BRIDGE, Bridge, Driver, HOST, NONE, Network, NetworkId};
+use crate::sweep::Sweep;
 
 /// Containers with the same hash wait for each other.
 const TURNS: usize = 64;
@@ -35,8 +35,8 @@ pub struct Shared {
     turns: [Mutex<()>; TURNS],
     ground: Mutex<Ground>,
     books: Mutex<Books>,
-    /// Addresses that came free, and whose flows are to be forgotten.
-    freed: Mutex<Vec<Ipv4Addr>>,
+    /// What connections are to be forgotten for.
+    pub sweep: Arc<Sweep>,
 }
 
 /// A container's place on a network.
@@ -74,7 +74,7 @@ impl Networks {
                 turns: std::array::from_fn(|_| Mutex::new(())),
                 ground: Mutex::new(Ground::new(firewall, config.instance.as_str())),
                 books: Mutex::new(books),
-                freed: Mutex::new(Vec::new()),
+                sweep: Arc::default(),
             }),
         };
         networks.recover();
@@ -107,11 +107,6 @@ impl Networks {
     /// The books.
     pub fn books(&self) -> MutexGuard<'_, Books> {
         lock(&self.shared.books)
-    }
-
-    /// Addresses that came free.
-    pub fn freed(&self) -> MutexGuard<'_, Vec<Ipv4Addr>> {
-        lock(&self.shared.freed)
     }
 
     /// Makes sure of a network's bridge, and writes down the range that it got. Answers with its number.

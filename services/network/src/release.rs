@@ -15,7 +15,7 @@ impl Networks {
         self.ground().firewall.withdraw(&holding.ports)?;
         self.books().forget(container_id)?;
         let addresses = holding.leases.iter().filter_map(|lease| Some(lease.wired.as_ref()?.ipv4));
-        self.freed().extend(addresses);
+        self.shared().sweep.released(&holding.ports, addresses);
         Ok(())
     }
 }

@@ -1,10 +1,8 @@
-//! What is looked after while nobody calls: the firewall that others may flush, the flows of addresses that came
-//! free.
+//! What is looked after while nobody calls: the firewall, which others may flush.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use crate::conntrack;
 use crate::networks::{Networks, Shared};
 
 /// How often. What somebody flushes comes back within this time.
@@ -36,13 +34,6 @@ impl Networks {
                 let error = davit_proto::status::chain(&error);
                 tracing::error!(error, "could not look after our firewall table");
             }
-        }
-        let freed = std::mem::take(&mut *self.freed());
-        if freed.is_empty() {
-            return;
-        }
-        if let Err(error) = conntrack::forget_addresses(&freed) {
-            tracing::warn!(%error, addresses = freed.len(), "addresses kept flows of their former holders");
         }
     }
 }

@@ -5,8 +5,8 @@ use std::path::Path;
 use davit_network::{Config, routes};
 use davit_proto::network::networks_client::NetworksClient;
 use davit_proto::network::{
-    AttachRequest, AttachResponse, Endpoint, EndpointRequest, InspectRequest, ListHoldersRequest, Network,
-    PublishedPort, ReleaseRequest,
+    AttachRequest, AttachResponse, CreateRequest, Endpoint, EndpointRequest, InspectRequest,
+    ListHoldersRequest, Network, PublishedPort, ReleaseRequest,
 };
 use davit_proto::status::RemoteError;
 use davit_proto::transport::{self, Address, InProcess};
@@ -94,6 +94,12 @@ impl Engine {
     pub async fn inspect(&self, network: &str) -> Result<Network, RemoteError> {
         let answer = self.client().inspect(InspectRequest { network: network.into() }).await?;
         Ok(answer.into_inner().network.unwrap())
+    }
+
+    /// Makes a network with a range from the pool.
+    pub async fn network(&self, name: &str, internal: bool) -> Network {
+        let request = CreateRequest { name: name.into(), internal, ..CreateRequest::default() };
+        self.client().create(request).await.unwrap().into_inner().network.unwrap()
     }
 
     /// Ids of containers that hold anything.

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSo
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Place;
 
@@ -116,4 +116,20 @@ pub fn hears_nothing(from: &Place, over: Over, to: &str) {
     if let Some(answer) = ask(from, over, to, SILENCE) {
         panic!("{over:?} {to}: answered {answer:?}");
     }
+}
+
+/// Asks over a line that is open all the time, until the answer begins so.
+#[track_caller]
+pub fn says(line: &UdpSocket, beginning: &str) {
+    let begun = Instant::now();
+    let mut buffer = [0; 64];
+    while begun.elapsed() < PATIENCE {
+        // A refusal that came for an earlier question is told here; the next one is asked all the same.
+        let _ = line.send(b"?");
+        match line.recv(&mut buffer) {
+            Ok(length) if buffer[..length].starts_with(beginning.as_bytes()) => return,
+            _ => std::thread::sleep(Duration::from_millis(5)),
+        }
+    }
+    panic!("no answer that begins with {beginning:?}");
 }
