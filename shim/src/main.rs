@@ -1,12 +1,53 @@
 //! One process a container. Sync until here: picks what to be before any thread exists.
 
+mod api;
+mod bundle;
 mod cgroup;
+mod grpc;
 mod init;
+mod launch;
 mod options;
+mod serve;
+mod stdio;
+mod task;
+mod watched;
 
+use std::error::Error;
+use std::ffi::OsString;
 use std::process::ExitCode;
 
+use davit_proto::status::chain;
+use options::Options;
+
 fn main() -> ExitCode {
-    eprintln!("davit-shim: nothing to do");
-    ExitCode::from(2)
+    let mut words = std::env::args_os().skip(1);
+    let command = words.next().unwrap_or_default();
+    match command.to_str() {
+        Some("init") => init::child::run(),
+        Some("launch") => told(launch(words)),
+        Some("serve") => told(serve(words)),
+        _ => {
+            eprintln!("davit-shim: unknown command {command:?}: it is run by davitd");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn launch(words: impl IntoIterator<Item = OsString>) -> Result<(), Box<dyn Error>> {
+    Ok(launch::run(&Options::parse(words)?)?)
+}
+
+fn serve(words: impl IntoIterator<Item = OsString>) -> Result<(), Box<dyn Error>> {
+    Ok(serve::run(Options::parse(words)?)?)
+}
+
+/// Tells on standard error what went wrong.
+fn told(result: Result<(), Box<dyn Error>>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("davit-shim: {}", chain(error.as_ref()));
+            ExitCode::FAILURE
+        }
+    }
 }
