@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::Parser;
 use davit_proto::id::ContainerId;
 use davit_proto::transport::Address;
+use ipnet::Ipv4Net;
 use serde::Deserialize;
 use sha2::Digest as _;
 
@@ -43,9 +44,9 @@ pub struct Flags {
     /// Name of the default bridge
     #[arg(long, value_name = "NAME")]
     pub bridge: Option<String>,
-    /// Address range of the default bridge [default: 172.17.0.0/16]
+    /// Address range of the default bridge [default: 172.17.0.0/16, or the next free one]
     #[arg(long, value_name = "CIDR")]
-    pub bridge_subnet: Option<String>,
+    pub bridge_subnet: Option<Ipv4Net>,
     /// Registry to speak to without TLS (may be repeated)
     #[arg(long, value_name = "HOST[:PORT]")]
     pub insecure_registry: Vec<String>,
@@ -119,8 +120,8 @@ pub struct Config {
     pub instance: String,
     /// Name of the default bridge.
     pub bridge: String,
-    /// Address range of the default bridge.
-    pub bridge_subnet: String,
+    /// Address range of the default bridge; the usual one, or the next free one, when not said.
+    pub bridge_subnet: Option<Ipv4Net>,
     /// Registries to speak to without TLS.
     pub insecure_registry: Vec<String>,
     /// Mirrors of the default registry.
@@ -167,7 +168,7 @@ impl Config {
             |flag, text: Option<String>| text.map(|text| socket(flag, &text).map(Address::Unix)).transpose();
         Ok(Self {
             bridge,
-            bridge_subnet: flags.bridge_subnet.unwrap_or_else(|| "172.17.0.0/16".to_owned()),
+            bridge_subnet: flags.bridge_subnet,
             cgroup_parent: cgroup_parent(flags.cgroup_parent, &instance)?,
             log_level: flags.log_level.unwrap_or_else(|| "info".to_owned()),
             image_service: optional("image-service", flags.image_service)?,

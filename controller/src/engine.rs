@@ -270,7 +270,7 @@ impl Engine {
 
     /// Notes what the start did.
     pub fn recovered(&self, what: String) {
-        tracing::warn!("{what}");
+        tracing::info!("{what}");
         lock(&self.recovery).push(what);
     }
 

@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use davit_proto::container::Container;
 use davit_proto::system::{Event, WatchRequest, WatchResponse};
-use davit_proto::types::Filter;
 use futures_util::stream::{self, Stream};
 use tokio::sync::broadcast::error::RecvError;
 
 use crate::engine::Engine;
 use crate::error::Error;
+use crate::filter::Filters;
 use crate::store::{Draft, TooOld};
 
 /// Bytes of labels that an event carries; more are left out, for an event is a fact and no copy of the record.
@@ -44,7 +44,7 @@ pub fn watch(
     engine: &Arc<Engine>,
     request: WatchRequest,
 ) -> Result<impl Stream<Item = Result<WatchResponse, Error>> + Send + 'static, Error> {
-    let filters = Filters::new(request.filters)?;
+    let filters = Filters::new(&request.filters, &CONDITIONS)?;
     // "From now on" is a revision too, so that falling behind right away loses nothing.
     let from = if request.from_revision == 0 { engine.store.revision() } else { request.from_revision };
     let (past, feed) = engine.store.events(from)?;
@@ -61,7 +61,7 @@ pub fn watch(
             match next {
                 Ok(event) => {
                     seen = event.revision;
-                    if filters.admit(&event) {
+                    if admits(&filters, &event) {
                         let response = WatchResponse { event: Some(Event::clone(&event)) };
                         return Some((Ok(response), (past, feed, filters, engine, seen, false)));
                     }
@@ -79,55 +79,26 @@ pub fn watch(
     }))
 }
 
-/// Conditions of a watch: of the same key one must hold, of each key.
-#[derive(Debug)]
-struct Filters(HashMap<String, Vec<String>>);
+/// Conditions of a watch.
+const CONDITIONS: [&str; 5] = ["type", "container", "event", "label", "image"];
 
-impl Filters {
-    fn new(filters: Vec<Filter>) -> Result<Self, Error> {
-        let mut by_key: HashMap<String, Vec<String>> = HashMap::new();
-        for filter in filters {
-            if !matches!(filter.key.as_str(), "type" | "container" | "event" | "label" | "image") {
-                return Err(Error::Invalid {
-                    what: "filter",
-                    value: filter.key,
-                    rule: "must be type, container, event, label or image".to_owned(),
-                });
-            }
-            by_key.entry(filter.key).or_default().push(filter.value);
-        }
-        Ok(Self(by_key))
-    }
-
-    fn admit(&self, event: &Event) -> bool {
-        self.0.iter().all(|(key, values)| values.iter().any(|value| holds(key, value, event)))
-    }
-}
-
-fn holds(key: &str, value: &str, event: &Event) -> bool {
+fn admits(filters: &Filters, event: &Event) -> bool {
     let fact = |name: &str| event.attributes.get(name).map(String::as_str);
-    match key {
-        "type" => event.r#type == value,
-        "event" => event.action == value,
-        "container" => {
-            event.r#type == "container" && (event.id.starts_with(value) || fact("name") == Some(value))
-        }
-        "image" => fact("image") == Some(value) || (event.r#type == "image" && event.id == value),
-        "label" => match value.split_once('=') {
-            Some((name, wanted)) => fact(name) == Some(wanted),
-            None => fact(value).is_some(),
-        },
-        _ => false,
-    }
+    let is_container = |text: &str| {
+        event.r#type == "container" && (event.id.starts_with(text) || fact("name") == Some(text))
+    };
+    let is_image = |text: &str| fact("image") == Some(text) || (event.r#type == "image" && event.id == text);
+    filters.any("type", |text| event.r#type == text)
+        && filters.any("event", |text| event.action == text)
+        && filters.any("container", is_container)
+        && filters.any("image", is_image)
+        && filters.labels(&event.attributes)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn filter(key: &str, value: &str) -> Filter {
-        Filter { key: key.into(), value: value.into() }
-    }
+    use davit_proto::types::Filter;
 
     #[test]
     fn conditions_of_one_key_are_alternatives_and_all_keys_hold() {
@@ -138,15 +109,17 @@ mod tests {
             attributes: HashMap::from([("name".into(), "web".into()), ("tier".into(), "1".into())]),
             ..Event::default()
         };
-        let admits = |filters: &[(&str, &str)]| {
-            Filters::new(filters.iter().map(|(k, v)| filter(k, v)).collect()).unwrap().admit(&event)
+        let filters = |pairs: &[(&str, &str)]| {
+            let filter = |(key, value): &(&str, &str)| Filter { key: (*key).into(), value: (*value).into() };
+            Filters::new(&pairs.iter().map(filter).collect::<Vec<_>>(), &CONDITIONS)
         };
-        assert!(admits(&[]));
-        assert!(admits(&[("event", "start"), ("event", "die")]));
-        assert!(!admits(&[("event", "start")]));
-        assert!(admits(&[("container", "web"), ("label", "tier=1"), ("type", "container")]));
-        assert!(admits(&[("container", "abab"), ("label", "tier")]));
-        assert!(!admits(&[("container", "web"), ("label", "tier=2")]));
-        assert!(Filters::new(vec![filter("colour", "red")]).is_err());
+        let admitted = |pairs: &[(&str, &str)]| admits(&filters(pairs).unwrap(), &event);
+        assert!(admitted(&[]));
+        assert!(admitted(&[("event", "start"), ("event", "die")]));
+        assert!(!admitted(&[("event", "start")]));
+        assert!(admitted(&[("container", "web"), ("label", "tier=1"), ("type", "container")]));
+        assert!(admitted(&[("container", "abab"), ("label", "tier")]));
+        assert!(!admitted(&[("container", "web"), ("label", "tier=2")]));
+        assert!(filters(&[("colour", "red")]).is_err());
     }
 }

@@ -3,6 +3,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod api;
 pub mod config;
 pub mod container;
 pub mod engine;
@@ -11,6 +12,8 @@ pub mod events;
 pub mod failpoint;
 pub mod filter;
 pub mod name;
+pub mod recover;
+pub mod serve;
 pub mod shim;
 pub mod store;
 pub mod supervise;

@@ -17,7 +17,7 @@ use crate::events;
 use crate::shim::{SHORT, within};
 
 /// The signal that nobody survives.
-const SIGKILL: u32 = 9;
+pub const SIGKILL: u32 = 9;
 
 /// Sends a signal. `SIGKILL` also says that the container shall not run.
 ///

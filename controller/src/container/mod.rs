@@ -17,19 +17,27 @@
 //! Whoever makes, starts, renames or removes a container holds its *turn* (`Engine::turn`). Signals, waits and reads
 //! need none, and neither does the record of an exit: it is a fact, and comes from the shim's side at any time.
 
+pub mod attach;
 pub mod bundle;
 pub mod cgroup;
 pub mod content;
 pub mod create;
+pub mod inspect;
 pub mod kill;
 pub mod launch;
+pub mod list;
 pub mod live;
+pub mod logs;
+pub mod prune;
 pub mod release;
 pub mod remove;
 pub mod rename;
 pub mod restart;
+pub mod run;
+pub mod session;
 pub mod shape;
 pub mod signal;
+pub mod size;
 pub mod spec;
 pub mod start;
 pub mod stop;

@@ -69,7 +69,7 @@ pub enum OpenError {
 pub(super) struct Batch {
     pub(super) revision: u64,
     pub(super) floor: u64,
-    pub(super) put: Option<Arc<ContainerRecord>>,
+    pub(super) put: Vec<Arc<ContainerRecord>>,
     pub(super) removed: Option<ContainerId>,
     pub(super) names: Vec<(String, Option<ContainerId>)>,
     pub(super) requests: Vec<(String, Option<RequestRecord>)>,
@@ -221,23 +221,13 @@ impl Disk {
     /// Writes a change as one transaction, into sled's buffers.
     pub(super) fn apply(&self, batch: &Batch) -> Result<(), String> {
         let trees = (&self.container, &self.name, &self.request, &self.event, &self.meta);
-        let parts = batch.put.as_deref().map(record::parts).unwrap_or_default();
-        let stale = batch.put.as_deref().map_or(0, |record| self.stale_parts(record, parts.len()));
+        let parts = self.part_changes(batch);
         let written: TransactionResult<()> = trees.transaction(|(container, name, request, event, meta)| {
-            if let Some(id) = &batch.removed {
-                for part in 0..=u8::MAX {
-                    if container.remove(part_key(id.as_str(), part))?.is_none() {
-                        break;
-                    }
-                }
-            }
-            if let Some(id) = batch.put.as_deref().and_then(|r| r.container.as_ref()).map(|c| c.id.as_str()) {
-                for (part, bytes) in (0..=u8::MAX).zip(&parts) {
-                    container.insert(part_key(id, part), bytes.as_slice())?;
-                }
-                for part in (0..=u8::MAX).skip(parts.len()).take(stale) {
-                    container.remove(part_key(id, part))?;
-                }
+            for (key, bytes) in &parts {
+                match bytes {
+                    Some(bytes) => container.insert(key.as_slice(), bytes.as_slice())?,
+                    None => container.remove(key.as_slice())?,
+                };
             }
             for (key, id) in &batch.names {
                 match id {
@@ -267,17 +257,30 @@ impl Disk {
         })
     }
 
+    /// The parts that a change writes, and those of an earlier, longer form that it takes away.
+    fn part_changes(&self, batch: &Batch) -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
+        let mut changes = Vec::new();
+        for record in &batch.put {
+            let Some(container) = &record.container else { continue };
+            let parts = record::parts(record);
+            changes.extend(self.part_keys(&container.id).skip(parts.len()).map(|key| (key, None)));
+            let numbered = (0..=u8::MAX).zip(parts);
+            changes.extend(numbered.map(|(part, bytes)| (part_key(&container.id, part), Some(bytes))));
+        }
+        if let Some(id) = &batch.removed {
+            changes.extend(self.part_keys(id.as_str()).map(|key| (key, None)));
+        }
+        changes
+    }
+
+    fn part_keys(&self, id: &str) -> impl Iterator<Item = Vec<u8>> {
+        self.container.scan_prefix(id.as_bytes()).keys().filter_map(Result::ok).map(|key| key.to_vec())
+    }
+
     #[cfg(test)]
     pub(super) fn insert_raw(&self, id: &str, bytes: &[u8]) {
         self.container.insert(part_key(id, 0), bytes).unwrap();
         self.db.flush().unwrap();
-    }
-
-    /// How many parts of an earlier, longer form of the record are left behind the present ones.
-    fn stale_parts(&self, record: &ContainerRecord, parts: usize) -> usize {
-        let Some(container) = &record.container else { return 0 };
-        let keys = self.container.scan_prefix(container.id.as_bytes()).keys();
-        keys.filter_map(Result::ok).count().saturating_sub(parts)
     }
 }
 

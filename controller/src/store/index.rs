@@ -79,6 +79,24 @@ pub struct Draft {
     pub attributes: HashMap<String, String>,
 }
 
+/// What became of a record that a bundle kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Adopted {
+    /// It is in the store.
+    Entered,
+    /// It is, and one of two containers lost the name that both had.
+    NameLost {
+        /// The name.
+        name: String,
+        /// Who is called by its short id now.
+        loser: ContainerId,
+    },
+}
+
+fn revision_of(record: &ContainerRecord) -> u64 {
+    record.container.as_ref().map_or(0, |container| container.revision)
+}
+
 #[derive(Debug)]
 pub(super) struct Index {
     revision: u64,
@@ -270,6 +288,52 @@ impl Index {
         Some((self.finish(&mut batch, event, at), batch))
     }
 
+    /// Takes a record that a bundle kept, when it is newer than what is known. Of two that have the same name the
+    /// one with the higher revision keeps it; the other one is called by its short id.
+    pub(super) fn adopt(&mut self, mut record: ContainerRecord, at: SystemTime) -> Option<(Adopted, Batch)> {
+        let container = record.container.as_mut()?;
+        let id: ContainerId = container.id.parse().ok()?;
+        let revision = container.revision;
+        let known = self.get(&id);
+        if known.as_ref().is_some_and(|known| revision_of(known) >= revision) {
+            return None;
+        }
+        let mut batch = Batch::default();
+        if let Some(old) = known.and_then(|known| Some(known.container.as_ref()?.name.clone())) {
+            self.names.remove(&old);
+            batch.names.push((old, None));
+        }
+        let mut adopted = Adopted::Entered;
+        let wanted = container.name.clone();
+        if let Some(holder) = self.names.get(&wanted).cloned() {
+            let theirs = self.get(&holder).map_or(0, |record| revision_of(&record));
+            let loser = if theirs >= revision { id.clone() } else { holder };
+            if loser == id {
+                loser.short().clone_into(&mut container.name);
+            } else {
+                self.call_by_id(&loser, &mut batch, at);
+            }
+            adopted = Adopted::NameLost { name: wanted, loser };
+        }
+        self.names.insert(container.name.clone(), id.clone());
+        batch.names.push((container.name.clone(), Some(id)));
+        self.put(record, &mut batch, at);
+        self.finish(&mut batch, None, at);
+        Some((adopted, batch))
+    }
+
+    fn call_by_id(&mut self, id: &ContainerId, batch: &mut Batch, at: SystemTime) {
+        let Some(record) = self.get(id) else { return };
+        let mut record = ContainerRecord::clone(&record);
+        if let Some(container) = record.container.as_mut() {
+            id.short().clone_into(&mut container.name);
+        }
+        self.names.insert(id.short().to_owned(), id.clone());
+        batch.names.push((id.short().to_owned(), Some(id.clone())));
+        self.put(record, batch, at);
+        self.finish(batch, None, at);
+    }
+
     pub(super) fn note(&mut self, draft: Draft, at: SystemTime) -> (u64, Batch) {
         let mut batch = Batch::default();
         (self.finish(&mut batch, Some(draft), at), batch)
@@ -294,7 +358,7 @@ impl Index {
             key.clone_from(&container.id);
         }
         let record = Arc::new(record);
-        batch.put = Some(record.clone());
+        batch.put.push(record.clone());
         match self.containers.get(&key) {
             Some(slot) => {
                 slot.send_replace(Seen::present(record.clone()));

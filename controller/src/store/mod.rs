@@ -40,7 +40,7 @@ use davit_proto::time::timestamp;
 use tokio::sync::{broadcast, watch};
 
 pub use disk::OpenError;
-pub use index::{Conflict, Draft, Unresolved};
+pub use index::{Adopted, Conflict, Draft, Unresolved};
 pub use record::VERSION;
 
 use disk::{Batch, Disk};
@@ -158,6 +158,14 @@ impl Store {
         let (record, batch) = index.rename(id, name, SystemTime::now())?;
         self.apply(&mut index, batch);
         Ok(record)
+    }
+
+    /// Takes a record that a bundle kept, when it is newer than what is known; `None` when it is not.
+    pub fn adopt(&self, record: ContainerRecord) -> Option<Adopted> {
+        let mut index = self.lock();
+        let (adopted, batch) = index.adopt(record, SystemTime::now())?;
+        self.apply(&mut index, batch);
+        Some(adopted)
     }
 
     /// Drops a container's record. `event` is what the world is told; a half-made container goes without a word.

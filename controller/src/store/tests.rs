@@ -174,6 +174,30 @@ fn prefixes_resolve_when_they_are_unique() {
     assert_eq!(store.resolve(&"1a".repeat(32)).unwrap(), id(0x1a));
 }
 
+#[test]
+fn bundles_fill_a_store_and_the_newer_keeps_a_doubled_name() {
+    let root = tempfile::tempdir().unwrap();
+    let store = open(root.path());
+    let kept = |n, name: &str, revision| {
+        let mut record = record(n, name);
+        record.container.as_mut().unwrap().revision = revision;
+        record
+    };
+    assert_eq!(store.adopt(kept(1, "web", 5)), Some(Adopted::Entered));
+    assert_eq!(store.adopt(kept(1, "web", 5)), None, "it is known already");
+    let lost = |loser: u8| Some(Adopted::NameLost { name: "web".into(), loser: id(loser) });
+    assert_eq!(store.adopt(kept(2, "web", 3)), lost(2), "everything in the store is newer than a bundle");
+    assert_eq!(store.resolve("web").unwrap(), id(1));
+    assert_eq!(store.resolve(id(2).short()).unwrap(), id(2));
+    assert_eq!(store.adopt(kept(3, "web", u64::MAX - 1)), lost(1));
+    assert_eq!(store.resolve("web").unwrap(), id(3));
+    drop(store);
+    let store = open(root.path());
+    assert_eq!(store.all().records.len(), 3);
+    assert_eq!(store.resolve("web").unwrap(), id(3));
+    assert_eq!(store.resolve(id(1).short()).unwrap(), id(1));
+}
+
 #[tokio::test]
 async fn a_large_record_is_kept_in_parts() {
     let root = tempfile::tempdir().unwrap();

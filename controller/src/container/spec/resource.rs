@@ -225,6 +225,6 @@ mod tests {
         }
         let many = Resources { nano_cpus: 500_000_000_000, ..Default::default() };
         let spec = ContainerSpec { resources: Some(many), ..Default::default() };
-        assert!(super::resources(&spec, &Devices::default(), &host()).is_err());
+        assert!(resources(&spec, &Devices::default(), &host()).is_err());
     }
 }

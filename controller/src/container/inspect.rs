@@ -1,0 +1,22 @@
+//! `inspect`: all of one container. A read: it waits for nobody's operation.
+
+use std::sync::Arc;
+
+use davit_proto::container::{InspectRequest, InspectResponse};
+
+use super::size;
+use crate::engine::Engine;
+use crate::error::Error;
+
+/// Tells all of one container.
+///
+/// # Errors
+/// When there is no such container, or its size cannot be measured.
+pub async fn inspect(engine: &Arc<Engine>, request: InspectRequest) -> Result<InspectResponse, Error> {
+    let id = engine.find(&request.container)?;
+    let mut container = engine.container(&id)?;
+    if request.size {
+        size::measure(engine, &mut container).await?;
+    }
+    Ok(InspectResponse { container: Some(container) })
+}

@@ -1,0 +1,231 @@
+//! Reads a log forwards from a place in it, across rotations, a bounded piece at a time.
+
+use std::collections::VecDeque;
+use std::io;
+use std::path::PathBuf;
+
+use davit_proto::container::LogLine;
+use davit_proto::types::Stdio;
+
+use super::entry::Entry;
+use super::file::{self, Piece};
+use super::tail;
+
+/// Bytes read from a file at once.
+const BLOCK: usize = 64 << 10;
+/// Longest line that can be an entry; what is longer is skipped whole.
+pub const LONGEST: usize = 128 << 10;
+/// A frame is sent once it has so many bytes of data, and never has more than 64 KiB.
+const FRAME: usize = 40 << 10;
+/// Most lines of a frame.
+const LINES: usize = 1024;
+
+/// Which entries are wanted.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    /// Standard output.
+    pub stdout: bool,
+    /// Standard error.
+    pub stderr: bool,
+    /// At or after this time.
+    pub since: Option<i128>,
+    /// Before this time.
+    pub until: Option<i128>,
+}
+
+impl Wanted {
+    /// Whether an entry is wanted.
+    #[must_use]
+    pub fn takes(&self, entry: &Entry<'_>) -> bool {
+        let stream = match entry.stream {
+            Stdio::Stdout => self.stdout,
+            Stdio::Stderr => self.stderr,
+            Stdio::Stdin | Stdio::Unspecified => false,
+        };
+        stream
+            && self.since.is_none_or(|since| entry.at >= since)
+            && self.until.is_none_or(|until| entry.at < until)
+    }
+}
+
+/// A file being read.
+#[derive(Debug)]
+struct Place {
+    piece: Piece,
+    position: u64,
+    /// Where to stop; absent for wherever it ends.
+    end: Option<u64>,
+}
+
+/// A log being read.
+#[derive(Debug)]
+pub struct Reader {
+    folder: PathBuf,
+    wanted: Wanted,
+    follow: bool,
+    /// Files to read, the present one first.
+    places: VecDeque<Place>,
+    /// The last file that was read to its end, as long as it is the youngest known.
+    last: Option<Place>,
+    /// Bytes of a line whose end was not read yet.
+    rest: Vec<u8>,
+    /// The line in `rest` is too long to be an entry: drop everything to its end.
+    skipping: bool,
+    block: Vec<u8>,
+}
+
+impl Reader {
+    /// Opens a log. With `tail`, reading begins so many lines before its end.
+    ///
+    /// # Errors
+    /// When a file cannot be read.
+    pub fn open(folder: PathBuf, wanted: Wanted, tail: Option<u64>, follow: bool) -> io::Result<Self> {
+        let pieces = file::pieces(&folder)?;
+        let lengths = pieces.iter().map(Piece::len).collect::<io::Result<Vec<_>>>()?;
+        let (first, offset) = match tail {
+            Some(lines) => tail::start(&pieces, &lengths, lines, &wanted)?,
+            None => (0, 0),
+        };
+        let mut places = VecDeque::new();
+        for (index, (piece, length)) in pieces.into_iter().zip(lengths).enumerate().skip(first) {
+            let position = if index == first { offset } else { 0 };
+            // Without following, the end is where it was when it was asked for: a log that grows faster
+            // than it is read would have none.
+            places.push_back(Place { piece, position, end: (!follow).then_some(length) });
+        }
+        Ok(Self {
+            folder,
+            wanted,
+            follow,
+            places,
+            last: None,
+            rest: Vec::new(),
+            skipping: false,
+            block: Vec::new(),
+        })
+    }
+
+    /// Some more lines; none when all that there is was read.
+    ///
+    /// # Errors
+    /// When a file cannot be read.
+    pub fn read(&mut self) -> io::Result<Vec<LogLine>> {
+        let mut lines = Lines::default();
+        while !lines.full() {
+            if self.places.is_empty() && !self.younger()? {
+                break;
+            }
+            if !self.advance(&mut lines)? {
+                // The end of this file. What is cut off there is no entry and never becomes one, unless it
+                // is still being written.
+                let done = self.places.pop_front();
+                self.last = done;
+            }
+        }
+        Ok(lines.lines)
+    }
+
+    /// Goes to the file after the one read last, when there is one, or tells whether the same has grown.
+    fn younger(&mut self) -> io::Result<bool> {
+        if !self.follow {
+            return Ok(false);
+        }
+        let Some(mut last) = self.last.take() else {
+            let found = file::pieces(&self.folder)?;
+            self.places = found.into_iter().map(|piece| Place { piece, position: 0, end: None }).collect();
+            return Ok(!self.places.is_empty());
+        };
+        let current = file::is_current(&self.folder, &last.piece)?;
+        // Asked in this order: nothing is written to a file after it was renamed, so what it holds after
+        // that was seen is all.
+        let length = last.piece.len()?;
+        if length > last.position {
+            self.places.push_back(last);
+            return Ok(true);
+        }
+        if length < last.position {
+            // The writer took back what a full disk had cut off in the middle.
+            last.position = length;
+            self.rest.clear();
+            self.skipping = false;
+        }
+        if current {
+            self.last = Some(last);
+            return Ok(false);
+        }
+        let found = file::pieces(&self.folder)?;
+        let known = found.iter().position(|piece| piece.is(&last.piece));
+        let younger = found.into_iter().skip(known.map_or(0, |at| at + 1));
+        self.places = younger.map(|piece| Place { piece, position: 0, end: None }).collect();
+        self.rest.clear();
+        self.skipping = false;
+        if self.places.is_empty() {
+            self.last = Some(last);
+        }
+        Ok(!self.places.is_empty())
+    }
+
+    /// Reads a block of the present file; `false` at its end.
+    fn advance(&mut self, lines: &mut Lines) -> io::Result<bool> {
+        let Some(place) = self.places.front_mut() else { return Ok(false) };
+        let left = place.end.map_or(BLOCK as u64, |end| end.saturating_sub(place.position));
+        self.block.resize(usize::try_from(left).unwrap_or(BLOCK).min(BLOCK), 0);
+        let count = place.piece.read_at(&mut self.block, place.position)?;
+        if count == 0 {
+            if self.places.len() > 1 || !self.follow {
+                self.rest.clear();
+                self.skipping = false;
+            }
+            return Ok(false);
+        }
+        let mut bytes = self.block.get(..count).unwrap_or_default();
+        while let Some(end) = bytes.iter().position(|b| *b == b'\n') {
+            if lines.full() {
+                break;
+            }
+            let (head, tail) = bytes.split_at(end);
+            place.position += end as u64 + 1;
+            bytes = tail.get(1..).unwrap_or_default();
+            if !std::mem::take(&mut self.skipping) {
+                if self.rest.is_empty() {
+                    lines.take(head, &self.wanted);
+                } else {
+                    self.rest.extend_from_slice(head);
+                    lines.take(&self.rest, &self.wanted);
+                }
+            }
+            self.rest.clear();
+        }
+        if !lines.full() {
+            place.position += bytes.len() as u64;
+            if self.rest.len() + bytes.len() > LONGEST {
+                self.skipping = true;
+                self.rest.clear();
+            } else if !self.skipping {
+                self.rest.extend_from_slice(bytes);
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// Lines of one frame.
+#[derive(Debug, Default)]
+struct Lines {
+    lines: Vec<LogLine>,
+    bytes: usize,
+}
+
+impl Lines {
+    fn full(&self) -> bool {
+        self.bytes >= FRAME || self.lines.len() >= LINES
+    }
+
+    fn take(&mut self, line: &[u8], wanted: &Wanted) {
+        if let Some(entry) = Entry::parse(line).filter(|entry| wanted.takes(entry)) {
+            let line = entry.to_line();
+            self.bytes += line.data.len();
+            self.lines.push(line);
+        }
+    }
+}

@@ -1,0 +1,370 @@
+//! What a start of the controller finds, and what it makes of it. One table over {record?, bundle?, shim?}:
+//!
+//! | record | bundle | shim's folder | what is done |
+//! |---|---|---|---|
+//! | being made | – | – | half-made: released |
+//! | being removed | – | – | the removal is finished |
+//! | else | yes | yes | adopted: the shim is asked, its process decides whether it lives |
+//! | else | yes | no | its last exit is recorded; it goes if it was to go with its end |
+//! | else | no | no | it was in the trash already: the removal is finished |
+//! | else | no | yes | adopted: somebody took the folder, the container still runs |
+//! | none | with its record | – | the record is entered, then as above |
+//! | none | without | no | half-made: released |
+//! | none | without | yes | reported: never destroy what is not understood |
+//!
+//! Shims are asked in parallel, each with its own limits, so that a stuck one delays nobody. The API is served a
+//! moment later; what is not known by then is *unknown* until it is. A boot id that changed needs no row of its own:
+//! of another boot's processes the kernel knows none, so all of them are gone.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use davit_proto::container::Phase;
+use davit_proto::id::ContainerId;
+use davit_proto::status::chain;
+use davit_proto::{image, network, volume};
+use tokio::task::JoinSet;
+
+use crate::container::bundle::Bundle;
+use crate::container::live;
+use crate::container::release::{self, How, VOLUMES};
+use crate::engine::Engine;
+use crate::error::Error;
+use crate::shim::{LONG, within};
+use crate::store::{self, Adopted};
+use crate::supervise;
+
+/// How long the API waits for the shims' first words.
+const PATIENCE: Duration = Duration::from_millis(600);
+
+/// What lies on disk.
+#[derive(Debug, Default)]
+struct Ground {
+    /// Bundles by id.
+    bundles: BTreeSet<ContainerId>,
+    /// Folders of shims.
+    shims: BTreeSet<ContainerId>,
+    /// What is in the trash, and whether its volumes go too.
+    trash: BTreeMap<ContainerId, bool>,
+    /// Everything in the trash, by path.
+    rubbish: Vec<PathBuf>,
+    /// What no davit made.
+    strangers: Vec<PathBuf>,
+}
+
+/// What is done with one container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    /// Ask its shim.
+    Adopt,
+    /// Record how it ended, if that is news.
+    Settle,
+    /// It never was: release it.
+    Undo,
+    /// It is no more: finish its removal.
+    Finish,
+    /// Leave it and say so.
+    Report,
+}
+
+/// The table.
+fn decide(record: Option<Phase>, bundle: bool, shim: bool) -> Verdict {
+    match (record, bundle, shim) {
+        (Some(Phase::Creating | Phase::Unspecified), _, _) | (None, true, false) => Verdict::Undo,
+        (Some(Phase::Removing), _, _) | (Some(_), false, false) => Verdict::Finish,
+        (Some(_), _, true) => Verdict::Adopt,
+        (Some(_), true, false) => Verdict::Settle,
+        (None, _, true) => Verdict::Report,
+        // In no list, so nobody asks.
+        (None, false, false) => Verdict::Report,
+    }
+}
+
+/// Finds out what is true, and finishes or undoes what was cut off. Answers when the API can be served; what takes
+/// longer goes on beside it.
+///
+/// # Errors
+/// When the folders cannot be read.
+pub async fn recover(engine: &Arc<Engine>, rebuilt: Option<String>) -> Result<(), Error> {
+    let config = engine.config.clone();
+    let read =
+        tokio::task::spawn_blocking(move || read_ground(&config.bundles(), &config.shims(), &config.trash()));
+    let ground =
+        read.await.map_err(|error| Error::Task { doing: "read the folders", why: error.to_string() })?;
+    let ground = ground.map_err(Error::io("read the folders of containers"))?;
+    let fresh = rebuilt.is_some() && ground.bundles.is_empty();
+    if let Some(told) = rebuilt.filter(|_| !fresh) {
+        engine.recovered(told);
+    }
+    for stranger in &ground.strangers {
+        engine.recovered(format!("{} is nothing of davit's and was left alone", stranger.display()));
+    }
+    enter_bundles(engine, &ground);
+    let trash = ground.trash.clone();
+    let rubbish = ground.rubbish.clone();
+    let mut tasks = judge(engine, &ground);
+    let settled = async { while tasks.join_next().await.is_some() {} };
+    if tokio::time::timeout(PATIENCE, settled).await.is_err() {
+        engine.recovered("some shims did not answer at once; they are asked on".to_owned());
+    }
+    let engine = engine.clone();
+    tokio::spawn(async move {
+        while tasks.join_next().await.is_some() {}
+        empty_trash(&engine, trash, rubbish).await;
+        sweep(&engine).await;
+    });
+    Ok(())
+}
+
+/// Enters the records that only bundles have.
+fn enter_bundles(engine: &Engine, ground: &Ground) {
+    let mut entered = 0_usize;
+    for id in &ground.bundles {
+        let bundle = Bundle::new(engine.config.bundle(id));
+        let record = match bundle.read_spec() {
+            Ok(Some(record)) if store::record_id(&record).as_ref() == Ok(id) => record,
+            Ok(None) => continue,
+            Ok(Some(_)) => {
+                engine.recovered(format!("{} is of another container", bundle.file("spec.json").display()));
+                continue;
+            }
+            Err(error) => {
+                let path = bundle.file("spec.json");
+                engine.recovered(format!("{} cannot be read: {error}", path.display()));
+                continue;
+            }
+        };
+        match engine.store.adopt(record) {
+            None => {}
+            Some(Adopted::Entered) => entered += 1,
+            Some(Adopted::NameLost { name, loser }) => {
+                entered += 1;
+                engine.recovered(format!(
+                    "two containers were called {name:?}; {loser} is called {} now",
+                    loser.short()
+                ));
+            }
+        }
+    }
+    if entered > 0 {
+        engine.recovered(format!("{entered} records were entered from their bundles"));
+    }
+}
+
+/// Looks up each container in the table, and begins what it says.
+fn judge(engine: &Arc<Engine>, ground: &Ground) -> JoinSet<()> {
+    let mut all: BTreeSet<ContainerId> = ground.bundles.union(&ground.shims).cloned().collect();
+    all.extend(engine.store.all().records.iter().filter_map(|record| store::record_id(record).ok()));
+    let mut tasks = JoinSet::new();
+    for id in all {
+        let phase = engine.store.get(&id).map(|record| store::phase(&record));
+        let (bundle, shim) = (ground.bundles.contains(&id), ground.shims.contains(&id));
+        // A spec that is there and cannot be read is no sign of a half-made container.
+        let unreadable = phase.is_none() && engine.config.bundle(&id).join("spec.json").exists();
+        let verdict = if unreadable { Verdict::Report } else { decide(phase, bundle, shim) };
+        let volumes = ground.trash.get(&id).copied().unwrap_or(false);
+        match verdict {
+            Verdict::Adopt => {
+                let known = supervise::adopt(engine, &id);
+                tasks.spawn(async move {
+                    // A follower that ended has said all it had to say.
+                    let _ = known.await;
+                });
+            }
+            Verdict::Settle => {
+                supervise::record_end(engine, &id);
+                tasks.spawn(go_with_its_end(engine.clone(), id));
+            }
+            Verdict::Undo => {
+                engine.recovered(format!("container {id} was half made and is released"));
+                tasks.spawn(finish(engine.clone(), id, How { volumes: true, ..How::default() }));
+            }
+            Verdict::Finish => {
+                engine.recovered(format!("the removal of container {id} was cut off and is finished"));
+                tasks.spawn(finish(engine.clone(), id, How { volumes, durable: false, told: true }));
+            }
+            Verdict::Report => {
+                engine.recovered(format!("container {id} has no readable record and was left alone"));
+            }
+        }
+    }
+    tasks
+}
+
+/// A container that was to be removed with its end, and ended while nobody was there to do it.
+async fn go_with_its_end(engine: Arc<Engine>, id: ContainerId) {
+    let _turn = engine.turn(&id).await;
+    let Some(record) = engine.store.get(&id).filter(|_| !engine.has_shim(&id)) else { return };
+    let auto_remove =
+        record.container.as_ref().and_then(|c| c.spec.as_ref()).is_some_and(|spec| spec.auto_remove);
+    if auto_remove
+        && !live::is_live(store::phase(&record))
+        && let Err(error) = supervise::clear(&engine, &id, &record).await
+    {
+        engine.recovered(format!("container {id} was not removed: {}", chain(&error)));
+    }
+}
+
+async fn finish(engine: Arc<Engine>, id: ContainerId, how: How) {
+    let _turn = engine.turn(&id).await;
+    if let Err(error) = release::release(&engine, &id, how).await {
+        engine.recovered(format!("container {id} was not released: {}", chain(&error)));
+    }
+}
+
+/// Ends what removed containers still hold, then deletes their files.
+async fn empty_trash(engine: &Arc<Engine>, trash: BTreeMap<ContainerId, bool>, rubbish: Vec<PathBuf>) {
+    for (id, volumes) in trash {
+        let held = volumes && engine.store.get(&id).is_none();
+        if held && let Err(error) = release::release_volumes(engine, &id, true).await {
+            engine.recovered(format!("volumes of container {id} were not released: {}", chain(&error)));
+        }
+    }
+    for path in rubbish {
+        // One after the other: nobody waits for it.
+        if let Err(error) = tokio::task::spawn_blocking(move || release::empty(&path)).await {
+            tracing::error!(%error, "failed to empty the trash");
+        }
+    }
+}
+
+/// Whoever a service holds anything for, and who has neither record, bundle nor shim, is released. A container that
+/// has no shim has no namespace, so it needs no addresses either.
+async fn sweep(engine: &Arc<Engine>) {
+    let swept = tokio::try_join!(sweep_networks(engine), sweep_volumes(engine), sweep_images(engine));
+    if let Err(error) = swept {
+        engine.recovered(format!("the services' holders were not swept: {}", chain(&error)));
+    }
+}
+
+fn is_known(engine: &Engine, id: &ContainerId) -> bool {
+    engine.store.get(id).is_some()
+        || engine.has_shim(id)
+        || engine.config.bundle(id).exists()
+        || engine.config.shim_dir(id).exists()
+}
+
+fn ids(texts: Vec<String>) -> impl Iterator<Item = ContainerId> {
+    texts.into_iter().filter_map(|text| text.parse().ok())
+}
+
+async fn sweep_networks(engine: &Arc<Engine>) -> Result<(), Error> {
+    let request = network::ListHoldersRequest {};
+    let held = within(LONG, "list who holds addresses", engine.networks().list_holders(request)).await?;
+    for id in ids(held.container_ids) {
+        let _turn = engine.turn(&id).await;
+        if !engine.has_shim(&id) && !engine.config.shim_dir(&id).exists() {
+            release::release_network(engine, &id).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn sweep_volumes(engine: &Arc<Engine>) -> Result<(), Error> {
+    let request = volume::ListHoldersRequest {};
+    let held = within(LONG, "list who uses volumes", engine.volumes().list_holders(request)).await?;
+    for id in ids(held.container_ids) {
+        let _turn = engine.turn(&id).await;
+        if !is_known(engine, &id) {
+            release::release_volumes(engine, &id, false).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn sweep_images(engine: &Arc<Engine>) -> Result<(), Error> {
+    let request = image::ListHoldersRequest {};
+    let held = within(LONG, "list who uses images", engine.images().list_holders(request)).await?;
+    for id in ids(held.container_ids) {
+        let _turn = engine.turn(&id).await;
+        if !is_known(engine, &id) {
+            release::release_image(engine, &id).await?;
+        }
+    }
+    Ok(())
+}
+
+fn read_ground(bundles: &Path, shims: &Path, trash: &Path) -> io::Result<Ground> {
+    let mut ground = Ground::default();
+    for (folder, set) in [(bundles, &mut ground.bundles), (shims, &mut ground.shims)] {
+        for entry in std::fs::read_dir(folder)? {
+            let path = entry?.path();
+            match name_of(&path).parse() {
+                Ok(id) => {
+                    set.insert(id);
+                }
+                Err(_) => ground.strangers.push(path),
+            }
+        }
+    }
+    for entry in std::fs::read_dir(trash)? {
+        let path = entry?.path();
+        let name = name_of(&path);
+        let id = name.get(..64).and_then(|id| id.parse::<ContainerId>().ok());
+        if let Some(id) = id {
+            let volumes = name.contains(VOLUMES);
+            *ground.trash.entry(id).or_default() |= volumes;
+        }
+        ground.rubbish.push(path);
+    }
+    Ok(ground)
+}
+
+fn name_of(path: &Path) -> String {
+    path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_row_of_the_table() {
+        use Verdict::{Adopt, Finish, Report, Settle, Undo};
+        let rows = [
+            (Some(Phase::Creating), true, true, Undo),
+            (Some(Phase::Creating), false, false, Undo),
+            (Some(Phase::Removing), true, true, Finish),
+            (Some(Phase::Removing), false, false, Finish),
+            (Some(Phase::Running), true, true, Adopt),
+            (Some(Phase::Running), true, false, Settle),
+            (Some(Phase::Running), false, true, Adopt),
+            (Some(Phase::Exited), true, true, Adopt),
+            (Some(Phase::Exited), true, false, Settle),
+            (Some(Phase::Created), false, false, Finish),
+            (None, true, false, Undo),
+            (None, true, true, Report),
+            (None, false, true, Report),
+        ];
+        for (record, bundle, shim, verdict) in rows {
+            assert_eq!(decide(record, bundle, shim), verdict, "{record:?} {bundle} {shim}");
+        }
+    }
+
+    #[test]
+    fn only_ids_are_taken_for_containers() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = |name: &str| root.path().join(name);
+        let (one, two) = ("1".repeat(64), "2".repeat(64));
+        for path in [
+            folder("c").join(&one),
+            folder("c/notes"),
+            folder("s").join(&two),
+            folder("t").join(format!("{one}.volumes.1")),
+            folder("t").join(&two),
+            folder("t/x"),
+        ] {
+            std::fs::create_dir_all(path).unwrap();
+        }
+        let ground = read_ground(&folder("c"), &folder("s"), &folder("t")).unwrap();
+        let id = |text: &str| text.parse::<ContainerId>().unwrap();
+        assert_eq!(ground.bundles, BTreeSet::from([id(&one)]));
+        assert_eq!(ground.shims, BTreeSet::from([id(&two)]));
+        assert_eq!(ground.trash, BTreeMap::from([(id(&one), true), (id(&two), false)]));
+        assert_eq!(ground.strangers, [folder("c/notes")]);
+        assert_eq!(ground.rubbish.len(), 3);
+    }
+}

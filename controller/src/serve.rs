@@ -1,0 +1,232 @@
+//! Opens everything an engine is made of, and puts the API over it.
+
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use davit_proto::container::containers_server::ContainersServer;
+use davit_proto::id::InvalidId;
+use davit_proto::transport::{self, Address, InProcess};
+use davit_sys::file::Flock;
+use tokio::net::UnixListener;
+use tonic::service::Routes;
+use tonic::transport::Channel;
+
+use crate::api;
+use crate::config::{self, Config};
+use crate::container::spec::Host;
+use crate::engine::{Engine, Facts, Services};
+use crate::error::Error;
+use crate::recover;
+use crate::shim::Program;
+use crate::store::{self, Store};
+
+/// Full names of the gRPC services that the controller serves.
+pub const SERVICES: &[&str] = &["davit.container.v1.Containers"];
+
+/// Registry that `--registry-mirror` is about.
+const DEFAULT_REGISTRY: &str = "docker.io";
+
+/// Why an engine cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The file system refuses.
+    #[error("{doing}")]
+    Io {
+        /// What was tried, on what.
+        doing: String,
+        /// Why not.
+        source: io::Error,
+    },
+    /// Another controller has the root.
+    #[error("another davitd uses {0}")]
+    Locked(PathBuf),
+    /// There can be no store.
+    #[error(transparent)]
+    Store(#[from] store::OpenError),
+    /// The shim cannot be run.
+    #[error(transparent)]
+    Program(Error),
+    /// The embedded image service does not open.
+    #[error("open the image service")]
+    Image(#[source] davit_image::Error),
+    /// The embedded volume service does not open.
+    #[error("open the volume service")]
+    Volume(#[source] davit_volume::Error),
+    /// The embedded network service does not open.
+    #[error("open the network service")]
+    Network(#[source] davit_network::Error),
+    /// A service of its own cannot be reached.
+    #[error("reach the {service} service")]
+    Dial {
+        /// Which.
+        service: &'static str,
+        /// Why not.
+        source: tonic::transport::Error,
+    },
+    /// The instance's name is none.
+    #[error(transparent)]
+    Instance(#[from] InvalidId),
+    /// The bridge's name is none.
+    #[error(transparent)]
+    Bridge(#[from] davit_network::InvalidLinkName),
+    /// What is on disk cannot be made sense of.
+    #[error(transparent)]
+    Recover(Error),
+    /// The group does not exist.
+    #[error("no such group: {0}")]
+    Group(String),
+}
+
+/// An engine that is open, and the lock that makes it the only one.
+#[derive(Debug)]
+pub struct Opened {
+    /// The engine.
+    pub engine: Arc<Engine>,
+    /// Where the API is to be served. It listens already, so that clients wait instead of failing.
+    pub listener: UnixListener,
+    _lock: Flock,
+}
+
+/// Opens an engine: folders, lock, socket, store, services, and what earlier lives of it left.
+///
+/// # Errors
+/// When a part does not open.
+pub async fn open(config: Config) -> Result<Opened, OpenError> {
+    make_folders(&config)?;
+    let lock = Flock::try_lock(&config.root.join("lock")).map_err(io_error("lock", &config.root))?;
+    let lock = lock.ok_or_else(|| OpenError::Locked(config.root.clone()))?;
+    let listener = listen(&config)?;
+    let root = config.root.clone();
+    let blocking = tokio::task::spawn_blocking(move || -> Result<_, OpenError> {
+        let opened = Store::open(&root)?;
+        let host = Host::read()
+            .map_err(|source| OpenError::Io { doing: "read the host's facts".to_owned(), source })?;
+        let boot_id = davit_sys::process::boot_id()
+            .map_err(|source| OpenError::Io { doing: "read the boot id".to_owned(), source })?;
+        let program = Program::beside_us().map_err(OpenError::Program)?;
+        Ok((opened, Facts { host, boot_id }, program))
+    });
+    let (services, parts) = tokio::join!(services(&config), blocking);
+    let parts = parts.map_err(|error| OpenError::Io {
+        doing: "open the store".to_owned(),
+        source: io::Error::other(error),
+    })?;
+    let (services, (opened, facts, program)) = (services?, parts?);
+    let engine = Arc::new(Engine::new(config, opened.store, facts, program, services));
+    recover::recover(&engine, opened.rebuilt).await.map_err(OpenError::Recover)?;
+    Ok(Opened { engine, listener, _lock: lock })
+}
+
+/// The API over an engine.
+#[must_use]
+pub fn routes(engine: &Arc<Engine>) -> Routes {
+    let engine = || engine.clone();
+    Routes::new(ContainersServer::new(api::container::Api::new(engine())))
+}
+
+fn io_error(doing: &str, path: &Path) -> impl FnOnce(io::Error) -> OpenError {
+    let doing = format!("{doing} {}", path.display());
+    move |source| OpenError::Io { doing, source }
+}
+
+fn make_folders(config: &Config) -> Result<(), OpenError> {
+    for folder in [&config.root, &config.bundles(), &config.trash(), &config.run, &config.shims()] {
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(folder)
+            .map_err(io_error("make the folder", folder))?;
+    }
+    Ok(())
+}
+
+/// Binds the API's socket. With a group its members may pass the folder and connect; what the socket's mode says is
+/// then all there is to check.
+fn listen(config: &Config) -> Result<UnixListener, OpenError> {
+    let failed = || io_error("listen on", &config.listen);
+    if let Some(folder) = config.listen.parent() {
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed())?;
+    }
+    let listener = transport::bind_unix(&config.listen).map_err(failed())?;
+    if let Some(name) = &config.group {
+        let gid = group_id(name)?;
+        let open = |path: &Path, mode| -> io::Result<()> {
+            std::os::unix::fs::chown(path, None, Some(gid))?;
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
+        };
+        if config.listen.parent() == Some(config.run.as_path()) {
+            open(&config.run, 0o710).map_err(failed())?;
+        }
+        open(&config.listen, 0o660).map_err(failed())?;
+    }
+    Ok(listener)
+}
+
+fn group_id(name: &str) -> Result<u32, OpenError> {
+    if let Ok(gid) = name.parse() {
+        return Ok(gid);
+    }
+    let path = Path::new("/etc/group");
+    let text = davit_sys::file::read_bounded(path, 1 << 20).map_err(io_error("read", path))?;
+    let text = String::from_utf8_lossy(&text);
+    let found = text.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        (fields.next() == Some(name)).then(|| fields.nth(1)?.parse().ok())?
+    });
+    found.ok_or_else(|| OpenError::Group(name.to_owned()))
+}
+
+/// Channels to the services: dialled where an address is given, embedded otherwise.
+async fn services(config: &Config) -> Result<Services, OpenError> {
+    let (image, volume, network) =
+        tokio::try_join!(image_service(config), volume_service(config), network_service(config))?;
+    Ok(Services { image, volume, network })
+}
+
+async fn dial(service: &'static str, address: &Address) -> Result<Channel, OpenError> {
+    transport::dial(address).await.map_err(|source| OpenError::Dial { service, source })
+}
+
+async fn image_service(config: &Config) -> Result<Channel, OpenError> {
+    let address = match &config.image_service {
+        Some(address) => address.clone(),
+        None => {
+            let routes = davit_image::routes(davit_image::Config {
+                root: config.root.clone(),
+                insecure_registries: config.insecure_registry.clone(),
+                registry_mirrors: config::mirrors(config, DEFAULT_REGISTRY),
+            });
+            Address::Here(InProcess::serve(routes.await.map_err(OpenError::Image)?))
+        }
+    };
+    dial("image", &address).await
+}
+
+async fn volume_service(config: &Config) -> Result<Channel, OpenError> {
+    let address = match &config.volume_service {
+        Some(address) => address.clone(),
+        None => {
+            let routes = davit_volume::routes(davit_volume::Config { root: config.root.clone() });
+            Address::Here(InProcess::serve(routes.await.map_err(OpenError::Volume)?))
+        }
+    };
+    dial("volume", &address).await
+}
+
+async fn network_service(config: &Config) -> Result<Channel, OpenError> {
+    let address = match &config.network_service {
+        Some(address) => address.clone(),
+        None => {
+            let routes = davit_network::routes(davit_network::Config {
+                root: config.root.clone(),
+                instance: config.instance.parse()?,
+                bridge: config.bridge.parse()?,
+                bridge_subnet: config.bridge_subnet,
+            });
+            Address::Here(InProcess::serve(routes.await.map_err(OpenError::Network)?))
+        }
+    };
+    dial("network", &address).await
+}
