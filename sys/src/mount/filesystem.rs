@@ -15,9 +15,12 @@ pub struct FileSystem {
 }
 
 impl FileSystem {
-    /// Starts a file system of a kernel type (`overlay`, `tmpfs`, `proc`…).
+    /// Starts a file system of a kernel type (`overlay`, `tmpfs`, `proc`…), which is also what mount tables call its
+    /// source.
     pub fn open(kind: &str) -> io::Result<Self> {
-        Ok(Self { fd: rustix::mount::fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)? })
+        let context = Self { fd: rustix::mount::fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)? };
+        context.set("source", kind)?;
+        Ok(context)
     }
 
     /// Takes up the file system that is mounted where `path` says, to change its options.
