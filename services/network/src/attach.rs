@@ -12,7 +12,7 @@ use ipnet::Ipv4Net;
 use rustix::io::Errno;
 
 use crate::error::Error;
-use crate::holding::Wired;
+use crate::holding::{Holding, NetnsId, Wired};
 use crate::lease::Join;
 use crate::link::{self, Address, Veth};
 use crate::mac::Mac;
@@ -73,11 +73,8 @@ impl Networks {
             self.ensure(&network.id)?;
         }
         let netns = request.netns.map(|reference| reference.id);
+        self.end_earlier_life(&request.container_id, netns)?;
         let given = self.books().lease(&request.container_id, netns, &joins, &request.ports)?;
-        if !given.obsolete.is_empty() {
-            self.ground().firewall.withdraw(&given.obsolete)?;
-            self.shared().sweep.released(&given.obsolete, std::iter::empty());
-        }
         let mut endpoints = Vec::with_capacity(joins.len());
         for join in &joins {
             let books = self.books();
@@ -103,6 +100,17 @@ impl Networks {
         }
         let resolv_conf = resolv_conf(&networks, &mut warnings);
         Ok(Attached { endpoints, resolv_conf, warnings })
+    }
+
+    /// The ports of an earlier life lead nowhere any more; its addresses stay the container's.
+    fn end_earlier_life(&self, container_id: &ContainerId, netns: Option<NetnsId>) -> Result<(), Error> {
+        let Some(had) = self.books().holding(container_id).cloned() else { return Ok(()) };
+        if had.netns == netns || had.ports.is_empty() {
+            return Ok(());
+        }
+        self.ground().firewall.withdraw(&had.ports)?;
+        self.shared().sweep.released(&had.ports, std::iter::empty());
+        self.books().hold(container_id, Holding { ports: Vec::new(), ..had })
     }
 
     fn resolve(&self, request: &Request) -> Result<(Vec<Network>, Vec<Join>), Error> {

@@ -77,8 +77,11 @@ impl Books {
         }
     }
 
-    /// Writes a network down, new or changed.
+    /// Writes a network down, new or changed. A record that could not be read is never replaced.
     pub fn put(&mut self, network: Network) -> Result<(), Error> {
+        if !self.networks.contains_key(&network.name) {
+            self.store.require_absent(&network.name)?;
+        }
         self.store.write(&network)?;
         self.networks.insert(network.name.clone(), network);
         Ok(())

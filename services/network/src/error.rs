@@ -159,6 +159,9 @@ pub enum Error {
         /// What is wrong with it.
         source: serde_json::Error,
     },
+    /// A record that was left out because it could not be read.
+    #[error("{} cannot be read and is not replaced; repair or remove it", .0.display())]
+    Unreadable(PathBuf),
     /// The file system refused.
     #[error("{what} {}", path.display())]
     File {
@@ -216,7 +219,7 @@ impl Classify for Error {
             | Self::OtherNetns { .. }
             | Self::Locked(_) => ErrorKind::FailedPrecondition,
             Self::Exhausted(_) => ErrorKind::ResourceExhausted,
-            Self::Record { .. } => ErrorKind::DataLoss,
+            Self::Record { .. } | Self::Unreadable(_) => ErrorKind::DataLoss,
             Self::File { source, .. } => match source.kind() {
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ErrorKind::ResourceExhausted,
                 _ => ErrorKind::Internal,
@@ -246,7 +249,7 @@ impl Classify for Error {
             Self::Kernel { .. } => "KERNEL_REFUSED",
             Self::Firewall(_) => "FIREWALL",
             Self::Locked(_) => "ROOT_IN_USE",
-            Self::Record { .. } => "NETWORK_RECORD_BROKEN",
+            Self::Record { .. } | Self::Unreadable(_) => "NETWORK_RECORD_BROKEN",
             Self::File { .. } => "NETWORK_IO",
             Self::Random(_) | Self::Lost => "INTERNAL",
         }
@@ -278,7 +281,10 @@ impl Classify for Error {
             Self::OtherAddress { container_id, .. } | Self::InterfaceTaken { container_id, .. } => {
                 vec![("container", container_id.clone())]
             }
-            Self::Locked(path) | Self::Record { path, .. } | Self::File { path, .. } => {
+            Self::Locked(path)
+            | Self::Unreadable(path)
+            | Self::Record { path, .. }
+            | Self::File { path, .. } => {
                 vec![("path", path.display().to_string())]
             }
             _ => Vec::new(),

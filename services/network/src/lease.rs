@@ -30,8 +30,6 @@ pub struct Join {
 pub struct Given {
     /// All that the container holds now.
     pub holding: Holding,
-    /// Ports of an earlier life that it holds no more.
-    pub obsolete: Vec<Publication>,
     /// Ports that cannot be published, because the container has no address.
     pub unpublished: usize,
 }
@@ -46,15 +44,13 @@ impl Books {
         joins: &[Join],
         wishes: &[Wish],
     ) -> Result<Given, Error> {
-        let had = self.holding(container_id).cloned();
-        let same_life = had.as_ref().is_some_and(|had| had.netns == netns);
-        let (mut holding, obsolete) = match had {
-            Some(had) if same_life => (had, Vec::new()),
+        let mut holding = match self.holding(container_id).cloned() {
+            Some(had) if had.netns == netns => had,
             Some(mut had) => {
                 had.leases.retain(|lease| stays(lease, joins));
-                (Holding { leases: had.leases, ..Holding::none(netns) }, had.ports)
+                Holding { leases: had.leases, ..Holding::none(netns) }
             }
-            None => (Holding::none(netns), Vec::new()),
+            None => Holding::none(netns),
         };
         for join in joins {
             let network = self.by_id(&join.network).cloned();
@@ -66,8 +62,7 @@ impl Books {
         }
         let unpublished = self.publish(container_id, &mut holding, joins, wishes)?;
         self.hold(container_id, holding.clone())?;
-        let obsolete = obsolete.into_iter().filter(|port| !holding.ports.contains(port)).collect();
-        Ok(Given { holding, obsolete, unpublished })
+        Ok(Given { holding, unpublished })
     }
 
     fn place(

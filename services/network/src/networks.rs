@@ -39,6 +39,12 @@ pub struct Shared {
     pub sweep: Arc<Sweep>,
 }
 
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.sweep.end();
+    }
+}
+
 /// A container's place on a network.
 #[derive(Debug, Clone)]
 pub struct Endpoint {

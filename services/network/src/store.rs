@@ -72,6 +72,16 @@ impl Store {
         Ok(networks)
     }
 
+    /// Makes sure that there is no record of a name, readable or not.
+    pub fn require_absent(&self, name: &Name) -> Result<(), Error> {
+        let path = self.path.join(format!("{name}.json"));
+        match path.try_exists() {
+            Ok(false) => Ok(()),
+            Ok(true) => Err(Error::Unreadable(path)),
+            Err(error) => Err(Error::file("look at", &path)(error)),
+        }
+    }
+
     /// Writes a record; it survives a power cut when this returns.
     pub fn write(&self, network: &Network) -> Result<(), Error> {
         let name = format!("{}.json", network.name);

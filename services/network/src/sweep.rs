@@ -53,6 +53,11 @@ impl Sweep {
         self.wake.notify_one();
     }
 
+    /// Nobody holds the networks any more.
+    pub fn end(&self) {
+        self.wake.notify_one();
+    }
+
     /// Whether an address came free and its flows may still be there.
     pub fn is_fresh(&self, address: Ipv4Addr) -> bool {
         self.pending().freed.contains(&address)
@@ -71,14 +76,10 @@ pub fn start(networks: &Networks) {
     sweep.published();
     tokio::spawn(async move {
         loop {
-            // Woken now and then, to see whether anybody still holds the networks.
-            let woken = tokio::time::timeout(Duration::from_secs(1), sweep.wake.notified()).await.is_ok();
+            sweep.wake.notified().await;
             let Some(networks) = shared.upgrade().map(|shared: Arc<Shared>| Networks::of(shared)) else {
                 return;
             };
-            if !woken {
-                continue;
-            }
             tokio::time::sleep(GATHER).await;
             let begun = Instant::now();
             if tokio::task::spawn_blocking(move || networks.sweep()).await.is_err() {

@@ -35,7 +35,11 @@ async fn main() -> anyhow::Result<()> {
     let routes = transport::with_standard(routes, davit_volume::SERVICES).await?;
     if let Some(folder) = socket.parent() {
         let mut private = std::fs::DirBuilder::new();
-        private.recursive(true).mode(0o700).create(folder).with_context(|| format!("creating {}", folder.display()))?;
+        private
+            .recursive(true)
+            .mode(0o700)
+            .create(folder)
+            .with_context(|| format!("creating {}", folder.display()))?;
     }
     let listener =
         transport::bind_unix(&socket).with_context(|| format!("listening on {}", socket.display()))?;

@@ -18,14 +18,14 @@ pub fn disk_usage(dir: impl AsFd, name: &OsStr) -> u64 {
 
 fn usage(dir: BorrowedFd<'_>, name: &OsStr, depth: usize) -> u64 {
     let Ok(stat) = file::stat_at(dir, name) else { return 0 };
-    // A file with several names counts its share each time.
-    let blocks = u64::try_from(stat.st_blocks).unwrap_or(0);
-    let links = u64::try_from(stat.st_nlink).unwrap_or(1).max(1);
+    let bytes = u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512);
     if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
-        return blocks.saturating_mul(512) / links;
+        // A file with several names counts its share each time.
+        let share = u128::from(bytes) / u128::from(stat.st_nlink).max(1);
+        return u64::try_from(share).unwrap_or(bytes);
     }
     let below = if depth < MAX_DEPTH { children(dir, name, depth) } else { 0 };
-    blocks.saturating_mul(512).saturating_add(below)
+    bytes.saturating_add(below)
 }
 
 fn children(dir: BorrowedFd<'_>, name: &OsStr, depth: usize) -> u64 {

@@ -1,15 +1,13 @@
 //! A host of its own for each test: a network namespace that the service runs in, with containers and neighbours in
 //! further ones. Nothing of it reaches the machine, and all of it goes with the test's threads.
 
-#![allow(dead_code, clippy::allow_attributes, reason = "each test binary uses a part of the lab")]
-#![expect(clippy::unwrap_used, reason = "a failure of the lab fails its test")]
-
 pub mod engine;
 pub mod talk;
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use davit_proto::id::ContainerId;
 use davit_sys::namespace::{self, Kind};
@@ -132,4 +130,14 @@ pub fn run(program: &str, args: &str) -> String {
     let complaint = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{program} {args}: {complaint}");
     String::from_utf8(output.stdout).unwrap()
+}
+
+/// Waits for what comes within ten seconds.
+#[track_caller]
+pub fn until(holds: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !holds() {
+        assert!(begun.elapsed() < Duration::from_secs(10), "it did not come within ten seconds");
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }

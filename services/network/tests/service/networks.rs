@@ -1,15 +1,11 @@
 //! Networks that people make, ranges that are taken, and settings that change. Each test on a host of its own.
 
-#![expect(clippy::unwrap_used, reason = "a failure of a helper fails its test")]
-
-mod lab;
-
+use crate::lab::engine::Engine;
+use crate::lab::talk::{BOTH, Over, Responder, hears, hears_nothing};
+use crate::lab::{Place, on_a_host};
 use davit_proto::network::{CreateRequest, ListRequest, PruneRequest, RemoveRequest, Subnet};
 use davit_proto::status::RemoteError;
 use davit_proto::types::Filter;
-use lab::engine::Engine;
-use lab::talk::{BOTH, Over, Responder, hears, hears_nothing};
-use lab::{Place, on_a_host};
 
 async fn names(engine: &Engine, conditions: &[(&str, &str)]) -> Vec<String> {
     let filters = conditions.iter().map(|(key, value)| Filter { key: (*key).into(), value: (*value).into() });
@@ -112,7 +108,7 @@ fn privileged_networks_that_people_make() {
         engine.client().remove(remove("blue")).await.unwrap();
         assert!(!host.ip("-o link").contains(&made.interface));
         assert!(engine.inspect("blue").await.unwrap_err().is("NETWORK_NOT_FOUND"));
-        assert!(!host.within(|| lab::run("nft", "list ruleset")).contains(&made.interface));
+        assert!(!host.within(|| crate::lab::run("nft", "list ruleset")).contains(&made.interface));
     });
 }
 
@@ -171,5 +167,22 @@ fn privileged_what_cannot_be_made_is_refused_in_words() {
         assert_eq!(names(&engine, &[("dangling", "true"), ("driver", "bridge")]).await, ["blue"]);
         let pruned = engine.client().prune(PruneRequest { filters: vec![] }).await.unwrap().into_inner();
         assert_eq!(pruned.names, ["blue"]);
+    });
+}
+
+#[test]
+fn privileged_a_broken_record_is_kept() {
+    on_a_host(async || {
+        let mut engine = Engine::new().await;
+        engine.network("blue", false).await;
+        engine.kill();
+        let record = engine.root().join("network/blue.json");
+        std::fs::write(&record, "{").unwrap();
+        engine.start(|_| {}).await;
+        assert_eq!(names(&engine, &[]).await, ["bridge", "host", "none"]);
+        let request = CreateRequest { name: "blue".into(), ..CreateRequest::default() };
+        let error = RemoteError::from(engine.client().create(request).await.unwrap_err());
+        assert!(error.is("NETWORK_RECORD_BROKEN") && error.message.contains("blue.json"), "{error}");
+        assert_eq!(std::fs::read_to_string(&record).unwrap(), "{");
     });
 }

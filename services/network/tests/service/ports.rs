@@ -1,14 +1,10 @@
 //! Published ports: who reaches a container, by which address, and who does not. Each test on a host of its own.
 
-#![expect(clippy::unwrap_used, reason = "a failure of a helper fails its test")]
+use std::time::Duration;
 
-mod lab;
-
-use std::time::{Duration, Instant};
-
-use lab::engine::Engine;
-use lab::talk::{BOTH, Over, Responder, hears, hears_nothing, says};
-use lab::{Place, on_a_host, run};
+use crate::lab::engine::Engine;
+use crate::lab::talk::{BOTH, Over, Responder, hears, hears_nothing, says};
+use crate::lab::{Place, on_a_host, run, until};
 
 /// What a container publishes in most tests: on every address, and on loopback alone.
 const PORTS: [&str; 4] = ["8080:80/tcp", "8080:80/udp", "127.0.0.1:8082:80/tcp", "127.0.0.1:8082:80/udp"];
@@ -202,7 +198,7 @@ fn privileged_a_killed_service_is_not_missed() {
         host.within(|| run("nft", "delete table inet davit"));
         engine.start(|_| {}).await;
         assert!(whole(&host), "restored at start");
-        assert_eq!(engine.inspect("bridge").await.unwrap().endpoints, [before.clone()]);
+        assert_eq!(engine.inspect("bridge").await.unwrap().endpoints, std::slice::from_ref(&before));
         assert_eq!(engine.run(&web, &PORTS).await, before);
         assert_eq!(engine.run(&Place::new(), &[]).await.ipv4, "172.17.0.3");
         engine.release(&web).await;
@@ -243,16 +239,6 @@ fn whole(host: &Place) -> bool {
             && text.contains("oifname @bridges counter")
             && !text.contains("\n\t\tcounter packets")
     })
-}
-
-/// Waits for what comes within ten seconds.
-#[track_caller]
-fn until(holds: impl Fn() -> bool) {
-    let begun = Instant::now();
-    while !holds() {
-        assert!(begun.elapsed() < Duration::from_secs(10), "it did not come back within ten seconds");
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }
 
 /// Sends 127.0.0.0/8 to a router, as somebody does who looks for what listens on its loopback.

@@ -1,12 +1,8 @@
 //! Containers on networks, each test on a host of its own.
 
-#![expect(clippy::unwrap_used, reason = "a failure of a helper fails its test")]
-
-mod lab;
-
-use lab::engine::{Engine, request};
-use lab::talk::{BOTH, Over, Responder, hears, hears_nothing};
-use lab::{Place, on_a_host};
+use crate::lab::engine::{Engine, request};
+use crate::lab::talk::{BOTH, Over, Responder, hears, hears_nothing};
+use crate::lab::{Place, on_a_host, until};
 
 #[test]
 fn privileged_containers_are_wired_and_talk() {
@@ -86,6 +82,61 @@ fn privileged_a_new_life_keeps_its_address() {
         assert!(hears(&host, Over::Tcp, "127.0.0.1:8080").starts_with("second "));
         let other = Place::new();
         engine.run(&other, &["9090:90/tcp"]).await;
+    });
+}
+
+#[test]
+fn privileged_a_namespace_goes_with_its_holder() {
+    on_a_host(async || {
+        let (engine, host, place) = (Engine::new().await, Place::here(), Place::new());
+        // Another process holds it, as a shim does, and nobody else.
+        let hold = "exec 9</proc/self/ns/net; exec sleep 60";
+        let mut holder =
+            place.within(|| std::process::Command::new("sh").args(["-c", hold]).spawn().unwrap());
+        until(|| {
+            std::fs::read_link(format!("/proc/{}/exe", holder.id()))
+                .is_ok_and(|exe| !exe.ends_with("sh") && !exe.ends_with("dash"))
+        });
+        let mut wanted = request(&place, "bridge", &["8080:80/tcp"]);
+        (wanted.netns_pid, wanted.netns_fd) = (holder.id().try_into().unwrap(), 9);
+        engine.client().attach(wanted).await.unwrap();
+        let id = place.id.clone();
+        drop(place);
+        assert_eq!(host.ip("-o link show type veth").lines().count(), 1);
+        holder.kill().unwrap();
+        holder.wait().unwrap();
+        until(|| host.ip("-o link show type veth").is_empty());
+        let release = davit_proto::network::ReleaseRequest { container_id: id.to_string() };
+        engine.client().release(release).await.unwrap();
+        assert!(!host.within(|| crate::lab::run("nft", "list table inet davit")).contains("8080"));
+    });
+}
+
+#[test]
+fn privileged_many_at_once_have_an_address_each() {
+    on_a_host(async || {
+        let engine = std::sync::Arc::new(Engine::new().await);
+        let calls = (0..32_u32).map(|n| {
+            let engine = std::sync::Arc::clone(&engine);
+            tokio::spawn(async move {
+                let place = Place::new();
+                let port = format!("{}:80/udp", 20_000 + n);
+                let address = engine.run(&place, &[&port]).await.ipv4;
+                if n % 2 == 0 {
+                    engine.release(&place).await;
+                }
+                address
+            })
+        });
+        let mut addresses = Vec::new();
+        for call in calls.collect::<Vec<_>>() {
+            addresses.push(call.await.unwrap());
+        }
+        addresses.sort();
+        addresses.dedup();
+        assert_eq!(addresses.len(), 32);
+        assert_eq!(engine.inspect("bridge").await.unwrap().endpoints.len(), 16);
+        assert_eq!(engine.holders().await.len(), 16);
     });
 }
 

@@ -1,0 +1,8 @@
+//! The whole service, called as a controller calls it, each test on a host of its own.
+
+#![expect(clippy::unwrap_used, reason = "a failure of a helper fails its test")]
+
+mod attach;
+mod lab;
+mod networks;
+mod ports;
