@@ -24,6 +24,7 @@ fn main() -> ExitCode {
     let command = words.next().unwrap_or_default();
     match command.to_str() {
         Some("init") => init::child::run(),
+        Some("guard") => init::guard::run(),
         Some("launch") => told(launch(words)),
         Some("serve") => told(serve(words)),
         _ => {

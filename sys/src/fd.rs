@@ -94,9 +94,18 @@ pub fn set_nonblocking(fd: impl AsFd, nonblocking: bool) -> io::Result<()> {
 
 /// Waits until a file has a notification out of band (how cgroup files say that they changed), or the time is over.
 pub fn wait_priority(fd: impl AsFd, timeout: Duration) -> io::Result<bool> {
-    let timeout = rustix::event::Timespec::try_from(timeout).map_err(io::Error::other)?;
-    let mut polled = [rustix::event::PollFd::new(&fd, rustix::event::PollFlags::PRI)];
-    match rustix::event::poll(&mut polled, Some(&timeout)) {
+    wait(fd, rustix::event::PollFlags::PRI, Some(timeout))
+}
+
+/// Waits until something can be read (for a pidfd: until the process has ended), or the time is over.
+pub fn wait_readable(fd: impl AsFd, timeout: Option<Duration>) -> io::Result<bool> {
+    wait(fd, rustix::event::PollFlags::IN, timeout)
+}
+
+fn wait(fd: impl AsFd, flags: rustix::event::PollFlags, timeout: Option<Duration>) -> io::Result<bool> {
+    let timeout = timeout.map(rustix::event::Timespec::try_from).transpose().map_err(io::Error::other)?;
+    let mut polled = [rustix::event::PollFd::new(&fd, flags)];
+    match rustix::event::poll(&mut polled, timeout.as_ref()) {
         Ok(ready) => Ok(ready > 0),
         Err(rustix::io::Errno::INTR) => Ok(false),
         Err(e) => Err(e.into()),

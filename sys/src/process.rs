@@ -365,6 +365,11 @@ pub fn pidfd_open(pid: i32) -> io::Result<OwnedFd> {
     Ok(rustix::process::pidfd_open(pid, PidfdFlags::empty())?)
 }
 
+/// This process's own identity.
+pub fn own_pidfd() -> io::Result<OwnedFd> {
+    Ok(rustix::process::pidfd_open(rustix::process::getpid(), PidfdFlags::empty())?)
+}
+
 /// Sends a signal to the process that a pidfd stands for.
 pub fn signal(pidfd: impl AsFd, signal: i32) -> io::Result<()> {
     // SAFETY: plain system call; the descriptor is borrowed for its duration.

@@ -91,6 +91,12 @@ impl AsFd for Dir {
     }
 }
 
+impl From<OwnedFd> for Dir {
+    fn from(fd: OwnedFd) -> Self {
+        Self(fd)
+    }
+}
+
 impl From<Dir> for OwnedFd {
     fn from(dir: Dir) -> Self {
         dir.0

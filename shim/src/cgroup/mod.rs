@@ -198,6 +198,11 @@ pub fn enter_shims(parent: &str) -> Result<OwnedFd, CgroupError> {
     Ok(parent.make("shims")?.into())
 }
 
+/// Kills every process of a v2 cgroup that is held open.
+pub fn kill_all(unified: OwnedFd) -> Result<(), CgroupError> {
+    Dir::from(unified).write("cgroup.kill", "1")
+}
+
 /// The components of a cgroup parent, which may come from a configuration file.
 fn plan_parent(parent: &str) -> Result<Vec<String>, CgroupError> {
     let components: Vec<String> = parent.split('/').filter(|c| !c.is_empty()).map(str::to_owned).collect();

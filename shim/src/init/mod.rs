@@ -67,6 +67,7 @@
 mod base;
 pub mod child;
 pub mod error;
+pub mod guard;
 mod message;
 mod mount_plan;
 mod parent;

@@ -15,6 +15,7 @@ use oci_spec::runtime::{LinuxResources, Spec};
 
 use super::child::CHANNEL;
 use super::error::{Failure, InitError, Step};
+use super::guard::Guard;
 use super::message::{Channel, Reply, Request};
 use super::plan::{JoinKind, StdioPlan};
 use super::shape::{Namespace, Shape};
@@ -103,6 +104,8 @@ pub struct Init {
     namespaces: Namespaces,
     shape: Shape,
     exit: OnceLock<Exit>,
+    /// Where the pid namespace does not end the container with us.
+    _guard: Option<Guard>,
 }
 
 impl Init {
@@ -118,6 +121,8 @@ impl Init {
         let joined = open_joined(shape, kept)?;
         let joined: Vec<_> = joined.iter().map(AsFd::as_fd).collect();
         let plan = plan_prepare(shape, cgroup.tasks_files(), cgroup.layout(), kept.is_some());
+        let shares_pids = !shape.pid.is_own();
+        let guard = shares_pids.then(|| Guard::start(cgroup.unified())).transpose().step("start a guard")?;
         let (channel, theirs) = Channel::pair().map_err(InitError::Channel)?;
         channel.set_timeout(PATIENCE).map_err(InitError::Channel)?;
         // In its socket before it exists, so that it need not wait for us.
@@ -135,7 +140,8 @@ impl Init {
             Ok((Reply::Prepared, fds)) => {
                 let namespaces = Namespaces::take(fds)?;
                 let shape = shape.clone();
-                Ok(Self { child, host_pid, channel, namespaces, shape, exit: OnceLock::new() })
+                let exit = OnceLock::new();
+                Ok(Self { child, host_pid, channel, namespaces, shape, exit, _guard: guard })
             }
             other => {
                 end(&child);

@@ -51,11 +51,15 @@ fn parent() -> String {
 
 /// Takes the cgroup parent away again.
 pub fn clean_up() {
-    for hierarchy in crate::cgroup::Layout::of_this_host().unwrap().legacy {
-        let _ = fs::remove_dir(hierarchy.at.join(parent()));
-    }
-    if let Some(unified) = crate::cgroup::Layout::of_this_host().unwrap().unified {
-        let _ = fs::remove_dir(unified.join(parent()));
+    remove_parent(&parent());
+}
+
+/// Takes a cgroup parent away, from wherever it is.
+pub fn remove_parent(parent: &str) {
+    let layout = crate::cgroup::Layout::of_this_host().unwrap();
+    for at in layout.legacy.into_iter().map(|l| l.at).chain(layout.unified) {
+        let gone = fs::remove_dir(at.join(parent));
+        assert!(gone.is_ok() || !at.join(parent).exists(), "{parent} cannot be removed: {gone:?}");
     }
 }
 
@@ -66,6 +70,7 @@ pub struct Container {
     pub shape: Shape,
     pub cgroup: ContainerCgroup,
     pub lock: Flock,
+    id: String,
 }
 
 /// What it wrote and how it ended.
@@ -103,7 +108,12 @@ impl Container {
         let id = format!("c{}", NUMBER.fetch_add(1, Ordering::Relaxed));
         let cgroup = ContainerCgroup::create(&parent(), &id).unwrap();
         let lock = Flock::try_lock(&dir.path().join("lock")).unwrap().unwrap();
-        Self { dir, spec, shape: Shape::standard(), cgroup, lock }
+        Self { dir, spec, shape: Shape::standard(), cgroup, lock, id }
+    }
+
+    /// Makes its cgroup once more.
+    pub fn remake_cgroup(&self) -> ContainerCgroup {
+        ContainerCgroup::create(&parent(), &self.id).unwrap()
     }
 
     /// Where its image lies.

@@ -12,7 +12,9 @@ mod init;
 mod confinement;
 mod fixture;
 mod lifecycle;
+mod measure;
 mod mounts;
+mod shim;
 mod user;
 
 use std::panic::catch_unwind;
@@ -23,8 +25,12 @@ pub type Scene = (&'static str, fn());
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
-    if words.first().is_some_and(|word| word == "init") {
-        return init::child::run();
+    match words.first().map(String::as_str) {
+        Some("init") => return init::child::run(),
+        Some("guard") => return init::guard::run(),
+        Some("shim") => return shim::run(),
+        Some("measure") => return measure::run(),
+        _ => {}
     }
     if words.iter().any(|word| word == "--list") {
         return ExitCode::SUCCESS;
@@ -34,7 +40,8 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let wanted = words.into_iter().find(|word| !word.starts_with('-')).unwrap_or_default();
-    let scenes = [lifecycle::SCENES, confinement::SCENES, mounts::SCENES, user::SCENES].concat();
+    let scenes =
+        [lifecycle::SCENES, shim::SCENES, confinement::SCENES, mounts::SCENES, user::SCENES].concat();
     let mut failed = 0;
     for (name, scene) in scenes.into_iter().filter(|(name, _)| name.contains(&wanted)) {
         let result = catch_unwind(scene);
