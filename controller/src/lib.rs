@@ -11,6 +11,7 @@ pub mod error;
 pub mod events;
 pub mod failpoint;
 pub mod filter;
+pub mod info;
 pub mod name;
 pub mod recover;
 pub mod serve;

@@ -7,7 +7,11 @@ use std::sync::Arc;
 
 use davit_proto::container::containers_server::ContainersServer;
 use davit_proto::id::InvalidId;
+use davit_proto::image::images_server::ImagesServer;
+use davit_proto::network::networks_server::NetworksServer;
+use davit_proto::system::system_server::SystemServer;
 use davit_proto::transport::{self, Address, InProcess};
+use davit_proto::volume::volumes_server::VolumesServer;
 use davit_sys::file::Flock;
 use tokio::net::UnixListener;
 use tonic::service::Routes;
@@ -23,7 +27,13 @@ use crate::shim::Program;
 use crate::store::{self, Store};
 
 /// Full names of the gRPC services that the controller serves.
-pub const SERVICES: &[&str] = &["davit.container.v1.Containers"];
+pub const SERVICES: &[&str] = &[
+    "davit.container.v1.Containers",
+    "davit.image.v1.Images",
+    "davit.volume.v1.Volumes",
+    "davit.network.v1.Networks",
+    "davit.system.v1.System",
+];
 
 /// Registry that `--registry-mirror` is about.
 const DEFAULT_REGISTRY: &str = "docker.io";
@@ -124,6 +134,10 @@ pub async fn open(config: Config) -> Result<Opened, OpenError> {
 pub fn routes(engine: &Arc<Engine>) -> Routes {
     let engine = || engine.clone();
     Routes::new(ContainersServer::new(api::container::Api::new(engine())))
+        .add_service(ImagesServer::new(api::image::Images::new(engine())))
+        .add_service(VolumesServer::new(api::volume::Volumes::new(engine())))
+        .add_service(NetworksServer::new(api::network::Networks::new(engine())))
+        .add_service(SystemServer::new(api::system::System::new(engine())))
 }
 
 fn io_error(doing: &str, path: &Path) -> impl FnOnce(io::Error) -> OpenError {

@@ -2,3 +2,8 @@
 //! become statuses.
 
 pub mod container;
+pub mod image;
+pub mod network;
+mod proxy;
+pub mod system;
+pub mod volume;

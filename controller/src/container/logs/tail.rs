@@ -57,7 +57,8 @@ fn walk(
     let mut block = vec![0; usize::try_from(BLOCK).unwrap_or_default()];
     // Bytes of a line whose beginning was not read yet, at `position`.
     let mut rest: Vec<u8> = Vec::new();
-    let mut skipping = false;
+    // What stands behind the last newline is not whole, so it is no entry.
+    let mut skipping = true;
     let mut position = length;
     while position > 0 {
         let size = position.min(BLOCK);

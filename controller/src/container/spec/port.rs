@@ -18,8 +18,8 @@ pub const LIMIT: usize = 4096;
 pub fn parse_exposed(text: &str) -> Result<Vec<(u16, &'static str)>, Error> {
     let fail = || Error::invalid("expose", text, "must be port[-port][/tcp|udp|sctp]");
     let (range, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
-    let known = |p: &&str| p.eq_ignore_ascii_case(protocol);
-    let protocol = PROTOCOLS.into_iter().find(|p| known(&p)).ok_or_else(fail)?;
+    let known = |p: &str| p.eq_ignore_ascii_case(protocol);
+    let protocol = PROTOCOLS.into_iter().find(|p| known(p)).ok_or_else(fail)?;
     let (first, last) = range.split_once('-').unwrap_or((range, range));
     let number = |text: &str| match text.parse::<u16>() {
         Ok(port @ 1..) if !text.starts_with('+') => Ok(port),

@@ -1,0 +1,142 @@
+//! Images, as the engine's clients see them: the image service's own calls, passed on.
+
+use std::sync::Arc;
+
+use davit_proto::image::{
+    DiskUsageRequest, DiskUsageResponse, HistoryRequest, HistoryResponse, InspectRequest, InspectResponse,
+    ListHoldersRequest, ListHoldersResponse, ListRequest, ListResponse, LoadRequest, LoadResponse,
+    PrepareRequest, PrepareResponse, PruneRequest, PruneResponse, PullRequest, PullResponse, PushRequest,
+    PushResponse, ReleaseRequest, ReleaseResponse, RemoveRequest, RemoveResponse, Removed, SaveRequest,
+    SaveResponse, TagRequest, TagResponse, images_server, load_response, pull_response, removed,
+};
+use futures_util::StreamExt as _;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::proxy::{Answers, internal, note, passed};
+use crate::engine::Engine;
+
+/// The public face of the image service.
+#[derive(Debug, Clone)]
+pub struct Images {
+    engine: Arc<Engine>,
+}
+
+impl Images {
+    /// Serves the engine's image service.
+    #[must_use]
+    pub fn new(engine: Arc<Engine>) -> Self {
+        Self { engine }
+    }
+
+    fn note_removed(&self, removed: &[Removed]) {
+        for Removed { what } in removed {
+            match what {
+                Some(removed::What::Untagged(reference)) => {
+                    note(&self.engine, "image", "untag", reference, reference);
+                }
+                Some(removed::What::Deleted(id)) => note(&self.engine, "image", "delete", id, id),
+                None => {}
+            }
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl images_server::Images for Images {
+    type PullStream = Answers<PullResponse>;
+    type PushStream = Streaming<PushResponse>;
+    type ListStream = Streaming<ListResponse>;
+    type LoadStream = Answers<LoadResponse>;
+    type SaveStream = Streaming<SaveResponse>;
+
+    async fn pull(&self, request: Request<PullRequest>) -> Result<Response<Self::PullStream>, Status> {
+        let answers = self.engine.images().pull(passed(request)).await?.into_inner();
+        let engine = self.engine.clone();
+        Ok(Response::new(Box::pin(answers.inspect(move |answer| {
+            if let Ok(PullResponse { event: Some(pull_response::Event::Pulled(pulled)) }) = answer {
+                note(&engine, "image", "pull", &pulled.image_id, &pulled.reference);
+            }
+        }))))
+    }
+
+    async fn push(&self, request: Request<PushRequest>) -> Result<Response<Self::PushStream>, Status> {
+        let answers = self.engine.images().push(passed(request)).await?;
+        Ok(Response::new(answers.into_inner()))
+    }
+
+    async fn list(&self, request: Request<ListRequest>) -> Result<Response<Self::ListStream>, Status> {
+        let answers = self.engine.images().list(passed(request)).await?;
+        Ok(Response::new(answers.into_inner()))
+    }
+
+    async fn inspect(&self, request: Request<InspectRequest>) -> Result<Response<InspectResponse>, Status> {
+        self.engine.images().inspect(passed(request)).await
+    }
+
+    async fn history(&self, request: Request<HistoryRequest>) -> Result<Response<HistoryResponse>, Status> {
+        self.engine.images().history(passed(request)).await
+    }
+
+    async fn remove(&self, request: Request<RemoveRequest>) -> Result<Response<RemoveResponse>, Status> {
+        let answer = self.engine.images().remove(passed(request)).await?;
+        self.note_removed(&answer.get_ref().removed);
+        Ok(answer)
+    }
+
+    async fn tag(&self, request: Request<TagRequest>) -> Result<Response<TagResponse>, Status> {
+        let target = request.get_ref().target.clone();
+        let answer = self.engine.images().tag(passed(request)).await?;
+        note(&self.engine, "image", "tag", &target, &target);
+        Ok(answer)
+    }
+
+    async fn load(
+        &self,
+        request: Request<Streaming<LoadRequest>>,
+    ) -> Result<Response<Self::LoadStream>, Status> {
+        // A client that breaks off takes this call with it, and so the service's: it never sees a whole
+        // archive in what is only its beginning.
+        let frames = request.into_inner().take_while(|frame| std::future::ready(frame.is_ok()));
+        let frames = frames.filter_map(|frame| std::future::ready(frame.ok()));
+        let answers = self.engine.images().load(Request::new(frames)).await?.into_inner();
+        let engine = self.engine.clone();
+        Ok(Response::new(Box::pin(answers.inspect(move |answer| {
+            if let Ok(LoadResponse { event: Some(load_response::Event::Loaded(name)) }) = answer {
+                note(&engine, "image", "load", name, name);
+            }
+        }))))
+    }
+
+    async fn save(&self, request: Request<SaveRequest>) -> Result<Response<Self::SaveStream>, Status> {
+        let answers = self.engine.images().save(passed(request)).await?;
+        Ok(Response::new(answers.into_inner()))
+    }
+
+    async fn prune(&self, request: Request<PruneRequest>) -> Result<Response<PruneResponse>, Status> {
+        let answer = self.engine.images().prune(passed(request)).await?;
+        self.note_removed(&answer.get_ref().removed);
+        Ok(answer)
+    }
+
+    async fn prepare(&self, _: Request<PrepareRequest>) -> Result<Response<PrepareResponse>, Status> {
+        Err(internal("Images.Prepare"))
+    }
+
+    async fn release(&self, _: Request<ReleaseRequest>) -> Result<Response<ReleaseResponse>, Status> {
+        Err(internal("Images.Release"))
+    }
+
+    async fn list_holders(
+        &self,
+        _: Request<ListHoldersRequest>,
+    ) -> Result<Response<ListHoldersResponse>, Status> {
+        Err(internal("Images.ListHolders"))
+    }
+
+    async fn disk_usage(
+        &self,
+        request: Request<DiskUsageRequest>,
+    ) -> Result<Response<DiskUsageResponse>, Status> {
+        self.engine.images().disk_usage(passed(request)).await
+    }
+}

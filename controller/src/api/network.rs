@@ -1,0 +1,84 @@
+//! Networks, as the engine's clients see them: the network service's own calls, passed on.
+
+use std::sync::Arc;
+
+use davit_proto::network::{
+    AttachRequest, AttachResponse, CreateRequest, CreateResponse, DetachRequest, DetachResponse,
+    InspectRequest, InspectResponse, ListHoldersRequest, ListHoldersResponse, ListRequest, ListResponse,
+    PruneRequest, PruneResponse, ReleaseRequest, ReleaseResponse, RemoveRequest, RemoveResponse,
+    networks_server,
+};
+use tonic::{Request, Response, Status, Streaming};
+
+use super::proxy::{internal, note, passed};
+use crate::engine::Engine;
+
+/// The public face of the network service.
+#[derive(Debug, Clone)]
+pub struct Networks {
+    engine: Arc<Engine>,
+}
+
+impl Networks {
+    /// Serves the engine's network service.
+    #[must_use]
+    pub fn new(engine: Arc<Engine>) -> Self {
+        Self { engine }
+    }
+}
+
+#[tonic::async_trait]
+impl networks_server::Networks for Networks {
+    type ListStream = Streaming<ListResponse>;
+
+    async fn create(&self, request: Request<CreateRequest>) -> Result<Response<CreateResponse>, Status> {
+        let answer = self.engine.networks().create(passed(request)).await?;
+        if let Some(network) = &answer.get_ref().network {
+            note(&self.engine, "network", "create", &network.id, &network.name);
+        }
+        Ok(answer)
+    }
+
+    async fn list(&self, request: Request<ListRequest>) -> Result<Response<Self::ListStream>, Status> {
+        let answers = self.engine.networks().list(passed(request)).await?;
+        Ok(Response::new(answers.into_inner()))
+    }
+
+    async fn inspect(&self, request: Request<InspectRequest>) -> Result<Response<InspectResponse>, Status> {
+        self.engine.networks().inspect(passed(request)).await
+    }
+
+    async fn remove(&self, request: Request<RemoveRequest>) -> Result<Response<RemoveResponse>, Status> {
+        let name = request.get_ref().network.clone();
+        let answer = self.engine.networks().remove(passed(request)).await?;
+        note(&self.engine, "network", "destroy", &name, &name);
+        Ok(answer)
+    }
+
+    async fn prune(&self, request: Request<PruneRequest>) -> Result<Response<PruneResponse>, Status> {
+        let answer = self.engine.networks().prune(passed(request)).await?;
+        for name in &answer.get_ref().names {
+            note(&self.engine, "network", "destroy", name, name);
+        }
+        Ok(answer)
+    }
+
+    async fn attach(&self, _: Request<AttachRequest>) -> Result<Response<AttachResponse>, Status> {
+        Err(internal("Networks.Attach"))
+    }
+
+    async fn detach(&self, _: Request<DetachRequest>) -> Result<Response<DetachResponse>, Status> {
+        Err(internal("Networks.Detach"))
+    }
+
+    async fn release(&self, _: Request<ReleaseRequest>) -> Result<Response<ReleaseResponse>, Status> {
+        Err(internal("Networks.Release"))
+    }
+
+    async fn list_holders(
+        &self,
+        _: Request<ListHoldersRequest>,
+    ) -> Result<Response<ListHoldersResponse>, Status> {
+        Err(internal("Networks.ListHolders"))
+    }
+}
