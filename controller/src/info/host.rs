@@ -40,12 +40,10 @@ pub fn look(root: &Path) -> Facts {
             .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
             .unwrap_or_default()
     };
-    let unified = statfs(CGROUP).is_ok_and(|found| i64::try_from(found.f_type) == Ok(CGROUP2));
+    let unified = statfs(CGROUP).is_ok_and(|found| found.f_type == CGROUP2);
     let mut facts = Facts {
-        backing_filesystem: statfs(root).map_or_else(
-            |_| "unknown".to_owned(),
-            |found| filesystem(i64::try_from(found.f_type).unwrap_or_default()),
-        ),
+        backing_filesystem: statfs(root)
+            .map_or_else(|_| "unknown".to_owned(), |found| filesystem(found.f_type)),
         cgroup_version: if unified { "2" } else { "1" },
         operating_system: operating_system(&text("/etc/os-release")),
         memory_bytes: memory(&text("/proc/meminfo")),
