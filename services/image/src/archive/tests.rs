@@ -42,10 +42,7 @@ fn files(root: &Path) -> Vec<String> {
 }
 
 fn saved(image: &LoadedImage) -> SavedImage {
-    SavedImage {
-        references: image.references.clone(),
-        manifest: image.manifest.clone(),
-    }
+    SavedImage { references: image.references.clone(), manifest: image.manifest.clone() }
 }
 
 fn written(images: &[SavedImage], content: &Content, format: Format) -> Vec<u8> {

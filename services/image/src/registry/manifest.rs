@@ -4,10 +4,8 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
+use crate::document::{DOCKER_INDEX, DOCKER_MANIFEST, MANIFEST_BYTES, OCI_INDEX, OCI_MANIFEST};
 use crate::reference::Digest;
-
-/// Largest manifest or index, as the distribution protocol has it.
-pub const MANIFEST_MAX: usize = 4 << 20;
 
 /// What we can read, for the `Accept` header.
 pub(super) const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, \
@@ -15,10 +13,6 @@ pub(super) const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, \
     application/vnd.oci.image.manifest.v1+json, \
     application/vnd.docker.distribution.manifest.v2+json";
 
-const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
-const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-const DOCKER_INDEX: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
-const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 const SCHEMA1_PREFIX: &str = "application/vnd.docker.distribution.manifest.v1+";
 
 /// What a document is.
@@ -46,8 +40,8 @@ pub struct Manifest {
 /// Why a document is not taken as a manifest.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ManifestError {
-    /// It is over [`MANIFEST_MAX`].
-    #[error("manifest of {0} bytes is larger than the limit of {MANIFEST_MAX} bytes")]
+    /// It is over [`MANIFEST_BYTES`].
+    #[error("manifest of {0} bytes is larger than the limit of {MANIFEST_BYTES} bytes")]
     TooLarge(u64),
     /// It is no JSON object with the fields of a manifest.
     #[error("manifest is not valid JSON: {0}")]
@@ -81,7 +75,7 @@ struct Shape {
 /// Tells what a document is and its media type. `announced` is what the registry or a descriptor calls it, if
 /// anything.
 pub fn classify(bytes: &[u8], announced: Option<&str>) -> Result<(ManifestKind, String), ManifestError> {
-    if bytes.len() > MANIFEST_MAX {
+    if bytes.len() > MANIFEST_BYTES {
         return Err(ManifestError::TooLarge(bytes.len() as u64));
     }
     let announced = announced.map(|text| text.split(';').next().unwrap_or_default().trim());
@@ -153,7 +147,7 @@ mod tests {
         assert_eq!(classify(b"{}", None), Err(ManifestError::Neither));
         assert!(matches!(classify(b"<html>", None), Err(ManifestError::Json(_))));
         assert_eq!(classify(br#"{"schemaVersion":1,"fsLayers":[]}"#, None), Err(ManifestError::Schema1));
-        assert!(matches!(classify(&vec![b' '; MANIFEST_MAX + 1], None), Err(ManifestError::TooLarge(_))));
+        assert!(matches!(classify(&vec![b' '; MANIFEST_BYTES + 1], None), Err(ManifestError::TooLarge(_))));
         let deep = "[".repeat(100_000);
         assert!(matches!(classify(deep.as_bytes(), None), Err(ManifestError::Json(_))));
     }

@@ -15,10 +15,11 @@ use super::blob::BlobStream;
 use super::credential::{self, Credential};
 use super::endpoint::Endpoint;
 use super::error::{Failure, Message, RegistryError};
-use super::manifest::{self, MANIFEST_MAX, Manifest};
+use super::manifest::{self, Manifest};
 use super::retry::{Budget, Patience};
 use super::transport::Outgoing;
 use super::{Shared, body, challenge};
+use crate::document::MANIFEST_BYTES;
 use crate::reference::{Digest, ImageRef};
 
 const CONTENT_DIGEST: &str = "docker-content-digest";
@@ -174,7 +175,7 @@ impl Repository {
             let length = header(&headers, "content-length").and_then(|text| text.parse().ok());
             return Ok(Document { headers, bytes: Bytes::new(), digest: None, length });
         }
-        let bytes = body::read(response, MANIFEST_MAX, self.inner.shared.wire.patience.idle).await?;
+        let bytes = body::read(response, MANIFEST_BYTES, self.inner.shared.wire.patience.idle).await?;
         let digest = Digest::from_sha256(&Sha256::digest(&bytes).into());
         // A registry may name its content by another algorithm beside ours, which cannot be compared.
         let announced = announced.filter(|text| text.starts_with("sha256:"));
