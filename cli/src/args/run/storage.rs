@@ -1,0 +1,26 @@
+//! Flags of a container's files.
+
+use clap::Args;
+
+/// What a container mounts.
+#[derive(Debug, Args)]
+pub struct StorageArgs {
+    /// Mount a host path or a volume
+    #[arg(short, long, value_name = "[SOURCE:]TARGET[:OPTIONS]")]
+    pub volume: Vec<String>,
+    /// Mount something: type=bind|volume|tmpfs|image,source=…,target=…
+    #[arg(long, value_name = "KEY=VALUE,…")]
+    pub mount: Vec<String>,
+    /// Mount memory
+    #[arg(long, value_name = "TARGET[:OPTIONS]")]
+    pub tmpfs: Vec<String>,
+    /// Use the volumes of another container too
+    #[arg(long, value_name = "CONTAINER[:ro]")]
+    pub volumes_from: Vec<String>,
+    /// Root file system read-only
+    #[arg(long)]
+    pub read_only: bool,
+    /// Size of /dev/shm
+    #[arg(long, value_name = "BYTES")]
+    pub shm_size: Option<String>,
+}

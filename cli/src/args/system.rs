@@ -1,0 +1,78 @@
+//! Flags of the verbs that act on the engine as a whole.
+
+use clap::Args;
+
+/// `davit version` and `davit info`.
+#[derive(Debug, Args)]
+pub struct FormatArgs {
+    /// json, or a Go template
+    #[arg(short, long)]
+    pub format: Option<String>,
+}
+
+/// Kinds of objects that can be inspected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum ObjectType {
+    /// Containers.
+    Container,
+    /// Images.
+    Image,
+    /// Networks.
+    Network,
+    /// Volumes.
+    Volume,
+}
+
+/// `davit inspect`.
+#[derive(Debug, Args)]
+pub struct InspectArgs {
+    /// json, or a Go template
+    #[arg(short, long)]
+    pub format: Option<String>,
+    /// Show sizes of containers
+    #[arg(short, long)]
+    pub size: bool,
+    /// Look only among these
+    #[arg(long = "type", value_enum, value_name = "TYPE")]
+    pub kind: Option<ObjectType>,
+    /// Names or ids.
+    #[arg(required = true, value_name = "NAME|ID")]
+    pub objects: Vec<String>,
+}
+
+/// `davit events`.
+#[derive(Debug, Args)]
+pub struct EventsArgs {
+    /// Show those that match: type=container, event=start, …
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    pub filter: Vec<String>,
+    /// json, or a Go template
+    #[arg(long)]
+    pub format: Option<String>,
+    /// Begin after this revision
+    #[arg(long, value_name = "REVISION", default_value = "0")]
+    pub from_revision: u64,
+}
+
+/// `davit completion`.
+#[derive(Debug, Args)]
+pub struct CompletionArgs {
+    /// Shell.
+    #[arg(required = true, value_enum, value_name = "SHELL")]
+    pub shell: Shell,
+}
+
+/// Shells that completions are made for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Shell {
+    /// bash(1).
+    Bash,
+    /// zsh(1).
+    Zsh,
+    /// fish(1).
+    Fish,
+}
+
+/// A command without flags.
+#[derive(Debug, Args)]
+pub struct NoArgs {}

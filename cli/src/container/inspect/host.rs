@@ -1,0 +1,206 @@
+//! `HostConfig`: what was asked of the host.
+
+use davit_proto::container::{ContainerSpec, HealthCheck, MountKind, MountSpec, Resources, RestartMode};
+
+use super::or_null;
+use crate::document::{Document, list, map, texts};
+
+/// Docker's size of /dev/shm.
+const SHM: u64 = 64 << 20;
+
+/// The whole of it.
+pub fn config(spec: &ContainerSpec) -> Document {
+    let mut fields = files(spec);
+    fields.extend(sharing(spec));
+    fields.extend(limits(spec));
+    map(fields)
+}
+
+fn files(spec: &ContainerSpec) -> Vec<(&'static str, Document)> {
+    let binds: Vec<String> = spec
+        .mounts
+        .iter()
+        .filter(|mount| {
+            !mount.source.is_empty() && matches!(mount.kind(), MountKind::Bind | MountKind::Volume)
+        })
+        .map(bind)
+        .collect();
+    let tmpfs = spec.mounts.iter().filter(|mount| mount.kind() == MountKind::Tmpfs);
+    let tmpfs = map(tmpfs.map(|mount| (mount.target.as_str(), mount.options.join(",").into())));
+    let log = spec.log.unwrap_or_default();
+    let mut log_config = Vec::new();
+    if log.max_size > 0 {
+        log_config.push(("max-size", log.max_size.to_string().into()));
+    }
+    if log.max_files > 0 {
+        log_config.push(("max-file", log.max_files.to_string().into()));
+    }
+    let mut fields = vec![
+        ("Binds", or_null(list(binds))),
+        ("ContainerIDFile", "".into()),
+        ("LogConfig", map([("Type", "cri".into()), ("Config", map(log_config))])),
+        ("NetworkMode", network_mode(spec).into()),
+        ("PortBindings", port_bindings(spec)),
+        ("RestartPolicy", restart(spec)),
+        ("AutoRemove", spec.auto_remove.into()),
+        ("VolumeDriver", "".into()),
+        ("VolumesFrom", or_null(list(&spec.volumes_from))),
+    ];
+    if tmpfs != map::<&str>([]) {
+        fields.push(("Tmpfs", tmpfs));
+    }
+    fields
+}
+
+fn bind(mount: &MountSpec) -> String {
+    let mut options = Vec::new();
+    if mount.read_only {
+        options.push("ro");
+    }
+    if mount.no_copy {
+        options.push("nocopy");
+    }
+    if !mount.propagation.is_empty() {
+        options.push(&mount.propagation);
+    }
+    let end = if options.is_empty() { String::new() } else { format!(":{}", options.join(",")) };
+    format!("{}:{}{end}", mount.source, mount.target)
+}
+
+/// The name of the first network.
+pub fn network_mode(spec: &ContainerSpec) -> &str {
+    spec.networks.first().map_or("bridge", |endpoint| endpoint.network.as_str())
+}
+
+fn port_bindings(spec: &ContainerSpec) -> Document {
+    let mut bindings: Vec<(String, Vec<Document>)> = Vec::new();
+    for port in &spec.ports {
+        let protocol = if port.protocol.is_empty() { "tcp" } else { &port.protocol };
+        let key = format!("{}/{protocol}", port.container_port);
+        let host_port = if port.host_port == 0 { String::new() } else { port.host_port.to_string() };
+        let binding = map([("HostIp", port.host_ip.as_str().into()), ("HostPort", host_port.into())]);
+        match bindings.iter_mut().find(|(known, _)| *known == key) {
+            Some((_, places)) => places.push(binding),
+            None => bindings.push((key, vec![binding])),
+        }
+    }
+    map(bindings.into_iter().map(|(key, places)| (key, Document::List(places))))
+}
+
+fn restart(spec: &ContainerSpec) -> Document {
+    let policy = spec.restart.unwrap_or_default();
+    let name = match policy.mode() {
+        RestartMode::Unspecified | RestartMode::No => "no",
+        RestartMode::OnFailure => "on-failure",
+        RestartMode::Always => "always",
+        RestartMode::UnlessStopped => "unless-stopped",
+    };
+    map([("Name", name.into()), ("MaximumRetryCount", policy.max_retries.into())])
+}
+
+fn sharing(spec: &ContainerSpec) -> Vec<(&'static str, Document)> {
+    let none = davit_proto::container::Namespaces::default();
+    let namespaces = spec.namespaces.as_ref().unwrap_or(&none);
+    let or = |text: &str, other: &'static str| Document::from(if text.is_empty() { other } else { text });
+    vec![
+        ("CapAdd", or_null(list(&spec.cap_add))),
+        ("CapDrop", or_null(list(&spec.cap_drop))),
+        ("CgroupnsMode", or(&namespaces.cgroup, "private")),
+        ("Dns", list(&spec.dns)),
+        ("DnsOptions", list(&spec.dns_options)),
+        ("DnsSearch", list(&spec.dns_search)),
+        ("ExtraHosts", or_null(list(&spec.extra_hosts))),
+        ("GroupAdd", or_null(list(&spec.group_add))),
+        ("IpcMode", or(&namespaces.ipc, "private")),
+        ("Cgroup", "".into()),
+        ("Links", or_null(list(&spec.links))),
+        ("OomScoreAdj", spec.oom_score_adj.into()),
+        ("PidMode", namespaces.pid.as_str().into()),
+        ("Privileged", spec.privileged.into()),
+        ("PublishAllPorts", spec.publish_all.into()),
+        ("ReadonlyRootfs", spec.read_only.into()),
+        ("SecurityOpt", or_null(list(&spec.security_opt))),
+        ("UTSMode", namespaces.uts.as_str().into()),
+        ("UsernsMode", namespaces.user.as_str().into()),
+        ("ShmSize", (if spec.shm_size == 0 { SHM } else { spec.shm_size }).into()),
+        ("Sysctls", or_null(texts(&spec.sysctls))),
+        ("Init", spec.init.into()),
+        ("Annotations", or_null(texts(&spec.annotations))),
+        ("Runtime", "davit-shim".into()),
+    ]
+}
+
+fn limits(spec: &ContainerSpec) -> Vec<(&'static str, Document)> {
+    let none = Resources::default();
+    let limits = spec.resources.as_ref().unwrap_or(&none);
+    let rate = |pick: fn(&davit_proto::container::BlockThrottle) -> u64| {
+        let set = limits.throttles.iter().filter(move |throttle| pick(throttle) > 0);
+        or_null(Document::List(
+            set.map(|throttle| {
+                map([("Path", throttle.device.as_str().into()), ("Rate", pick(throttle).into())])
+            })
+            .collect(),
+        ))
+    };
+    vec![
+        ("CpuShares", limits.cpu_shares.into()),
+        ("Memory", limits.memory_bytes.into()),
+        ("NanoCpus", limits.nano_cpus.into()),
+        ("CgroupParent", spec.cgroup_parent.as_str().into()),
+        ("BlkioWeight", limits.blkio_weight.into()),
+        ("BlkioDeviceReadBps", rate(|throttle| throttle.read_bps)),
+        ("BlkioDeviceWriteBps", rate(|throttle| throttle.write_bps)),
+        ("BlkioDeviceReadIOps", rate(|throttle| throttle.read_iops)),
+        ("BlkioDeviceWriteIOps", rate(|throttle| throttle.write_iops)),
+        ("CpusetCpus", limits.cpuset_cpus.as_str().into()),
+        ("CpusetMems", limits.cpuset_mems.as_str().into()),
+        ("Devices", devices(&spec.devices)),
+        ("DeviceCgroupRules", or_null(list(&spec.device_cgroup_rules))),
+        ("MemoryReservation", limits.memory_reservation_bytes.into()),
+        ("MemorySwap", limits.memory_swap_bytes.into()),
+        ("PidsLimit", if limits.pids == 0 { Document::Null } else { limits.pids.into() }),
+        ("Ulimits", or_null(Document::List(spec.ulimits.iter().map(|text| ulimit(text)).collect()))),
+    ]
+}
+
+fn devices(devices: &[String]) -> Document {
+    let devices = devices.iter().map(|device| {
+        let mut parts = device.split(':');
+        let host = parts.next().unwrap_or_default();
+        let (second, third) = (parts.next(), parts.next());
+        let (inside, access) = match (second, third) {
+            (Some(inside), Some(access)) => (inside, access),
+            (Some(inside), None) if inside.starts_with('/') => (inside, "rwm"),
+            (Some(access), None) => (host, access),
+            (None, _) => (host, "rwm"),
+        };
+        map([
+            ("PathOnHost", host.into()),
+            ("PathInContainer", inside.into()),
+            ("CgroupPermissions", access.into()),
+        ])
+    });
+    or_null(Document::List(devices.collect()))
+}
+
+fn ulimit(text: &str) -> Document {
+    let (name, limits) = text.split_once('=').unwrap_or((text, ""));
+    let (soft, hard) = limits.split_once(':').unwrap_or((limits, limits));
+    let number = |text: &str| text.parse::<i64>().unwrap_or(-1).into();
+    map([("Name", name.into()), ("Hard", number(hard)), ("Soft", number(soft))])
+}
+
+/// A health check in docker's fields, times in nanoseconds.
+pub fn health(check: &HealthCheck) -> Document {
+    let nanos = |duration: &Option<prost_types::Duration>| -> Document {
+        let length = duration.as_ref().map(davit_proto::time::duration).unwrap_or_default();
+        u64::try_from(length.as_nanos()).unwrap_or(u64::MAX).into()
+    };
+    map([
+        ("Test", list(&check.test)),
+        ("Interval", nanos(&check.interval)),
+        ("Timeout", nanos(&check.timeout)),
+        ("StartPeriod", nanos(&check.start_period)),
+        ("Retries", check.retries.into()),
+    ])
+}

@@ -1,0 +1,214 @@
+//! `davit logs`.
+
+use std::io::Write as _;
+use std::time::{Duration, Instant, SystemTime};
+
+use davit_proto::container::{LogLine, LogsRequest, containers_client::ContainersClient};
+use davit_proto::status::RemoteError;
+use davit_proto::types::Stdio;
+use prost_types::Timestamp;
+
+use crate::args::container::LogsArgs;
+use crate::client::Engine;
+use crate::error::Error;
+use crate::spec::Invalid;
+use crate::stream::frame;
+use crate::{exit, time, usage};
+
+/// How long `--follow` waits for an engine that went away.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Time between attempts to reach it.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// Prints the log of a container.
+pub async fn run(engine: Engine, args: LogsArgs) -> Result<u8, Error> {
+    usage::check_target(&args.container)?;
+    let now = SystemTime::now();
+    let moment = |flag, text: Option<&String>| text.map(|text| time::parse(flag, text, now)).transpose();
+    let request = LogsRequest {
+        container: args.container.clone(),
+        follow: args.follow,
+        tail: tail(&args.tail)?,
+        since: moment("--since", args.since.as_ref())?,
+        until: moment("--until", args.until.as_ref())?,
+        stdout: true,
+        stderr: true,
+    };
+    let mut printer = Printer { timestamps: args.timestamps, ..Printer::default() };
+    match read(engine.containers().await?, request.clone(), &mut printer).await {
+        Err(Error::Remote(error)) if args.follow && frame::is_connection(&error) => {
+            resume(&engine, &request, &mut printer, error).await?;
+        }
+        answer => answer?,
+    }
+    Ok(exit::SUCCESS)
+}
+
+/// `all`, a number, or a negative one for all.
+fn tail(text: &str) -> Result<Option<u64>, Invalid> {
+    if text == "all" || text.strip_prefix('-').is_some_and(|rest| rest.parse::<u64>().is_ok()) {
+        return Ok(None);
+    }
+    text.parse().map(Some).map_err(|_| Invalid::new("--tail", text, "a number of lines or \"all\" is wanted"))
+}
+
+async fn read(
+    mut containers: ContainersClient<tonic::transport::Channel>,
+    request: LogsRequest,
+    printer: &mut Printer,
+) -> Result<(), Error> {
+    let mut answer = containers.logs(request).await.map_err(RemoteError::from)?.into_inner();
+    while let Some(lines) = answer.message().await.map_err(RemoteError::from)? {
+        printer.print(&lines.lines)?;
+    }
+    Ok(())
+}
+
+/// Goes on after the last line that was printed, once the engine is back.
+async fn resume(
+    engine: &Engine,
+    request: &LogsRequest,
+    printer: &mut Printer,
+    broken: RemoteError,
+) -> Result<(), Error> {
+    let mut since = Instant::now();
+    let mut broken = broken;
+    while since.elapsed() < PATIENCE {
+        tokio::time::sleep(PAUSE).await;
+        let Ok(channel) = engine.dial().await else { continue };
+        let request = LogsRequest {
+            // Everything since the last line, not only its last so many.
+            tail: if printer.last.is_some() { None } else { request.tail },
+            since: printer.last.or(request.since),
+            ..request.clone()
+        };
+        printer.skip = printer.at_last;
+        match read(ContainersClient::new(channel), request, printer).await {
+            Err(Error::Remote(error)) if frame::is_connection(&error) => {
+                (since, broken) = (Instant::now(), error);
+            }
+            answer => return answer,
+        }
+    }
+    Err(broken.into())
+}
+
+/// Prints lines to our two streams as they are, and remembers how far it came.
+#[derive(Debug, Default)]
+struct Printer {
+    timestamps: bool,
+    /// Time of the last line, and how many of that time were printed.
+    last: Option<Timestamp>,
+    at_last: u64,
+    /// Lines of that time to leave out, because they were printed before.
+    skip: u64,
+    /// Whether the last line of each stream was without its end.
+    open: [bool; 2],
+}
+
+impl Printer {
+    fn print(&mut self, lines: &[LogLine]) -> Result<(), Error> {
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        for line in lines {
+            if self.is_known(line) {
+                continue;
+            }
+            let is_err = line.stream() == Stdio::Stderr;
+            // What was collected for the other stream comes first, so that both keep their order.
+            if is_err && !out.is_empty() {
+                write(&mut out, &mut err)?;
+            } else if !is_err && !err.is_empty() {
+                write(&mut out, &mut err)?;
+            }
+            let bytes = if is_err { &mut err } else { &mut out };
+            self.line(line, usize::from(is_err), bytes);
+        }
+        write(&mut out, &mut err)
+    }
+
+    fn is_known(&mut self, line: &LogLine) -> bool {
+        let known = self.skip > 0 && line.at == self.last;
+        if known {
+            self.skip -= 1;
+        } else if line.at.is_some() && line.at == self.last {
+            self.at_last += 1;
+        } else {
+            (self.last, self.at_last, self.skip) = (line.at, 1, 0);
+        }
+        known
+    }
+
+    fn line(&mut self, line: &LogLine, stream: usize, bytes: &mut Vec<u8>) {
+        let continues = self.open.get(stream).copied().unwrap_or(false);
+        if let (true, false, Some(at)) = (self.timestamps, continues, &line.at) {
+            bytes.extend_from_slice(time::fixed(at).as_bytes());
+            bytes.push(b' ');
+        }
+        bytes.extend_from_slice(&line.data);
+        if let Some(open) = self.open.get_mut(stream) {
+            *open = !line.data.ends_with(b"\n");
+        }
+    }
+}
+
+fn write(out: &mut Vec<u8>, err: &mut Vec<u8>) -> Result<(), Error> {
+    if !out.is_empty() {
+        let mut stdout = std::io::stdout().lock();
+        stdout.write_all(out).and_then(|()| stdout.flush()).map_err(Error::output)?;
+        out.clear();
+    }
+    if !err.is_empty() {
+        std::io::stderr().lock().write_all(err).map_err(Error::output)?;
+        err.clear();
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(seconds: i64, data: &str) -> LogLine {
+        LogLine {
+            stream: Stdio::Stdout.into(),
+            at: Some(Timestamp { seconds, nanos: 5 }),
+            data: data.as_bytes().to_vec(),
+        }
+    }
+
+    fn shown(printer: &mut Printer, lines: &[LogLine]) -> String {
+        let mut bytes = Vec::new();
+        for line in lines {
+            if !printer.is_known(line) {
+                printer.line(line, 0, &mut bytes);
+            }
+        }
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn a_line_in_parts_has_one_time() {
+        let mut printer = Printer { timestamps: true, ..Printer::default() };
+        let text = shown(&mut printer, &[line(1, "a"), line(2, "b\n"), line(3, "c\n")]);
+        assert_eq!(text, "1970-01-01T00:00:01.000000005Z ab\n1970-01-01T00:00:03.000000005Z c\n");
+    }
+
+    #[test]
+    fn after_a_break_nothing_is_printed_twice() {
+        let mut printer = Printer::default();
+        assert_eq!(shown(&mut printer, &[line(1, "a\n"), line(2, "b\n"), line(2, "c\n")]), "a\nb\nc\n");
+        assert_eq!((printer.last.unwrap().seconds, printer.at_last), (2, 2));
+        printer.skip = printer.at_last;
+        assert_eq!(
+            shown(&mut printer, &[line(2, "b\n"), line(2, "c\n"), line(2, "d\n"), line(3, "e\n")]),
+            "d\ne\n"
+        );
+        assert_eq!((printer.last.unwrap().seconds, printer.at_last), (3, 1));
+    }
+
+    #[test]
+    fn tails() {
+        assert_eq!((tail("all").unwrap(), tail("-1").unwrap(), tail("5").unwrap()), (None, None, Some(5)));
+        assert!(tail("x").is_err());
+    }
+}

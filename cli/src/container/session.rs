@@ -1,0 +1,171 @@
+//! A seat at a container from the first frame to the exit code, across a restart of the engine.
+
+use std::time::{Duration, Instant};
+
+use davit_proto::container::{
+    AttachOpen, AttachRequest, Attached, StopRequest, Streams, WaitRequest, attach_request,
+    containers_client::ContainersClient,
+};
+use davit_proto::reason;
+use davit_proto::status::RemoteError;
+use davit_proto::types::Exit;
+use futures_util::StreamExt as _;
+use tonic::transport::Channel;
+
+use crate::client::Engine;
+use crate::error::Error;
+use crate::stream::{self, Down, Downlink, Ended, Manner, Seat, Uplink, frame};
+use crate::{exit, output, terminal};
+
+/// How long a client waits for an engine that went away.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Time between attempts to reach it.
+const PAUSE: Duration = Duration::from_millis(200);
+/// Time after which a person is told of the waiting.
+const SILENCE: Duration = Duration::from_secs(1);
+/// SIGHUP.
+const HANG_UP: u32 = 1;
+
+/// A container that a client sits at.
+#[derive(Debug)]
+pub struct Session<'a> {
+    /// The engine.
+    pub engine: &'a Engine,
+    /// The container's id.
+    pub container_id: String,
+    /// What the client joined.
+    pub streams: Streams,
+    /// This command started the container, so the container ends with its terminal.
+    pub owner: bool,
+}
+
+/// What a broken connection becomes.
+enum Again {
+    Connected(Uplink, Downlink),
+    Over(Exit),
+}
+
+impl Session<'_> {
+    /// Carries everything until the container ends or the client leaves. Answers with the exit code.
+    pub async fn carry(&self, mut seat: Seat, up: Uplink, down: Downlink) -> Result<u8, Error> {
+        let (mut up, mut down) = (up, down);
+        loop {
+            let ended = seat.pump(up, down).await?;
+            match ended {
+                Ended::Exit(exit) => {
+                    seat.leave();
+                    return Ok(told(&exit));
+                }
+                Ended::Detached => {
+                    seat.leave();
+                    output::complain("\nread escape sequence");
+                    return Ok(exit::SUCCESS);
+                }
+                Ended::Signal(number) => {
+                    seat.leave();
+                    return Ok(exit::of_signal(number));
+                }
+                Ended::HungUp => {
+                    seat.leave();
+                    self.hung_up().await?;
+                    return Ok(exit::of_signal(HANG_UP));
+                }
+                Ended::Broken(error) if frame::is_connection(&error) => {
+                    match self.again(&seat, error).await? {
+                        Again::Connected(new_up, new_down) => (up, down) = (new_up, new_down),
+                        Again::Over(exit) => {
+                            seat.leave();
+                            return Ok(told(&exit));
+                        }
+                    }
+                }
+                Ended::Broken(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// The terminal was closed: what it started ends with it.
+    async fn hung_up(&self) -> Result<(), Error> {
+        if self.owner {
+            let mut containers = self.engine.containers().await?;
+            let request = StopRequest { container: self.container_id.clone(), ..StopRequest::default() };
+            containers.stop(request).await.map_err(RemoteError::from)?;
+        }
+        Ok(())
+    }
+
+    /// Waits for the engine to come back, and goes on at the byte where the connection broke.
+    async fn again(&self, seat: &Seat, broken: RemoteError) -> Result<Again, Error> {
+        let since = Instant::now();
+        let mut told = false;
+        while since.elapsed() < PATIENCE {
+            match self.reattach(seat).await {
+                Ok(again) => return Ok(again),
+                Err(Error::Unreachable(_)) => {}
+                Err(Error::Remote(error))
+                    if frame::is_connection(&error) || error.is(reason::SHIM_UNREACHABLE) => {}
+                Err(error) => return Err(error),
+            }
+            if !told && since.elapsed() > SILENCE {
+                told = true;
+                output::complain("davit: the engine went away; waiting for it, the container goes on\r");
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        Err(broken.into())
+    }
+
+    async fn reattach(&self, seat: &Seat) -> Result<Again, Error> {
+        let mut containers = ContainersClient::new(self.engine.dial().await?);
+        let open = AttachOpen {
+            container: self.container_id.clone(),
+            streams: Some(self.streams),
+            from: Some(seat.offsets()),
+            size: terminal::size(),
+            start: false,
+        };
+        match attach(&mut containers, open).await {
+            Ok((up, down, _)) => Ok(Again::Connected(up, down)),
+            Err(error) if error.is(reason::CONTAINER_NOT_RUNNING) => {
+                let request = WaitRequest { container: self.container_id.clone(), condition: 0 };
+                let answer = containers.wait(request).await.map_err(RemoteError::from)?.into_inner();
+                answer.exit.map(Again::Over).ok_or(error)
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// The exit code; a cause other than the process itself is told.
+fn told(exit: &Exit) -> u8 {
+    if !exit.reason.is_empty() {
+        output::error(&format_args!("the container ended: {}", exit.reason));
+    }
+    exit::of_container(exit)
+}
+
+/// Opens an attach stream and takes its first frame.
+pub async fn attach(
+    containers: &mut ContainersClient<Channel>,
+    open: AttachOpen,
+) -> Result<(Uplink, Downlink, Attached), Error> {
+    let open = AttachRequest { frame: Some(attach_request::Frame::Open(open)) };
+    let (up, frames) = stream::uplink(open);
+    let answer = containers.attach(frames).await.map_err(RemoteError::from)?.into_inner();
+    let mut down: Downlink = Box::pin(answer.map(|frame| frame.map(Down::from).map_err(RemoteError::from)));
+    match down.next().await {
+        Some(Ok(Down::Attached(attached))) => Ok((up, down, attached)),
+        Some(Err(error)) => Err(error.into()),
+        Some(Ok(_)) | None => Err(frame::cut_off().into()),
+    }
+}
+
+/// A container's terminal needs one on this side when a person shall type into it.
+pub fn check_terminal(manner: &Manner) -> Result<(), Error> {
+    if manner.stdin && manner.terminal && !terminal::at_stdin() {
+        return Err(Error::Usage(
+            "the input device is not a terminal; leave out --tty to pipe into it".into(),
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,21 @@
+//! `davit wait`.
+
+use davit_proto::container::WaitRequest;
+use davit_proto::status::RemoteError;
+
+use crate::args::container::TargetArgs;
+use crate::client::Engine;
+use crate::error::Error;
+use crate::{exit, many, usage};
+
+/// Waits until containers have ended, and prints their exit codes.
+pub async fn run(engine: Engine, args: TargetArgs) -> Result<u8, Error> {
+    let engine = &engine;
+    many::together(args.containers, async move |name| {
+        usage::check_target(&name)?;
+        let request = WaitRequest { container: name, condition: 0 };
+        let answer = engine.containers().await?.wait(request).await.map_err(RemoteError::from)?.into_inner();
+        Ok(answer.exit.map_or(exit::SUCCESS, |exit| exit::of_container(&exit)).to_string())
+    })
+    .await
+}

@@ -1,0 +1,7 @@
+//! The verbs of networks, one file each.
+
+pub mod create;
+pub mod inspect;
+pub mod ls;
+pub mod prune;
+pub mod rm;

@@ -1,0 +1,275 @@
+//! The pump between a terminal (or a pipe) and a container: one loop for `run`, `start --attach`, `attach`
+//! and `exec`, so that the same event has the same effect in each.
+//!
+//! | event | without a raw terminal | with a raw terminal (`-it`) |
+//! |---|---|---|
+//! | Ctrl-C | SIGINT goes to the container; three within two seconds leave it running | a key for the container |
+//! | other signals | go to the container (`--sig-proxy=false`: leave it running) | leave it running |
+//! | end of input | the container's input ends | – |
+//! | detach keys | – | leave it running |
+//! | the terminal is closed | a container that this command started is stopped; others are left running | the same |
+//! | the reader of standard output goes | leave it running | the same |
+//! | the engine goes | wait for it and go on where it was | the same |
+
+pub mod frame;
+mod input;
+pub mod output;
+mod ready;
+mod signal;
+
+use std::pin::Pin;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use davit_proto::status::RemoteError;
+use davit_proto::types::{Exit, Input};
+use futures_util::{Stream, StreamExt as _};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::{ReceiverStream, UnboundedReceiverStream};
+
+use crate::detach::{DetachKeys, Typed};
+use crate::error::Error;
+use crate::terminal;
+
+pub use frame::{Down, Up};
+use input::{Read, Stdin};
+use output::Writer;
+use signal::{Caught, Signals};
+
+/// Frames of input that may wait for the engine.
+const WAITING: usize = 8;
+/// Interrupts in this time that mean: let me out.
+const IMPATIENCE: Duration = Duration::from_secs(2);
+/// How many of them.
+const INTERRUPTS: usize = 3;
+
+/// How a client sits at a container.
+#[derive(Debug)]
+pub struct Manner {
+    /// Sends what comes from standard input.
+    pub stdin: bool,
+    /// The container has a terminal.
+    pub terminal: bool,
+    /// Keys that leave.
+    pub detach: DetachKeys,
+    /// Passes signals on; without a word it depends on the terminal.
+    pub sig_proxy: Option<bool>,
+}
+
+/// How it came to an end.
+#[derive(Debug)]
+pub enum Ended {
+    /// The process ended.
+    Exit(Exit),
+    /// The person left by the detach keys.
+    Detached,
+    /// A signal told us to leave.
+    Signal(u32),
+    /// The terminal was closed.
+    HungUp,
+    /// The connection broke.
+    Broken(RemoteError),
+}
+
+/// Frames from the engine.
+pub type Downlink = Pin<Box<dyn Stream<Item = Result<Down, RemoteError>>>>;
+
+/// Frames to the engine. Input waits its turn; sizes and signals never do.
+#[derive(Debug)]
+pub struct Uplink {
+    input: Option<mpsc::Sender<Up>>,
+    control: mpsc::UnboundedSender<Up>,
+}
+
+impl Uplink {
+    /// Tells the terminal's size.
+    pub fn resize(&self, size: davit_proto::types::TerminalSize) {
+        // Nobody there to hear it: the pump will find that out.
+        let _ = self.control.send(Up::Resize(size));
+    }
+}
+
+/// The two ends of the way to the engine; `open` is the first frame on it.
+pub fn uplink<T: From<Up> + Send + 'static>(open: T) -> (Uplink, impl Stream<Item = T> + Send + 'static) {
+    let (input, inputs) = mpsc::channel(WAITING);
+    let (control, controls) = mpsc::unbounded_channel();
+    let both =
+        futures_util::stream::select(UnboundedReceiverStream::new(controls), ReceiverStream::new(inputs));
+    let frames = futures_util::stream::iter([open]).chain(both.map(T::from));
+    (Uplink { input: Some(input), control }, frames)
+}
+
+/// One seat at a container: what it wrote so far, what was typed so far. Outlives a broken connection.
+#[derive(Debug)]
+pub struct Seat {
+    manner: Manner,
+    raw: Option<terminal::Raw>,
+    stdin: Option<Stdin>,
+    signals: Signals,
+    writer: Writer,
+    /// Bytes of input sent on the present connection.
+    typed: u64,
+    interrupts: Vec<Instant>,
+}
+
+impl Seat {
+    /// Takes a seat: raw mode, when a person types at a container's terminal.
+    pub fn take(manner: Manner) -> Result<Self, Error> {
+        let raw = (manner.stdin && manner.terminal && terminal::at_stdin())
+            .then(terminal::Raw::enter)
+            .transpose()?;
+        let signals = Signals::catch().map_err(|error| Error::io("catch signals", error))?;
+        let stdin = manner.stdin.then(Stdin::open);
+        Ok(Self { manner, raw, stdin, signals, writer: Writer::default(), typed: 0, interrupts: Vec::new() })
+    }
+
+    /// Next bytes wanted of each stream.
+    pub fn offsets(&self) -> davit_proto::container::AttachOffsets {
+        self.writer.offsets()
+    }
+
+    /// The streams begin here, says the engine.
+    pub fn begin(&mut self, stdout: u64, stderr: u64) {
+        self.writer.begin(stdout, stderr);
+    }
+
+    /// Leaves the terminal as it was found.
+    pub fn leave(&mut self) {
+        self.raw = None;
+    }
+
+    /// Carries bytes and events until something ends it.
+    pub async fn pump(&mut self, mut up: Uplink, mut down: Downlink) -> Result<Ended, Error> {
+        self.typed = 0;
+        let mut pending: Option<Up> = None;
+        if self.stdin.is_none() {
+            up.input = None;
+        }
+        loop {
+            let full = self.writer.is_waiting();
+            tokio::select! {
+                biased;
+                caught = self.signals.next() => {
+                    if let Some(ended) = self.caught(caught, &up) {
+                        return Ok(ended);
+                    }
+                }
+                written = self.writer.progress(), if full => written?,
+                frame = down.next(), if !full => match frame {
+                    Some(Ok(Down::Exit(exit))) => return Ok(Ended::Exit(exit)),
+                    Some(Ok(frame)) => self.writer.take(frame),
+                    Some(Err(error)) => return Ok(Ended::Broken(error)),
+                    None => return Ok(Ended::Broken(frame::cut_off())),
+                },
+                sent = send(&mut up, &mut pending), if pending.is_some() => {
+                    if !sent {
+                        // The engine takes no more input; what it still says is worth hearing.
+                        self.stdin = None;
+                    }
+                }
+                read = input::next(&mut self.stdin), if pending.is_none() && self.stdin.is_some() => {
+                    match self.typed(read) {
+                        Next::Send(frame) => pending = Some(frame),
+                        Next::Detach(rest) => {
+                            self.part(&up, rest);
+                            return Ok(Ended::Detached);
+                        }
+                        Next::Nothing => {}
+                    }
+                }
+            }
+        }
+    }
+
+    /// What was read becomes a frame, or the wish to leave.
+    fn typed(&mut self, read: Read) -> Next {
+        let Read::Bytes(bytes) = read else {
+            self.stdin = None;
+            return Next::Send(Up::Input(Input { offset: self.typed, data: Bytes::new(), eof: true }));
+        };
+        let bytes = if self.raw.is_none() {
+            bytes
+        } else {
+            match self.manner.detach.feed(&bytes) {
+                Typed::Forward(bytes) if bytes.is_empty() => return Next::Nothing,
+                Typed::Forward(bytes) => bytes.into(),
+                Typed::Detach(bytes) => return Next::Detach(bytes),
+            }
+        };
+        Next::Send(self.input(bytes))
+    }
+
+    fn input(&mut self, data: Bytes) -> Up {
+        let offset = self.typed;
+        self.typed += data.len() as u64;
+        Up::Input(Input { offset, data, eof: false })
+    }
+
+    /// Sends what was typed before the detach keys, if there is room.
+    fn part(&mut self, up: &Uplink, rest: Vec<u8>) {
+        if let (false, Some(input)) = (rest.is_empty(), &up.input) {
+            let frame = self.input(rest.into());
+            let _ = input.try_send(frame);
+        }
+    }
+
+    /// What a signal does: see the table above.
+    fn caught(&mut self, caught: Caught, up: &Uplink) -> Option<Ended> {
+        let number = match caught {
+            Caught::Resize => {
+                if let (true, Some(size)) = (self.manner.terminal, terminal::size()) {
+                    up.resize(size);
+                }
+                return None;
+            }
+            Caught::HangUp => return Some(Ended::HungUp),
+            Caught::Signal(number) => number,
+        };
+        if !self.manner.sig_proxy.unwrap_or(self.raw.is_none()) || self.is_impatient(number) {
+            return Some(Ended::Signal(number));
+        }
+        let _ = up.control.send(Up::Signal(number));
+        None
+    }
+
+    fn is_impatient(&mut self, number: u32) -> bool {
+        if number != signal::INTERRUPT {
+            return false;
+        }
+        let now = Instant::now();
+        self.interrupts.retain(|at| now.duration_since(*at) < IMPATIENCE);
+        self.interrupts.push(now);
+        self.interrupts.len() >= INTERRUPTS
+    }
+}
+
+/// What comes of some typed bytes.
+enum Next {
+    Send(Up),
+    Detach(Vec<u8>),
+    Nothing,
+}
+
+/// Hands over a frame of input when there is room for it. False when nobody takes input any more.
+async fn send(up: &mut Uplink, pending: &mut Option<Up>) -> bool {
+    let Some(input) = &up.input else {
+        *pending = None;
+        return false;
+    };
+    let Ok(permit) = input.reserve().await else {
+        (up.input, *pending) = (None, None);
+        return false;
+    };
+    let Some(frame) = pending.take() else {
+        return true;
+    };
+    let last = matches!(&frame, Up::Input(input) if input.eof);
+    permit.send(frame);
+    if last {
+        up.input = None;
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests;

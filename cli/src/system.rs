@@ -1,0 +1,7 @@
+//! The verbs of the engine as a whole, one file each.
+
+pub mod completion;
+pub mod events;
+pub mod info;
+pub mod inspect;
+pub mod version;
