@@ -132,18 +132,21 @@ impl ContainerCgroup {
     }
 
     /// Stops every process where it is, and returns when all have stopped.
+    #[cfg_attr(not(test), expect(dead_code, reason = "pause and resume build on it"))]
     pub fn freeze(&self) -> Result<(), CgroupError> {
         self.unified.write("cgroup.freeze", "1")?;
         self.await_event("frozen", true, "processes did not freeze in time")
     }
 
     /// Lets the processes go on.
+    #[cfg_attr(not(test), expect(dead_code, reason = "pause and resume build on it"))]
     pub fn thaw(&self) -> Result<(), CgroupError> {
         self.unified.write("cgroup.freeze", "0")?;
         self.await_event("frozen", false, "processes did not thaw in time")
     }
 
     /// Whether any process is left.
+    #[cfg_attr(not(test), expect(dead_code, reason = "pause and resume build on it"))]
     pub fn is_populated(&self) -> Result<bool, CgroupError> {
         self.event("populated")
     }

@@ -70,7 +70,7 @@ pub mod error;
 pub mod guard;
 mod message;
 mod mount_plan;
-mod parent;
+pub mod parent;
 mod plan;
 mod process;
 mod process_plan;
@@ -85,5 +85,5 @@ mod sysctl;
 mod user;
 
 pub use error::{Failure, FailureKind, InitError};
-pub use parent::{Configuration, Configured, Init, Namespaces, Stdio};
+pub use parent::{Configuration, Init, Stdio};
 pub use shape::{Namespace, Shape};

@@ -173,10 +173,10 @@ mod tests {
     fn annotations_choose() {
         let rest =
             r#","annotations":{"davit.user":"app:staff","davit.init":"true","davit.seccomp":"unconfined"}"#;
-        let plan = plan(SH, rest).unwrap();
-        assert_eq!(plan.user, UserPlan::Named { user: "app:staff".into(), groups: vec![3] });
-        assert!(plan.reaper && plan.seccomp.is_none());
-        assert!(super::tests::plan(SH, r#","annotations":{"davit.seccomp":"maybe"}"#).is_err());
+        let chosen = plan(SH, rest).unwrap();
+        assert_eq!(chosen.user, UserPlan::Named { user: "app:staff".into(), groups: vec![3] });
+        assert!(chosen.reaper && chosen.seccomp.is_none());
+        assert!(plan(SH, r#","annotations":{"davit.seccomp":"maybe"}"#).is_err());
     }
 
     #[test]

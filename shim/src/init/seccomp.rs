@@ -99,7 +99,7 @@ pub fn default_profile(capabilities: Capabilities) -> Profile {
         |name: &&str| Capabilities::named(name).is_some_and(|one| capabilities.intersection(one) == one);
     let mut rules = Vec::new();
     for (any, names) in WITH_CAPABILITY {
-        if any.iter().any(|name| has(name)) {
+        if any.iter().any(has) {
             rules.push(rule(names, Action::Allow, vec![]));
         }
     }

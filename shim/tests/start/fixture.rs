@@ -11,7 +11,8 @@ use davit_sys::process::Exit;
 use serde_json::{Value, json};
 
 use crate::cgroup::ContainerCgroup;
-use crate::init::{Configuration, Configured, Init, InitError, Namespaces, Shape, Stdio};
+use crate::init::parent::{Configured, Namespaces};
+use crate::init::{Configuration, Init, InitError, Shape, Stdio};
 
 const BUSYBOX: &str = "/bin/busybox";
 /// What Docker gives by default.

@@ -2,11 +2,14 @@
 //!
 //! It has its own `main`, because init is this very program executed again. Needs root and a static busybox.
 
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed scene")]
+#![expect(clippy::print_stdout, reason = "it is its own test harness")]
+
 #[path = "../../src/cgroup/mod.rs"]
-#[expect(dead_code, reason = "the shim uses more of it than these tests")]
+#[expect(dead_code, unused_imports, reason = "the shim uses more of it, and its unit tests run there")]
 mod cgroup;
 #[path = "../../src/init/mod.rs"]
-#[expect(dead_code, unused_imports, reason = "the shim uses more of it than these tests")]
+#[expect(dead_code, unused_imports, reason = "the shim uses more of it, and its unit tests run there")]
 mod init;
 
 mod confinement;
