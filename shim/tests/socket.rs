@@ -44,11 +44,8 @@ async fn health_and_reflection_are_served() {
         ask(MessageRequest::ListServices(String::new())),
         ask(MessageRequest::FileContainingSymbol("davit.task.v1.Tasks".into())),
     ];
-    let mut answers = reflection
-        .server_reflection_info(tokio_stream::iter(requests))
-        .await
-        .unwrap()
-        .into_inner();
+    let mut answers =
+        reflection.server_reflection_info(tokio_stream::iter(requests)).await.unwrap().into_inner();
     match answers.message().await.unwrap().unwrap().message_response.unwrap() {
         MessageResponse::ListServicesResponse(list) => {
             let names: Vec<&str> = list.service.iter().map(|service| service.name.as_str()).collect();

@@ -25,6 +25,8 @@ use super::clock::{Clock, Stamp};
 pub const FILE: &str = "stdio.log";
 /// Most bytes of text in one entry.
 const MAX_TEXT: usize = 16 << 10;
+/// Bytes of an entry beside its text: time, stream, tag, newline.
+const ENTRY: usize = size_of::<Stamp>() + " stdout F ".len() + 1;
 /// Entries are collected up to so many bytes before they are written.
 const BATCH: usize = 64 << 10;
 
@@ -88,12 +90,18 @@ impl Log {
         let stamp = self.clock.stamp(time);
         let mut rest = data;
         let mut batched = 0;
+        // No batch is larger than a file may be.
+        let most = usize::try_from(self.limits.max_size).unwrap_or(usize::MAX).min(BATCH);
         while !rest.is_empty() {
             let window = rest.get(..MAX_TEXT).unwrap_or(rest);
             let (text, tag, taken) = match memchr::memchr(b'\n', window) {
                 Some(end) => (window.get(..end).unwrap_or(window), b"F ", end + 1),
                 None => (window, b"P ", window.len()),
             };
+            if !self.batch.is_empty() && self.batch.len() + ENTRY + text.len() > most {
+                self.flush(stream, batched, &stamp);
+                batched = 0;
+            }
             self.batch.extend_from_slice(&stamp);
             self.batch.extend_from_slice(stream.tag());
             self.batch.extend_from_slice(tag);
@@ -101,10 +109,6 @@ impl Log {
             self.batch.push(b'\n');
             batched += taken as u64;
             rest = rest.get(taken..).unwrap_or_default();
-            if self.batch.len() >= BATCH {
-                self.flush(stream, batched, &stamp);
-                batched = 0;
-            }
         }
         self.flush(stream, batched, &stamp);
     }

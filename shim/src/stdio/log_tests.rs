@@ -138,18 +138,20 @@ fn a_torn_entry_of_an_earlier_life_is_ended() {
 }
 
 proptest! {
+    // Each case makes and renames files by the hundred.
+    #![proptest_config(ProptestConfig::with_cases(24))]
     #[test]
     fn streams_are_read_back_byte_for_byte(
         writes in prop::collection::vec(
-            (any::<bool>(), prop::collection::vec(prop_oneof![Just(b'\n'), any::<u8>()], 0..200), 1_usize..120),
-            1..30,
+            (any::<bool>(), prop::collection::vec(prop_oneof![Just(b'\n'), any::<u8>()], 0..200), 1_usize..40),
+            1..12,
         ),
-        max_size in 1_u64..5_000,
+        max_size in 1_000_u64..8_000,
     ) {
         let dir = folder();
         let mut log = Log::open(dir.path().to_owned(), Limits { max_size, max_files: 99 });
         let mut said = [Vec::new(), Vec::new()];
-        for (err, bytes, times) in writes.into_iter().take(8) {
+        for (err, bytes, times) in writes {
             let stream = if err { Stream::Stderr } else { Stream::Stdout };
             let data = bytes.repeat(times);
             log.write(stream, &data, UNIX_EPOCH);

@@ -168,7 +168,7 @@ struct Pump {
 
 enum Wake {
     Order(Option<Order>),
-    Readable(Stream),
+    Readable,
     Over,
 }
 
@@ -177,7 +177,7 @@ impl Pump {
         loop {
             match self.wait().await {
                 Wake::Order(Some(order)) => self.obey(order).await,
-                Wake::Readable(stream) => self.read_burst(stream).await,
+                Wake::Readable => self.read_burst().await,
                 Wake::Order(None) | Wake::Over => break,
             }
         }
@@ -196,8 +196,8 @@ impl Pump {
         let [stdout, stderr] = &self.outputs;
         tokio::select! {
             order = self.orders.recv() => Wake::Order(order),
-            () = readable(stdout.as_ref()) => Wake::Readable(Stream::Stdout),
-            () = readable(stderr.as_ref()) => Wake::Readable(Stream::Stderr),
+            () = readable(stdout.as_ref()) => Wake::Readable,
+            () = readable(stderr.as_ref()) => Wake::Readable,
             () = sleep_until(over.unwrap_or_else(Instant::now)), if over.is_some() => Wake::Over,
         }
     }
@@ -262,9 +262,14 @@ impl Pump {
         }
     }
 
-    /// Reads once, so that orders and the other stream get their turn in a long burst.
-    async fn read_burst(&mut self, stream: Stream) {
-        if self.read(stream, Source::read).await != More::Now {
+    /// Reads each stream once, so that orders get their turn in a long burst. What came to both since the last time
+    /// is taken to have come to standard output first.
+    async fn read_burst(&mut self) {
+        let mut more = false;
+        for stream in Stream::BOTH {
+            more |= self.read(stream, Source::read).await == More::Now;
+        }
+        if !more {
             self.rest();
         }
     }

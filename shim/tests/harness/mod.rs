@@ -16,7 +16,7 @@ use davit_proto::task::{
     AttachOpen, AttachRequest, AttachResponse, Attached, ConfigureRequest, PrepareRequest, PrepareResponse,
     StartRequest, StartResponse,
 };
-use davit_proto::transport::{Address, dial};
+use davit_proto::transport::{Address, InProcess, dial};
 use davit_proto::types::{Exit, Input, Stdio};
 use davit_sys::process::{NewNamespaces, Spawn, spawn};
 use prost::Message as _;
@@ -139,14 +139,25 @@ impl Shim {
         Some(Exit::decode(bytes.as_slice()).unwrap())
     }
 
-    /// The lines of the whole log without their times.
+    /// The lines of the whole log without their times, each with its stream; parts of a line are put together.
     pub fn log(&self) -> Vec<String> {
         let files = (0..10).rev().map(|n| match n {
             0 => self.bundle().join("log/stdio.log"),
             n => self.bundle().join(format!("log/stdio.log.{n}")),
         });
         let text: String = files.filter_map(|file| fs::read_to_string(file).ok()).collect();
-        text.lines().map(|line| line.get(31..).unwrap().to_owned()).collect()
+        let mut parts = std::collections::HashMap::<&str, String>::new();
+        let mut lines = Vec::new();
+        for entry in text.lines() {
+            let (stream, rest) = entry.get(31..).unwrap().split_once(' ').unwrap();
+            let (tag, text) = rest.split_once(' ').unwrap();
+            parts.entry(stream).or_default().push_str(text);
+            if tag == "F" {
+                lines.push(format!("{stream} {}", parts.remove(stream).unwrap()));
+            }
+        }
+        lines.extend(parts.into_iter().map(|(stream, text)| format!("{stream} {text} without an end")));
+        lines
     }
 
     /// Waits until the shim and everything of its container has gone.
@@ -178,7 +189,9 @@ impl Shim {
         let lower = self.bundle().join("lower");
         if !lower.join("bin/busybox").exists() {
             fs::copy(BUSYBOX, lower.join("bin/busybox")).unwrap();
-            for applet in ["sh", "cat", "echo", "sleep", "stty", "seq", "yes", "head", "dd", "true", "id"] {
+            for applet in
+                ["sh", "cat", "echo", "sleep", "stty", "seq", "yes", "head", "dd", "true", "id", "awk"]
+            {
                 symlink("busybox", lower.join("bin").join(applet)).unwrap();
             }
             fs::write(lower.join("etc/passwd"), "root:x:0:0:root:/:/bin/sh\n").unwrap();
@@ -189,6 +202,8 @@ impl Shim {
             format!("workdir={}", path("work")),
         ];
         options.extend(spec.volatile.then(|| "volatile".to_owned()));
+        let kinds = ["pid", "mount", "ipc", "uts", "network", "cgroup"];
+        let namespaces: Vec<Value> = kinds.iter().map(|kind| json!({"type": kind})).collect();
         let config = json!({
             "ociVersion": "1.0.2",
             "process": {
@@ -204,7 +219,7 @@ impl Shim {
                 {"destination": "/", "type": "overlay", "source": "overlay", "options": options},
             ],
             "linux": {
-                "namespaces": ["pid", "mount", "ipc", "uts", "network", "cgroup"].map(|kind| json!({"type": kind})),
+                "namespaces": namespaces,
             },
         });
         fs::write(self.bundle().join("config.json"), serde_json::to_vec(&config).unwrap()).unwrap();
@@ -222,12 +237,14 @@ impl Drop for Shim {
             eprintln!("--- shim.log\n{}", self.shim_log());
         }
         for _ in 0..500 {
-            let left = cgroups(&self.id);
-            if left.is_empty() {
+            let parents = cgroups_named(&parent(&self.id));
+            if parents.is_empty() {
                 break;
             }
-            for cgroup in left {
-                let _ = fs::remove_dir(cgroup);
+            for parent in parents {
+                for folder in [parent.join(self.id.as_str()), parent.join("shims"), parent] {
+                    let _ = fs::remove_dir(folder);
+                }
             }
             std::thread::sleep(Duration::from_millis(2));
         }
@@ -248,7 +265,7 @@ fn launch(id: &ContainerId, root: &tempfile::TempDir, listener: &UnixListener, p
         "--instance",
         "test",
         "--cgroup-parent",
-        "/davit-shim-test",
+        &format!("/{}", parent(id)),
         "--unconfigured-fd",
         "4",
     ];
@@ -280,6 +297,12 @@ pub async fn dial_shim(socket: &Path) -> TasksClient<Channel> {
     TasksClient::new(dial(&Address::Unix(socket.to_owned())).await.unwrap())
 }
 
+/// A client of nobody: for a test that wants its shim to have no client.
+pub async fn nobody() -> TasksClient<Channel> {
+    let nobody = InProcess::serve(tonic::service::Routes::default());
+    TasksClient::new(dial(&Address::Here(nobody)).await.unwrap())
+}
+
 /// One attached client.
 pub struct Attachment {
     frames: Option<mpsc::Sender<AttachRequest>>,
@@ -306,6 +329,11 @@ impl Attachment {
 
     pub async fn type_at(&mut self, offset: u64, text: &str, eof: bool) {
         self.send(Send::Input(Input { offset, data: text.to_owned().into(), eof })).await;
+    }
+
+    /// Goes without a word, as when the controller is killed: a reset and no end of what it sends.
+    pub fn cut_off(mut self) {
+        std::mem::forget(self.frames.take());
     }
 
     /// Sends nothing more.
@@ -371,13 +399,22 @@ pub fn is_alive(pid: u32) -> bool {
     !matches!(state, None | Some('Z' | 'X'))
 }
 
-/// The cgroup directories named after a container.
+/// The cgroup parent of one container, so that no test meets another.
+fn parent(id: &ContainerId) -> String {
+    format!("davit-shim-test-{}", id.short())
+}
+
+/// The cgroup directories of a container.
 pub fn cgroups(id: &ContainerId) -> Vec<PathBuf> {
+    cgroups_named(&format!("{}/{id}", parent(id)))
+}
+
+fn cgroups_named(name: &str) -> Vec<PathBuf> {
     let mounts = fs::read_to_string("/proc/mounts").unwrap();
     let cgroups = mounts.lines().filter_map(|line| {
         let mut fields = line.split(' ');
         let target = fields.nth(1)?;
         fields.next()?.starts_with("cgroup").then(|| PathBuf::from(target))
     });
-    cgroups.map(|at| at.join("davit-shim-test").join(id.as_str())).filter(|at| at.exists()).collect()
+    cgroups.map(|at| at.join(name)).filter(|at| at.exists()).collect()
 }
