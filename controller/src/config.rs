@@ -214,12 +214,6 @@ impl Config {
         self.shims().join(id.as_str())
     }
 
-    /// Name of the engine's table in nftables.
-    #[must_use]
-    pub fn nft_table(&self) -> String {
-        self.instance.replace('-', "_")
-    }
-
     /// Path of a container's cgroup below each hierarchy's root.
     #[must_use]
     pub fn cgroup_path(&self, id: &ContainerId) -> String {
@@ -346,7 +340,6 @@ mod tests {
         assert_eq!(config.instance, "davit");
         assert_eq!(config.bridge, "davit0");
         assert_eq!(config.cgroup_parent, "/davit");
-        assert_eq!(config.nft_table(), "davit");
         assert_eq!(config.listen, Path::new("/run/davit/davitd.sock"));
     }
 
@@ -359,7 +352,6 @@ mod tests {
         assert_ne!(one.instance, two.instance);
         assert_ne!(one.bridge, two.bridge);
         assert_ne!(one.cgroup_parent, two.cgroup_parent);
-        assert_ne!(one.nft_table(), two.nft_table());
         assert!(one.bridge.len() <= INTERFACE);
     }
 

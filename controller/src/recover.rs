@@ -160,12 +160,14 @@ fn judge(engine: &Arc<Engine>, ground: &Ground) -> JoinSet<()> {
     all.extend(engine.store.all().records.iter().filter_map(|record| store::record_id(record).ok()));
     let mut tasks = JoinSet::new();
     for id in all {
-        let phase = engine.store.get(&id).map(|record| store::phase(&record));
+        let record = engine.store.get(&id);
+        let phase = record.as_deref().map(store::phase);
         let (bundle, shim) = (ground.bundles.contains(&id), ground.shims.contains(&id));
         // A spec that is there and cannot be read is no sign of a half-made container.
         let unreadable = phase.is_none() && engine.config.bundle(&id).join("spec.json").exists();
         let verdict = if unreadable { Verdict::Report } else { decide(phase, bundle, shim) };
-        let volumes = ground.trash.get(&id).copied().unwrap_or(false);
+        let volumes = ground.trash.get(&id).copied().unwrap_or(false)
+            || record.is_some_and(|record| record.remove_volumes);
         match verdict {
             Verdict::Adopt => {
                 let known = supervise::adopt(engine, &id);

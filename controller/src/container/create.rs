@@ -305,6 +305,7 @@ fn new_record(
         request_hash: hash(request),
         shape: shape.encode_to_vec(),
         written_at: None,
+        remove_volumes: false,
     }
 }
 

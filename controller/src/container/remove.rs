@@ -30,7 +30,7 @@ pub async fn remove(engine: &Arc<Engine>, id: &ContainerId, how: How) -> Result<
     let removed = tokio::spawn(async move {
         let _turn = engine.turn(&id).await;
         admit(&engine, &id, how)?;
-        mark(&engine, &id);
+        mark(&engine, &id, how.volumes);
         pass(failpoint::REMOVE_MARKED).await?;
         let released = release::How { volumes: how.volumes, durable: true, told: true };
         release::release(&engine, &id, released).await
@@ -54,8 +54,9 @@ fn admit(engine: &Arc<Engine>, id: &ContainerId, how: How) -> Result<(), Error> 
 }
 
 /// From here on it is being removed, whatever happens.
-pub fn mark(engine: &Engine, id: &ContainerId) {
+fn mark(engine: &Engine, id: &ContainerId, volumes: bool) {
     engine.store.update(id, |record| {
+        record.remove_volumes |= volumes;
         record.container.as_mut()?.status.get_or_insert_default().set_phase(Phase::Removing);
         Change::silent()
     });

@@ -32,8 +32,9 @@ const OPEN: Duration = Duration::from_secs(10);
 const NEWS: Duration = Duration::from_secs(10);
 /// How long a client waits for a container to be gone that is to be removed at its end.
 const REMOVAL: Duration = Duration::from_secs(15);
-/// Frames that wait for a client.
-const WAITING: usize = 4;
+/// Frames of at most 32 KiB that wait for a client. The shim never waits for long and drops what a client is
+/// late for, so a client that pauses for a moment finds here what came meanwhile.
+const WAITING: usize = 256;
 /// Frames of input that wait for the shim.
 const TYPED: usize = 2;
 /// Most bytes of one frame of input that the shim takes.
