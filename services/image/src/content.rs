@@ -221,13 +221,8 @@ impl Content {
                 remove_file(&self.folders.ingest, &name).map_err(failed)?;
             }
         }
-        for entry in std::fs::read_dir(self.folders.root.join("blobs/sha256")).map_err(failed)? {
-            let name = entry.map_err(failed)?.file_name().to_string_lossy().into_owned();
-            if name.starts_with('.') && name.ends_with(".tmp") {
-                remove_file(&self.folders.blobs, &name).map_err(failed)?;
-            }
-        }
-        Ok(())
+        sweep_temporary(&self.folders.root.join("blobs/sha256")).map_err(failed)?;
+        sweep_temporary(&self.folders.root).map_err(failed)
     }
 }
 
@@ -242,6 +237,18 @@ fn remove_file(dir: &OwnedFd, name: &str) -> io::Result<()> {
 pub(crate) fn make_dirs(path: &Path) -> io::Result<()> {
     use std::os::unix::fs::DirBuilderExt as _;
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+/// Removes the names under which files were being written when a process ended.
+pub(crate) fn sweep_temporary(path: &Path) -> io::Result<()> {
+    let dir = file::open_dir(path)?;
+    for entry in std::fs::read_dir(path)? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if name.starts_with('.') && name.ends_with(".tmp") {
+            remove_file(&dir, &name)?;
+        }
+    }
+    Ok(())
 }
 
 /// The digests that name the entries of a folder, with the time each was last changed; other names are passed over.

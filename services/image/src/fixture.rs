@@ -91,10 +91,13 @@ impl Made {
 
 type Answer = dyn Fn(&Seen, &[u8]) -> Option<Vec<Step>> + Send + Sync;
 
+/// Documents by tag or digest, each with its media type.
+type Documents = Arc<Mutex<HashMap<String, (String, Vec<u8>)>>>;
+
 /// A registry with images in one repository, by tag and by digest.
 pub(crate) struct Registry {
     pub server: Server,
-    documents: Arc<Mutex<HashMap<String, (String, Vec<u8>)>>>,
+    documents: Documents,
 }
 
 impl Registry {
@@ -104,7 +107,7 @@ impl Registry {
 
     /// `first` may answer a request for a blob in its own way.
     pub async fn with(first: impl Fn(&Seen, &[u8]) -> Option<Vec<Step>> + Send + Sync + 'static) -> Self {
-        let documents: Arc<Mutex<HashMap<String, (String, Vec<u8>)>>> = Arc::default();
+        let documents = Documents::default();
         let (served, first): (_, Box<Answer>) = (Arc::clone(&documents), Box::new(first));
         let server = Server::start(move |seen, _| {
             if seen.path == "/v2/" {

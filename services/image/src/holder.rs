@@ -1,23 +1,21 @@
 //! Holders: the containers that use images, one file each under `use/`.
 //!
-//! A record is written when a container is prepared and is there when that is answered. Making it survive a power cut
-//! costs as much as the rest of a start, so it happens beside it, for several at once; the controller prepares a
-//! container again before each start, which would write a lost record anew.
+//! A record is written when a container is prepared, and is there when that is answered. It waits for no disk, because
+//! that would cost as much as the rest of a start: its bytes are sent on their way, and the file system's next commit,
+//! which the controller's own record of the container asks for, makes it durable. The controller prepares a container
+//! again before each start, so even a lost record comes back.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
+use std::sync::{Mutex, PoisonError};
 
 use davit_proto::id::{ContainerId, Digest};
 use davit_sys::file::{self, Durability, OFlags};
 use serde::{Deserialize, Serialize};
 
-use crate::content::make_dirs;
+use crate::content::{make_dirs, sweep_temporary};
 use crate::document::Descriptor;
 
 const FOLDER: &str = "use";
@@ -48,11 +46,10 @@ pub struct Holder {
 /// All containers that use images.
 #[derive(Debug)]
 pub struct Holders {
-    dir: Arc<OwnedFd>,
+    dir: OwnedFd,
     known: Mutex<BTreeMap<ContainerId, Holder>>,
     /// Records that cannot be read: what they hold is unknown, so nothing may be collected.
     unknown: Mutex<BTreeSet<ContainerId>>,
-    syncing: Option<Sender<ContainerId>>,
 }
 
 impl Holders {
@@ -60,7 +57,8 @@ impl Holders {
     pub fn open(root: &Path) -> io::Result<Self> {
         let path = root.join(FOLDER);
         make_dirs(&path)?;
-        let dir = Arc::new(file::open_dir(&path)?);
+        sweep_temporary(&path)?;
+        let dir = file::open_dir(&path)?;
         let (mut known, mut unknown) = (BTreeMap::new(), BTreeSet::new());
         for entry in std::fs::read_dir(&path)? {
             let entry = entry?;
@@ -78,12 +76,7 @@ impl Holders {
                 }
             }
         }
-        let (syncing, written) = channel();
-        let of_thread = Arc::clone(&dir);
-        let started =
-            thread::Builder::new().name("use-sync".to_owned()).spawn(move || sync(&of_thread, &written));
-        let syncing = started.is_ok().then_some(syncing);
-        Ok(Self { dir, known: Mutex::new(known), unknown: Mutex::new(unknown), syncing })
+        Ok(Self { dir, known: Mutex::new(known), unknown: Mutex::new(unknown) })
     }
 
     /// What a container uses.
@@ -96,23 +89,25 @@ impl Holders {
         let failed =
             |source| HolderError { action: "record", container_id: container_id.to_string(), source };
         let json = serde_json::to_vec(&holder).map_err(|e| failed(e.into()))?;
-        let durability = if self.syncing.is_some() { Durability::Cached } else { Durability::Synced };
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        file::write_atomic(&*self.dir, name(container_id), &json, durability).map_err(failed)?;
+        file::write_atomic(&self.dir, name(container_id), &json, Durability::Cached).map_err(failed)?;
         known.insert(container_id.clone(), holder);
         drop(known);
         self.unknown.lock().unwrap_or_else(PoisonError::into_inner).remove(container_id);
-        if let Some(syncing) = &self.syncing {
-            // The thread lives as long as this end of the queue.
-            let _ = syncing.send(container_id.clone());
-        }
-        Ok(())
+        self.start_writeback(container_id).map_err(failed)
+    }
+
+    /// Has the kernel write the record's bytes without waiting for them. Otherwise they would stay in memory for half a
+    /// minute, whoever commits.
+    fn start_writeback(&self, container_id: &ContainerId) -> io::Result<()> {
+        let record = file::open_at(&self.dir, name(container_id).as_ref(), OFlags::RDONLY, 0)?;
+        Ok(rustix::fs::fadvise(record, 0, None, rustix::fs::Advice::DontNeed)?)
     }
 
     /// Ends a use; one that is not there is no error. Tells what was used.
     pub fn remove(&self, container_id: &ContainerId) -> Result<Option<Holder>, HolderError> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        match file::remove_file_at(&*self.dir, name(container_id).as_ref()) {
+        match file::remove_file_at(&self.dir, name(container_id).as_ref()) {
             Err(source) if source.kind() != io::ErrorKind::NotFound => {
                 return Err(HolderError { action: "end", container_id: container_id.to_string(), source });
             }
@@ -146,22 +141,6 @@ fn name(container_id: &ContainerId) -> String {
 
 fn read(path: &Path) -> io::Result<Holder> {
     Ok(serde_json::from_slice(&file::read_bounded(path, BYTES)?)?)
-}
-
-/// Syncs the records that were written, as many at once as came meanwhile.
-fn sync(dir: &OwnedFd, written: &Receiver<ContainerId>) {
-    while let Ok(first) = written.recv() {
-        let batch: BTreeSet<ContainerId> = std::iter::once(first).chain(written.try_iter()).collect();
-        let result =
-            batch.iter().try_for_each(|id| match file::open_at(dir, name(id).as_ref(), OFlags::RDONLY, 0) {
-                Ok(fd) => File::from(fd).sync_data(),
-                Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-                Err(e) => Err(e),
-            });
-        if let Err(error) = result.and_then(|()| file::sync_dir(dir)) {
-            tracing::warn!(%error, "could not sync records of image use");
-        }
-    }
 }
 
 #[cfg(test)]

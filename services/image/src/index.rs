@@ -223,7 +223,7 @@ mod tests {
         let entry = Entry::new(&manifest("a"), Some(name.clone()), Some(source.clone()));
         references.change(|entries| entries.push(entry.clone())).unwrap();
         let again = References::open(dir.path()).unwrap();
-        assert_eq!(*again.entries().unwrap(), [entry.clone()]);
+        assert_eq!(*again.entries().unwrap(), std::slice::from_ref(&entry));
         assert_eq!(again.entries().unwrap()[0].reference(), Some(&name));
         let unnamed = entry.unnamed();
         assert_eq!((unnamed.reference(), unnamed.source()), (None, Some(&source)));

@@ -37,6 +37,7 @@ impl Store {
     /// Ends a container's use; ending it twice is no error. An image that was removed meanwhile goes with its last
     /// container.
     pub fn release(&self, container_id: &ContainerId) -> Result<(), StoreError> {
+        let _gate = self.gate();
         let Some(holder) = self.holders().remove(container_id)? else { return Ok(()) };
         let entries = self.references().entries()?;
         if !entries.iter().any(|entry| entry.descriptor().digest == holder.manifest.digest) {

@@ -9,8 +9,8 @@ use std::time::{Duration, SystemTime};
 
 use davit_proto::id::Digest;
 
-use crate::document::Descriptor;
-use crate::image::Image;
+use crate::document::{DOCKER_INDEX, Descriptor, Document, MANIFEST_BYTES, OCI_INDEX};
+use crate::image::{Image, ImageError};
 use crate::index::Entry;
 use crate::store::{Found, Store, StoreError};
 
@@ -42,8 +42,8 @@ impl Store {
         self.take_off(&taken, last, image)
     }
 
-    /// Removes images that no container uses: those without a name, or with `all` also the others. `wanted` has the
-    /// last word.
+    /// Removes images that no container uses: those without a tag, or with `all` also the others. `wanted` has the last
+    /// word.
     pub fn prune(
         &self,
         all: bool,
@@ -57,7 +57,7 @@ impl Store {
         let mut done = BTreeSet::new();
         for (_, image) in self.images()? {
             let entries = self.entries_of(image.id())?;
-            let named = entries.iter().any(|entry| entry.reference().is_some());
+            let named = entries.iter().any(has_tag);
             if used.contains(image.id())
                 || (named && !all)
                 || !wanted(&image)
@@ -86,8 +86,10 @@ impl Store {
         };
         let tagged: Vec<Entry> =
             all.iter().filter(|entry| entry.reference() == Some(reference)).cloned().collect();
+        // Entries without a name only keep an image listed that a name moved away from.
+        let rest_is_nameless = all.iter().all(|entry| entry.reference().is_none() || tagged.contains(entry));
         if !tagged.is_empty() {
-            return Ok(tagged);
+            return Ok(if rest_is_nameless { all } else { tagged });
         }
         // By its digest in a repository: everything that the image is called there.
         let name = reference.name();
@@ -186,17 +188,37 @@ impl Store {
         let holders = self.holders().all();
         let held = holders.values().map(|holder| &holder.manifest);
         for descriptor in entries.iter().map(Entry::descriptor).chain(held) {
-            used.blobs.insert(descriptor.digest.clone());
-            match self.load(descriptor) {
-                Ok(image) => used.add(&image),
-                Err(error) => {
-                    tracing::warn!(digest = %descriptor.digest, %error, "an image cannot be read");
-                    return Ok(None);
-                }
+            if let Err(error) = self.mark(descriptor, &mut used) {
+                tracing::warn!(digest = %descriptor.digest, %error, "an image cannot be read");
+                return Ok(None);
             }
         }
         Ok(self.holders().complete().then_some(used))
     }
+
+    /// Marks what an image needs, or every image of an index that another tool put here.
+    fn mark(&self, descriptor: &Descriptor, used: &mut Used) -> Result<(), ImageError> {
+        if ![OCI_INDEX, DOCKER_INDEX].contains(&descriptor.media_type.as_str()) {
+            used.add(&*self.load(descriptor)?);
+            return Ok(());
+        }
+        used.blobs.insert(descriptor.digest.clone());
+        let bytes = self.content().read(&descriptor.digest, MANIFEST_BYTES)?;
+        let document = Document::parse(&bytes, &descriptor.media_type)
+            .map_err(ImageError::document(&descriptor.digest))?;
+        let Document::Index(index) = document else { return Ok(()) };
+        for manifest in &index.manifests {
+            // An index names all platforms, and mostly only one of them is here.
+            if self.content().size(&manifest.digest)?.is_some() {
+                used.add(&*self.load(manifest)?);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn has_tag(entry: &Entry) -> bool {
+    entry.reference().is_some_and(|reference| reference.tag().is_some())
 }
 
 /// Content that something needs.

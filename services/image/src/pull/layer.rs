@@ -24,8 +24,8 @@ use crate::document::Descriptor;
 use crate::snapshot::SnapshotError;
 use crate::store::{Store, StoreError};
 
-/// Pieces of the download that wait for the writer, and for the unpacker. A piece has some 16 KiB.
-const PIECES: usize = 64;
+/// Pieces of the download that wait for the writer, and for the unpacker. A piece may have half a MiB.
+const PIECES: usize = 8;
 
 /// A layer on its way, with the right to make it.
 struct Job {

@@ -130,6 +130,46 @@ fn removal_keeps_what_others_share() {
 }
 
 #[test]
+fn a_name_takes_along_what_it_moved_away_from_within_one_image() {
+    let host = Host::new();
+    let (a, _) = pair();
+    a.put(&host.store, &["a:1"]);
+    // The same image in another manifest, as a registry that compresses anew would serve it.
+    let text = String::from_utf8(a.blobs[&a.manifest.digest].clone()).unwrap();
+    let other = format!("{text} ").into_bytes();
+    let digest = host.store.content().write(&other).unwrap();
+    let manifest = Descriptor::new(&a.manifest.media_type, digest, other.len() as u64);
+    let reference: ImageRef = "a:1".parse().unwrap();
+    host.store.name(&manifest, Some(reference), None).unwrap();
+    assert_eq!(host.store.references().entries().unwrap().len(), 2);
+    assert_eq!(host.store.list().unwrap().len(), 1);
+    assert_eq!(deleted(&host.store.remove("a:1", false).unwrap()), 3);
+    assert_eq!((host.blobs(), host.layers(), host.store.list().unwrap().len()), (0, 0, 0));
+}
+
+#[test]
+fn every_image_of_an_index_from_another_tool_stays() {
+    let host = Host::new();
+    let (a, b) = pair();
+    a.put(&host.store, &[]);
+    b.put(&host.store, &["b:1"]);
+    let absent = crate::digest::digest(b"another platform");
+    let index = serde_json::json!({ "schemaVersion": 2, "manifests": [
+        { "mediaType": a.manifest.media_type, "digest": a.manifest.digest, "size": a.manifest.size,
+          "platform": { "os": "linux", "architecture": "s390x" } },
+        { "mediaType": a.manifest.media_type, "digest": absent, "size": 7 },
+    ]});
+    let bytes = serde_json::to_vec(&index).unwrap();
+    let digest = host.store.content().write(&bytes).unwrap();
+    let index = Descriptor::new(crate::document::OCI_INDEX, digest, bytes.len() as u64);
+    host.store.references().change(|entries| entries.push(Entry::new(&index, None, None))).unwrap();
+    let all: Vec<Digest> = a.blobs.keys().chain(&a.diff_ids).chain([&index.digest]).cloned().collect();
+    host.store.abandon(&all).unwrap();
+    host.store.remove("b:1", false).unwrap();
+    assert_eq!((host.blobs(), host.layers()), (5, 2), "the index, its image and that image's layers");
+}
+
+#[test]
 fn an_id_with_several_names_needs_force() {
     let host = Host::new();
     let (a, _) = pair();

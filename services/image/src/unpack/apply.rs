@@ -249,7 +249,7 @@ impl Tree {
 
     /// The directory at `path`, open; made when the archive only implies it.
     fn parent(&mut self, path: &[u8]) -> Result<&OwnedFd, Problem> {
-        if !self.parent.as_ref().is_some_and(|(known, _)| known == path) {
+        if self.parent.as_ref().is_none_or(|(known, _)| known != path) {
             let fd = match self.open(path) {
                 Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
                     self.imply(path)?

@@ -94,8 +94,11 @@ fn once<T>(slot: &mut Option<T>, key: &[u8], value: T) -> Result<(), Problem> {
     Ok(())
 }
 
-/// Splits off the first record: its key, its value, and what follows it.
-fn split_record(bytes: &[u8]) -> Result<(&[u8], &[u8], &[u8]), Problem> {
+/// A record's key, its value, and what follows it.
+type Split<'a> = (&'a [u8], &'a [u8], &'a [u8]);
+
+/// Splits off the first record.
+fn split_record(bytes: &[u8]) -> Result<Split<'_>, Problem> {
     let bad = || Problem::Pax(lossy(&bytes[..bytes.len().min(40)]));
     let space = bytes.iter().take(20).position(|&b| b == b' ').ok_or_else(bad)?;
     let length = usize::try_from(digits(&bytes[..space]).ok_or_else(bad)?).map_err(|_| bad())?;

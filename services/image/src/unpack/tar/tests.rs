@@ -168,7 +168,7 @@ fn numbers_are_octal_or_base_256_and_nothing_else() {
 fn extended_headers_are_bounded() {
     let bytes = Archive::default().pax(&[("comment", &[b'x'; 2 << 20])]).file("f", b"").end();
     assert!(matches!(names(&bytes), Err(Problem::HeaderLimit(_))));
-    let lying = Header { flag: b'x', size: 0o7777_7777_777, ..Header::default() };
+    let lying = Header { flag: b'x', size: 0o77_777_777_777, ..Header::default() };
     assert!(matches!(names(&Archive::default().raw(&lying.block()).end()), Err(Problem::HeaderLimit(_))));
 }
 
