@@ -26,8 +26,8 @@
 //!
 //! impl Init {
 //!     // `kept`: the namespaces of an earlier life of the same container (restart); else None.
-//!     pub fn prepare(shape: &Shape, cgroup: &ContainerCgroup, kept: Option<&Namespaces>) -> Result<Init, InitError>;
-//!     pub fn namespaces(&self) -> &Namespaces;                    // try_clone() to keep past this life
+//!     pub fn prepare(shape: &Shape, cgroup: &ContainerCgroup, kept: Option<&Kept>) -> Result<Init, InitError>;
+//!     pub fn namespaces(&self) -> &Namespaces;                    // .keep() is what the next life gets
 //!     pub fn configure(&mut self, c: Configuration<'_>) -> Result<Configured, InitError>;
 //!     pub fn start(&mut self) -> Result<(), InitError>;          // Ok: execve happened
 //!     pub fn pidfd(&self) -> BorrowedFd<'_>;                     // readable when the process ended (AsyncFd)
@@ -36,7 +36,7 @@
 //!     pub fn reap(&self) -> io::Result<Option<Exit>>;            // None: still running; never blocks
 //!     pub fn reap_blocking(&self) -> io::Result<Exit>;
 //! }
-//! pub struct Namespaces { pub mnt: OwnedFd, pub net: OwnedFd, pub ipc: OwnedFd, pub uts: OwnedFd }   // try_clone()
+//! pub struct Namespaces { pub mnt: OwnedFd, pub net: OwnedFd, pub ipc: OwnedFd, pub uts: OwnedFd }
 //!     // Also where they are the host's. The net fd's number + davit_sys::namespace::inode(fd) are what the network
 //!     // service is told; close mnt last and off the exit path: the kernel tears the mounts down then.
 //! pub struct Configuration<'a> { spec: &'a oci_spec::runtime::Spec, bundle: &'a Path, lock: &'a Flock,

@@ -30,10 +30,11 @@ pub const HELD: [Kind; 4] = [Kind::Mount, Kind::Net, Kind::Ipc, Kind::Uts];
 /// How long init may take for one order.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The namespaces of a container, held open: by the first life for the next ones, and for whoever joins.
+/// The namespaces of a life, held open: for later lives, and for whoever joins.
 #[derive(Debug)]
 pub struct Namespaces {
-    /// Mounts; a new one in each life.
+    /// Mounts. Held so that an exit is told before the kernel takes them apart; while it is held the writable layer
+    /// stays mounted, so the next life must not be configured before this one is dropped.
     pub mnt: OwnedFd,
     /// Network.
     pub net: OwnedFd,
@@ -49,15 +50,18 @@ impl Namespaces {
         Ok(Self { mnt, net, ipc, uts })
     }
 
-    /// Handles of the same namespaces.
-    pub fn try_clone(&self) -> io::Result<Self> {
-        Ok(Self {
-            mnt: self.mnt.try_clone()?,
-            net: self.net.try_clone()?,
-            ipc: self.ipc.try_clone()?,
-            uts: self.uts.try_clone()?,
-        })
+    /// What a later life goes on with.
+    pub fn keep(&self) -> io::Result<Kept> {
+        Ok(Kept { net: self.net.try_clone()?, ipc: self.ipc.try_clone()?, uts: self.uts.try_clone()? })
     }
+}
+
+/// The namespaces that outlive a life.
+#[derive(Debug)]
+pub struct Kept {
+    net: OwnedFd,
+    ipc: OwnedFd,
+    uts: OwnedFd,
 }
 
 /// Where the container's 0, 1 and 2 come from.
@@ -112,11 +116,7 @@ impl Init {
     /// The first half: clones init, and returns when it waits on its empty root.
     ///
     /// `kept` are the namespaces of an earlier life, which this one shall go on with.
-    pub fn prepare(
-        shape: &Shape,
-        cgroup: &ContainerCgroup,
-        kept: Option<&Namespaces>,
-    ) -> Result<Self, InitError> {
+    pub fn prepare(shape: &Shape, cgroup: &ContainerCgroup, kept: Option<&Kept>) -> Result<Self, InitError> {
         refuse_unsupported(shape)?;
         let joined = open_joined(shape, kept)?;
         let joined: Vec<_> = joined.iter().map(AsFd::as_fd).collect();
@@ -263,7 +263,7 @@ fn refuse_unsupported(shape: &Shape) -> Result<(), Failure> {
 }
 
 /// Opens what is to be joined, in the order of [`plan_join`].
-fn open_joined(shape: &Shape, kept: Option<&Namespaces>) -> Result<Vec<OwnedFd>, Failure> {
+fn open_joined(shape: &Shape, kept: Option<&Kept>) -> Result<Vec<OwnedFd>, Failure> {
     let mut fds = Vec::new();
     for kind in plan_join(shape, kept.is_some()) {
         let (namespace, held) = match kind {

@@ -11,7 +11,7 @@ use davit_sys::process::Exit;
 use serde_json::{Value, json};
 
 use crate::cgroup::ContainerCgroup;
-use crate::init::parent::{Configured, Namespaces};
+use crate::init::parent::{Configured, Kept};
 use crate::init::{Configuration, Init, InitError, Shape, Stdio};
 
 const BUSYBOX: &str = "/bin/busybox";
@@ -113,8 +113,8 @@ impl Container {
     }
 
     /// Makes its cgroup once more.
-    pub fn remake_cgroup(&self) -> ContainerCgroup {
-        ContainerCgroup::create(&parent(), &self.id).unwrap()
+    pub fn remake_cgroup(&mut self) {
+        self.cgroup = ContainerCgroup::create(&parent(), &self.id).unwrap();
     }
 
     /// Where its image lies.
@@ -139,7 +139,7 @@ impl Container {
         self.with(&format!("/annotations/{key}"), json!(value))
     }
 
-    pub fn prepare(&self, kept: Option<&Namespaces>) -> Init {
+    pub fn prepare(&self, kept: Option<&Kept>) -> Init {
         Init::prepare(&self.shape, &self.cgroup, kept).unwrap()
     }
 

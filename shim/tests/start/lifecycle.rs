@@ -21,6 +21,7 @@ pub const SCENES: &[Scene] = &[
     ("dropping_a_waiting_init_ends_it", dropping_a_waiting_init_ends_it),
     ("second_life_keeps_namespaces", second_life_keeps_namespaces),
     ("joined_namespace_must_be_the_one_meant", joined_namespace_must_be_the_one_meant),
+    ("another_containers_pids_are_seen", another_containers_pids_are_seen),
     ("reaper_forwards_and_mirrors", reaper_forwards_and_mirrors),
     ("reaper_has_a_terminal_too", reaper_has_a_terminal_too),
     ("killing_the_cgroup_ends_all", killing_the_cgroup_ends_all),
@@ -140,7 +141,7 @@ fn second_life_keeps_namespaces() {
     first.start().unwrap();
     let one = read(reader);
     first.reap_blocking().unwrap();
-    let kept = first.namespaces().try_clone().unwrap();
+    let kept = first.namespaces().keep().unwrap();
     drop(first);
     let mut second = container.prepare(Some(&kept));
     let (stdio, reader) = piped();
@@ -169,6 +170,20 @@ fn joined_namespace_must_be_the_one_meant() {
     }
     let error = Init::prepare(&guest.shape, &guest.cgroup, None).unwrap_err();
     assert!(error.to_string().contains("its owner has gone"), "{error}");
+}
+
+fn another_containers_pids_are_seen() {
+    let owner = Container::command(&["sleep", "77"]);
+    let mut init = owner.prepare(None);
+    owner.configure(&mut init, piped().0).unwrap();
+    init.start().unwrap();
+    let path = format!("/proc/{}/ns/pid", init.host_pid());
+    let inode = davit_sys::namespace::inode(davit_sys::namespace::open(path.as_ref()).unwrap()).unwrap();
+    let mut guest = Container::shell("cat /proc/1/cmdline; test $$ -gt 1 && echo; echo not one");
+    guest.shape.pid = Namespace::Joined { path: path.into(), inode };
+    assert_eq!(guest.run().out, "sleep\x0077\0\nnot one\n");
+    init.signal(9).unwrap();
+    init.reap_blocking().unwrap();
 }
 
 fn reaper_forwards_and_mirrors() {
