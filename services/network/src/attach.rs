@@ -14,9 +14,8 @@ use rustix::io::Errno;
 use crate::error::Error;
 use crate::holding::{Holding, NetnsId, Wired};
 use crate::lease::Join;
-use crate::link::{self, Address, Veth};
+use crate::link::{self, Address, Connection, Veth};
 use crate::mac::Mac;
-use crate::netlink::Socket;
 use crate::netns::{Netns, Reference};
 use crate::network::{Driver, Network};
 use crate::networks::{Endpoint, Networks};
@@ -148,10 +147,10 @@ impl Networks {
     /// Makes the links and configures them, the namespace open no longer than that takes.
     fn wire(&self, reference: Reference, endpoints: &[Endpoint]) -> Result<(), Error> {
         let netns = Netns::open(reference)?;
-        let host = link::socket().map_err(Error::kernel("open a socket for links"))?;
+        let host = link::open().map_err(Error::kernel("open a connection for links"))?;
         for (n, endpoint) in endpoints.iter().enumerate() {
             let (Some(bridge), Some(wired)) = (&endpoint.network.bridge, &endpoint.lease.wired) else {
-                link::loopback_up(netns.socket()).map_err(Error::kernel("bring up loopback"))?;
+                link::loopback_up(netns.links()).map_err(Error::kernel("bring up loopback"))?;
                 continue;
             };
             // An address that was another container's a moment ago takes no flow of its with it.
@@ -163,7 +162,7 @@ impl Networks {
             let address = Ipv4Net::new(wired.ipv4, range.subnet.prefix_len());
             let address = address.map_err(|_| Error::invalid("subnet", range.subnet, "has no prefix"))?;
             let gateway = (n == 0 && !bridge.internal).then_some(range.gateway);
-            link::configure(netns.socket(), index, &Address { address, gateway }).map_err(Error::kernel(
+            link::configure(netns.links(), index, &Address { address, gateway }).map_err(Error::kernel(
                 format!("configure {} of {}", wired.interface, endpoint.container_id),
             ))?;
         }
@@ -172,7 +171,13 @@ impl Networks {
 
     /// Makes a pair, and answers with the number of the container's end. A bridge that somebody removed is made
     /// again, once.
-    fn plug(&self, host: &Socket, netns: &Netns, endpoint: &Endpoint, wired: &Wired) -> Result<u32, Error> {
+    fn plug(
+        &self,
+        host: &Connection,
+        netns: &Netns,
+        endpoint: &Endpoint,
+        wired: &Wired,
+    ) -> Result<u32, Error> {
         let id = &endpoint.network.id;
         match self.pair(host, netns, endpoint, wired, self.ensure(id)?) {
             Err(Error::Kernel { source, .. })
@@ -187,14 +192,14 @@ impl Networks {
 
     fn pair(
         &self,
-        host: &Socket,
+        host: &Connection,
         netns: &Netns,
         endpoint: &Endpoint,
         wired: &Wired,
         bridge: u32,
     ) -> Result<u32, Error> {
         let failed = || Error::kernel(format!("make the link of container {}", endpoint.container_id));
-        let look = || link::find(netns.socket(), &wired.interface).map_err(failed());
+        let look = || link::find(netns.links(), &wired.interface).map_err(failed());
         for attempt in 0..ATTEMPTS {
             let name = host_name(&self.shared().instance, endpoint, attempt);
             let veth = Veth { host: &name, bridge, peer: &wired.interface, mac: wired.mac };
@@ -220,7 +225,7 @@ impl Networks {
 }
 
 /// The bridge may remember that the hardware address is behind the earlier life's port.
-fn learn(host: &Socket, name: &str, mac: Mac) -> io::Result<()> {
+fn learn(host: &Connection, name: &str, mac: Mac) -> io::Result<()> {
     match link::find(host, name)? {
         Some(port) => link::learn(host, port.index, mac),
         None => Err(io::ErrorKind::NotFound.into()),

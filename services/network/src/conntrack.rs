@@ -9,7 +9,7 @@ use rustix::io::Errno;
 
 use crate::flow::{Flow, Tuple};
 use crate::link;
-use crate::netlink::{Attributes, Family, Message, Refused, Socket, flag};
+use crate::netlink::{Attributes, Message, Refused, Socket, flag};
 
 const SUBSYSTEM: u16 = 1 << 8;
 const GET: u16 = SUBSYSTEM | 1;
@@ -40,7 +40,7 @@ pub struct Tracked {
 
 /// The flows that `wanted` points at.
 pub fn list(wanted: impl Fn(&Flow) -> bool) -> io::Result<Vec<Tracked>> {
-    let socket = Socket::open(Family::Netfilter)?;
+    let socket = Socket::open()?;
     let mut found = Vec::new();
     socket.dump(Message::new(GET, flag::DUMP, &BODY), |body| {
         if let Some(flow) = read(body).filter(&wanted) {
@@ -52,7 +52,7 @@ pub fn list(wanted: impl Fn(&Flow) -> bool) -> io::Result<Vec<Tracked>> {
 
 /// Forgets flows. One that ended by itself is no error.
 pub fn forget(flows: &[Tracked]) -> io::Result<()> {
-    let socket = Socket::open(Family::Netfilter)?;
+    let socket = Socket::open()?;
     for batch in flows.chunks(BATCH) {
         let deletions = batch.iter().map(|tracked| tracked.deletion.clone()).collect();
         for receipt in socket.send(deletions)? {

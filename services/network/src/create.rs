@@ -29,8 +29,8 @@ pub struct Wanted {
 impl Networks {
     /// Makes a network with a bridge.
     pub fn create(&self, wanted: Wanted) -> Result<Populated, Error> {
-        let socket = link::socket().map_err(Error::kernel("open a socket for links"))?;
-        let host = host_ranges(&socket)?;
+        let connection = link::open().map_err(Error::kernel("open a connection for links"))?;
+        let host = host_ranges(&connection)?;
         let mut books = self.books();
         if books.named(wanted.name.as_str()).is_some() {
             return Err(Error::Exists(wanted.name.to_string()));

@@ -9,9 +9,8 @@ use ipnet::Ipv4Net;
 use crate::error::Error;
 use crate::firewall::{self, Firewall};
 use crate::ipam::{self, Range};
-use crate::link::{self, Link};
+use crate::link::{self, Connection, Link};
 use crate::mac::Mac;
-use crate::netlink::Socket;
 use crate::network::{BRIDGE, Bridge, LinkName, Network, NetworkId};
 use crate::sysctl;
 
@@ -62,22 +61,22 @@ impl Ground {
             return Ok(None);
         }
         let asked = |source| Error::Kernel { what: format!("look at bridge {}", bridge.link), source };
-        let socket = link::socket().map_err(asked)?;
-        match link::find(&socket, bridge.link.as_str()).map_err(asked)? {
+        let connection = link::open().map_err(asked)?;
+        match link::find(&connection, bridge.link.as_str()).map_err(asked)? {
             Some(found) => {
-                self.compare(&socket, network, bridge, &found)?;
-                self.settle(&socket, network, bridge, found.index)?;
+                self.compare(&connection, network, bridge, &found)?;
+                self.settle(&connection, network, bridge, found.index)?;
                 Ok(None)
             }
             None => {
-                let range = self.choose(&socket, demand, bridge)?;
+                let range = self.choose(&connection, demand, bridge)?;
                 let moved = Bridge { range, ..bridge.clone() };
                 self.admit(&moved)?;
-                link::create_bridge(&socket, moved.link.as_str(), Mac::of(range.gateway), &self.mark)
+                link::create_bridge(&connection, moved.link.as_str(), Mac::of(range.gateway), &self.mark)
                     .map_err(Error::kernel(format!("make bridge {}", moved.link)))?;
-                let made = link::find(&socket, moved.link.as_str()).map_err(asked)?;
+                let made = link::find(&connection, moved.link.as_str()).map_err(asked)?;
                 let made = made.ok_or_else(|| asked(io::ErrorKind::NotFound.into()))?;
-                self.settle(&socket, network, &moved, made.index)?;
+                self.settle(&connection, network, &moved, made.index)?;
                 tracing::info!(bridge = %moved.link, subnet = %range.subnet, "made a bridge");
                 Ok((range != bridge.range).then_some(range))
             }
@@ -89,9 +88,11 @@ impl Ground {
         let Some(bridge) = &network.bridge else { return Ok(()) };
         self.ready.remove(&network.id);
         let failed = || Error::kernel(format!("remove bridge {}", bridge.link));
-        let socket = link::socket().map_err(failed())?;
-        match link::find(&socket, bridge.link.as_str()).map_err(failed())? {
-            Some(found) if found.alias == self.mark => link::remove(&socket, found.index).map_err(failed())?,
+        let connection = link::open().map_err(failed())?;
+        match link::find(&connection, bridge.link.as_str()).map_err(failed())? {
+            Some(found) if found.alias == self.mark => {
+                link::remove(&connection, found.index).map_err(failed())?
+            }
             _ => {}
         }
         Ok(self.firewall.dismiss(&in_table(bridge))?)
@@ -100,7 +101,7 @@ impl Ground {
     /// A link of the bridge's name must be our bridge with the network's gateway.
     fn compare(
         &self,
-        socket: &Socket,
+        connection: &Connection,
         network: &Network,
         bridge: &Bridge,
         found: &Link,
@@ -114,7 +115,7 @@ impl Ground {
             let kind = if found.kind.is_empty() { "link" } else { &found.kind };
             return Err(taken(format!("it is a {kind} that this engine did not make; choose another name")));
         }
-        let addresses = link::addresses(socket).map_err(Error::kernel("list addresses"))?;
+        let addresses = link::addresses(connection).map_err(Error::kernel("list addresses"))?;
         let has: Vec<Ipv4Net> =
             addresses.into_iter().filter(|(index, _)| *index == found.index).map(|(_, net)| net).collect();
         let wanted = gateway(&bridge.range);
@@ -127,9 +128,9 @@ impl Ground {
     }
 
     /// The range for a bridge that is not there: the network's, unless the host uses it.
-    fn choose(&self, socket: &Socket, demand: &Demand, bridge: &Bridge) -> Result<Range, Error> {
+    fn choose(&self, connection: &Connection, demand: &Demand, bridge: &Bridge) -> Result<Range, Error> {
         let network = &demand.network;
-        let mut taken = host_ranges(socket)?;
+        let mut taken = host_ranges(connection)?;
         taken.extend(demand.others.iter().cloned());
         let Some(by) = user_of(&bridge.range.subnet, &taken) else { return Ok(bridge.range) };
         let refused = |range: &Ipv4Net, by: &str| Error::RangeTaken {
@@ -148,7 +149,7 @@ impl Ground {
 
     fn settle(
         &mut self,
-        socket: &Socket,
+        connection: &Connection,
         network: &Network,
         bridge: &Bridge,
         index: u32,
@@ -159,8 +160,9 @@ impl Ground {
         // The guard is in place, so the bridge may carry what comes from the host's own loopback.
         sysctl::set_route_localnet(&bridge.link, !bridge.internal)
             .map_err(failed("set route_localnet on"))?;
-        link::add_address(socket, index, gateway(&bridge.range)).map_err(failed("give its address to"))?;
-        link::up(socket, index).map_err(failed("bring up"))?;
+        link::add_address(connection, index, gateway(&bridge.range))
+            .map_err(failed("give its address to"))?;
+        link::up(connection, index).map_err(failed("bring up"))?;
         self.ready.insert(network.id.clone(), index);
         Ok(())
     }
@@ -171,15 +173,15 @@ impl Ground {
 }
 
 /// The ranges that the host has routes or addresses in, and by which link.
-pub fn host_ranges(socket: &Socket) -> Result<Vec<(Ipv4Net, String)>, Error> {
+pub fn host_ranges(connection: &Connection) -> Result<Vec<(Ipv4Net, String)>, Error> {
     let mut ranges: Vec<(Ipv4Net, String)> = Vec::new();
     let named = |index: Option<u32>| match index {
         Some(index) => format!("link number {index}"),
         None => "a route".to_owned(),
     };
-    let routes = link::routes(socket).map_err(Error::kernel("list routes"))?;
+    let routes = link::routes(connection).map_err(Error::kernel("list routes"))?;
     ranges.extend(routes.into_iter().map(|(index, net)| (net, named(index))));
-    let addresses = link::addresses(socket).map_err(Error::kernel("list addresses"))?;
+    let addresses = link::addresses(connection).map_err(Error::kernel("list addresses"))?;
     ranges.extend(addresses.into_iter().map(|(index, net)| (net.trunc(), named(Some(index)))));
     Ok(ranges.into_iter().filter(|(net, _)| net.prefix_len() > 0).collect())
 }

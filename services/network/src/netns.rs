@@ -1,5 +1,5 @@
 //! A container's network namespace: opened by what its shim holds, entered by a thread that is thrown away, and let
-//! go again. Nothing of it is kept, for a descriptor or socket of ours would keep it alive.
+//! go again. Nothing of it is kept, for a descriptor or connection of ours would keep it alive.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -9,8 +9,7 @@ use davit_sys::namespace::{self, Kind};
 
 use crate::error::Error;
 use crate::holding::NetnsId;
-use crate::link;
-use crate::netlink::Socket;
+use crate::link::{self, Connection};
 use crate::sysctl;
 
 /// Where a namespace is found.
@@ -26,12 +25,12 @@ pub struct Reference {
 #[derive(Debug)]
 pub struct Netns {
     fd: OwnedFd,
-    socket: Socket,
+    links: Connection,
 }
 
 impl Netns {
     /// Opens the namespace that a process holds, makes sure that it is the one that was meant and not our own,
-    /// and opens a socket in it. IPv6 is off on links that come later.
+    /// and opens a connection in it. IPv6 is off on links that come later.
     pub fn open(reference: Reference) -> Result<Self, Error> {
         let Reference { id, fd } = reference;
         let failed = |source| Error::Netns { pid: id.pid, fd, source };
@@ -45,13 +44,13 @@ impl Netns {
         if found == own {
             return Err(Error::invalid("netns_inode", found, "is the host's own network namespace"));
         }
-        let socket = inside(fd.as_fd()).map_err(failed)?;
-        Ok(Self { fd, socket })
+        let links = inside(fd.as_fd()).map_err(failed)?;
+        Ok(Self { fd, links })
     }
 
-    /// A socket for links inside.
-    pub fn socket(&self) -> &Socket {
-        &self.socket
+    /// The connection for links inside.
+    pub fn links(&self) -> &Connection {
+        &self.links
     }
 }
 
@@ -62,13 +61,13 @@ impl AsFd for Netns {
 }
 
 /// A namespace belongs to a thread, so that a thread of the runtime never changes its own.
-fn inside(netns: BorrowedFd<'_>) -> io::Result<Socket> {
+fn inside(netns: BorrowedFd<'_>) -> io::Result<Connection> {
     std::thread::scope(|scope| {
         let spawned =
             std::thread::Builder::new().name("netns".to_owned()).spawn_scoped(scope, move || {
                 namespace::enter(netns, Kind::Net)?;
                 sysctl::ipv6_off("default")?;
-                link::socket()
+                link::open()
             })?;
         spawned.join().unwrap_or_else(|_panic| Err(io::Error::other("the thread inside panicked")))
     })

@@ -127,7 +127,7 @@ impl Networks {
     }
 
     fn view(&self, pending: &Pending) -> std::io::Result<View> {
-        let local = link::addresses(&link::socket()?)?.into_iter().map(|(_, net)| net.addr()).collect();
+        let local = link::addresses(&link::open()?)?.into_iter().map(|(_, net)| net.addr()).collect();
         let books = self.books();
         let ranges = books.networks().filter_map(|network| Some(network.bridge.as_ref()?.range)).collect();
         let leases = books.holdings().flat_map(|(_, holding)| &holding.leases);

@@ -7,7 +7,7 @@ use std::io;
 use rustix::io::Errno;
 
 use crate::link;
-use crate::netlink::{Attributes, Family, Message, Socket, flag};
+use crate::netlink::{Attributes, Message, Socket, flag};
 use crate::port::Publication;
 
 const SUBSYSTEM: u16 = 10;
@@ -54,7 +54,7 @@ const MAPS: [&str; 2] = ["any4", "one4"];
 
 /// Puts ports into the maps, all or none. One that is there and leads elsewhere is led here.
 pub fn add(table: &str, ports: &[Publication]) -> io::Result<()> {
-    let socket = Socket::open(Family::Netfilter)?;
+    let socket = Socket::open()?;
     match socket.send_all(batch(change(NEW_ELEMENT, table, ports))) {
         Err(error) if link::is(&error, Errno::BUSY) || link::is(&error, Errno::EXIST) => {
             for port in ports {
@@ -68,7 +68,7 @@ pub fn add(table: &str, ports: &[Publication]) -> io::Result<()> {
 
 /// Takes ports out of the maps. Those that are not there, and a table that is not there, are no error.
 pub fn delete(table: &str, ports: &[Publication]) -> io::Result<()> {
-    let socket = Socket::open(Family::Netfilter)?;
+    let socket = Socket::open()?;
     match socket.send_all(batch(change(DELETE_ELEMENT, table, ports))) {
         Err(error) if link::is(&error, Errno::NOENT) => {
             ports.iter().try_for_each(|port| delete_one(&socket, table, port))
@@ -87,7 +87,7 @@ fn delete_one(socket: &Socket, table: &str, port: &Publication) -> io::Result<()
 
 /// A number that changes whenever anybody changes any table of the namespace.
 pub fn generation() -> io::Result<u32> {
-    let socket = Socket::open(Family::Netfilter)?;
+    let socket = Socket::open()?;
     let body = socket.ask(Message::new(GET_GENERATION, 0, &body(0)))?;
     let id = Attributes::after(&body, BODY).array(GENERATION_ID).map(u32::from_be_bytes);
     id.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "the kernel told no generation"))
@@ -95,7 +95,7 @@ pub fn generation() -> io::Result<u32> {
 
 /// How many rules and elements of maps a table of ours has; `None` when there is no such table.
 pub fn count(table: &str) -> io::Result<Option<(usize, usize)>> {
-    let socket = Socket::open(Family::Netfilter)?;
+    let socket = Socket::open()?;
     match socket.ask(Message::new(GET_TABLE, 0, &body(INET)).with_text(TABLE_NAME, table)) {
         Err(error) if link::is(&error, Errno::NOENT) => return Ok(None),
         other => other?,
@@ -122,7 +122,7 @@ pub fn count(table: &str) -> io::Result<Option<(usize, usize)>> {
 /// Chains of other tables that drop what is forwarded unless a rule of theirs admits it. An accept of ours does not
 /// override them.
 pub fn foreign_drops(table: &str) -> io::Result<BTreeSet<String>> {
-    let socket = Socket::open(Family::Netfilter)?;
+    let socket = Socket::open()?;
     let mut found = BTreeSet::new();
     for (family, word) in [(INET, "inet"), (IPV4, "ip")] {
         socket.dump(Message::new(GET_CHAIN, flag::DUMP, &body(family)), |body| {

@@ -1,4 +1,4 @@
-//! A socket to the kernel: send messages, read what became of each.
+//! A socket to netfilter: send messages, read what became of each.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::netlink::{self, SocketAddrNetlink};
-use rustix::net::{AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType, sockopt};
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, sockopt};
 
 use super::message::{HEADER, Message, Received, split};
 
@@ -21,25 +21,6 @@ const DATAGRAM: usize = 64 << 10;
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Bytes that every socket may send at once.
 const SEND_BUFFER: usize = 64 << 10;
-
-/// Which part of the kernel is spoken to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Family {
-    /// Links, addresses, routes.
-    Route,
-    /// nftables and connection tracking.
-    Netfilter,
-}
-
-impl Family {
-    /// Its protocol; routes are number 0, which a socket has by itself.
-    fn protocol(self) -> Option<Protocol> {
-        match self {
-            Self::Route => None,
-            Self::Netfilter => Some(netlink::NETFILTER),
-        }
-    }
-}
 
 /// A socket to the kernel.
 #[derive(Debug)]
@@ -58,9 +39,10 @@ pub struct Refused(pub Errno);
 
 impl Socket {
     /// Opens a socket in the calling thread's network namespace.
-    pub fn open(family: Family) -> io::Result<Self> {
+    pub fn open() -> io::Result<Self> {
         let (kind, flags) = (SocketType::RAW, SocketFlags::CLOEXEC);
-        let fd = rustix::net::socket_with(AddressFamily::NETLINK, kind, flags, family.protocol())?;
+        let protocol = Some(netlink::NETFILTER);
+        let fd = rustix::net::socket_with(AddressFamily::NETLINK, kind, flags, protocol)?;
         sockopt::set_socket_timeout(&fd, sockopt::Timeout::Recv, Some(PATIENCE))?;
         // Connected to the kernel, so that no other process can answer us.
         rustix::net::connect(&fd, &SocketAddrNetlink::new(0, 0))?;
