@@ -1,9 +1,8 @@
 //! Lives of real containers under a real shim.
 
-mod harness;
-
 use std::time::{Duration, Instant};
 
+use crate::harness::{Shim, Spec, is_alive, listening, possible, until};
 use davit_proto::reason;
 use davit_proto::status::RemoteError;
 use davit_proto::task::{
@@ -11,7 +10,6 @@ use davit_proto::task::{
     TaskState, WaitRequest, WatchRequest,
 };
 use davit_proto::types::exit::How;
-use harness::{Shim, Spec, is_alive, listening, possible, until};
 use tonic::Code;
 
 #[tokio::test]
@@ -65,7 +63,7 @@ async fn a_container_outlives_every_client() {
     let spec = Spec::shell("echo one; sleep 0.5; echo two; exit 7");
     let mut shim = Shim::create(&spec, ConfigureRequest::default()).await;
     shim.start(1).await.unwrap();
-    shim.client = harness::nobody().await;
+    shim.client = crate::harness::nobody().await;
     let pid = shim.pid;
     until("the shim is gone", || !is_alive(pid)).await;
     assert_eq!(shim.exit_record().unwrap().exit_code, 7);
@@ -210,7 +208,7 @@ async fn a_killed_shim_takes_its_container_along() {
     let mut client = shim.attach(listening()).await;
     shim.start(1).await.unwrap();
     client.says("ready").await;
-    let procs = harness::cgroups(&shim.id).pop().unwrap().join("cgroup.procs");
+    let procs = crate::harness::cgroups(&shim.id).pop().unwrap().join("cgroup.procs");
     let read = || std::fs::read_to_string(&procs).unwrap();
     until("init, a shell and three sleeps", || read().lines().count() == 5).await;
     let pids: Vec<u32> = read().lines().map(|line| line.parse().unwrap()).collect();

@@ -1,14 +1,12 @@
 //! What containers say and hear, through a real shim.
 
-mod harness;
-
 use std::time::{Duration, Instant};
 
+use crate::harness::{Shim, Spec, listening, possible, typing};
 use davit_proto::task::attach_request::Frame as Send;
 use davit_proto::task::attach_response::Frame as Got;
 use davit_proto::task::{AttachOffsets, AttachOpen, ConfigureRequest, LogLimits, ResizeRequest};
 use davit_proto::types::{Stdio, TerminalSize};
-use harness::{Shim, Spec, listening, possible, typing};
 use tonic::Code;
 
 fn open_stdin(stdin_once: bool) -> ConfigureRequest {
@@ -76,7 +74,7 @@ async fn a_client_that_reconnects_neither_loses_nor_doubles() {
     client.says("two\n").await;
     // Cut off, connection and all: the controller was killed.
     client.cut_off();
-    shim.client = harness::dial_shim(&shim.socket()).await;
+    shim.client = crate::harness::dial_shim(&shim.socket()).await;
 
     let from = Some(AttachOffsets { stdout: 8, stderr: 0 });
     let mut client = shim.attach(AttachOpen { from, ..typing("session") }).await;

@@ -1,17 +1,15 @@
 //! The shim's socket beside its own service: health, reflection, strangers.
 
-mod harness;
-
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
+use crate::harness::{Shim, possible};
 use davit_proto::reason;
 use davit_proto::status::RemoteError;
 use davit_proto::task::tasks_client::TasksClient;
 use davit_proto::task::{ExecRequest, PauseRequest, PrepareRequest, StateRequest, TaskState};
 use davit_proto::transport::{Address, dial};
-use harness::{Shim, possible};
 use tonic::Code;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
