@@ -13,6 +13,7 @@ pub const SCENES: &[Scene] = &[
     ("masks_and_read_only_paths", masks_and_read_only_paths),
     ("privileged_has_neither", privileged_has_neither),
     ("system_calls_are_filtered", system_calls_are_filtered),
+    ("the_kernels_surface_is_small", the_kernels_surface_is_small),
     ("no_new_privileges", no_new_privileges),
     ("devices", devices),
     ("cgroups_are_joined_and_shown", cgroups_are_joined_and_shown),
@@ -103,6 +104,50 @@ fn system_calls_are_filtered() {
     );
     let out = own.run().out;
     assert!(out.contains("No space left") && out.ends_with("on\n"), "{out}");
+}
+
+/// Calls by number, from the host's perl in a container whose root is the host's, read-only.
+fn the_kernels_surface_is_small() {
+    if !cfg!(target_arch = "x86_64") || !std::path::Path::new("/usr/bin/perl").exists() {
+        println!("skipped: needs /usr/bin/perl on x86-64");
+        return;
+    }
+    let calls = [
+        ("unshare a user namespace", "272, 0x10000000", "EPERM"),
+        ("clone a user namespace", "56, 0x10000011, 0, 0, 0, 0", "EPERM"),
+        ("clone3", "435, 0, 0", "ENOSYS"),
+        ("keyctl", "250, 0, -3, 0", "EPERM"),
+        ("add_key", "248, 0, 0, 0, 0, 0", "EPERM"),
+        ("io_uring_setup", "425, 1, 0", "EPERM"),
+        ("userfaultfd", "323, 0", "EPERM"),
+        ("bpf", "321, 0, 0, 0", "EPERM"),
+        ("perf_event_open", "298, 0, 0, 0, 0, 0", "EPERM"),
+        ("mount", "165, 0, 0, 0, 0, 0", "EPERM"),
+        ("fsopen", "430, 0, 0", "EPERM"),
+        ("pivot_root", "155, 0, 0", "EPERM"),
+        ("setns", "308, 0, 0", "EPERM"),
+        ("AF_ALG", "41, 38, 5, 0", "EPERM"),
+        ("AF_ALG with high bits", "41, 0x100000026, 5, 0", "EPERM"),
+        ("AF_VSOCK", "41, 40, 1, 0", "EPERM"),
+        ("personality of the forbidden kind", "135, 0x40000", "EPERM"),
+        ("an x32 call", "0x40000027", "ENOSYS"),
+        ("a call of the future", "900", "ENOSYS"),
+        ("getpid", "39", "0"),
+        ("personality", "135, 0xffffffff", "0"),
+    ];
+    let script: String = calls
+        .iter()
+        .map(|(_, call, _)| format!("$! = 0; syscall({call}); print $!{{EPERM}} ? 'EPERM' : $!{{ENOSYS}} ? 'ENOSYS' : $! + 0, qq(\\n);"))
+        .collect();
+    let mut container =
+        Container::command(&["/usr/bin/perl", "-e", &script]).with("/root/readonly", json!(true));
+    container.spec["mounts"][0] = json!({"destination": "/", "type": "bind", "source": "/"});
+    let out = container.run().out;
+    let seen: Vec<&str> = out.lines().collect();
+    assert_eq!(seen.len(), calls.len(), "{out}");
+    for ((what, _, wanted), seen) in calls.iter().zip(seen) {
+        assert_eq!(seen, *wanted, "{what}");
+    }
 }
 
 fn no_new_privileges() {
