@@ -2,6 +2,9 @@
 
 use std::fs;
 
+use davit_sys::file::Root;
+use davit_sys::mount;
+use davit_sys::namespace::{self, Kind};
 use serde_json::json;
 
 use crate::Scene;
@@ -17,6 +20,7 @@ pub const SCENES: &[Scene] = &[
     ("no_new_privileges", no_new_privileges),
     ("devices", devices),
     ("cgroups_are_joined_and_shown", cgroups_are_joined_and_shown),
+    ("a_host_with_the_unified_hierarchy_only", a_host_with_the_unified_hierarchy_only),
     ("host_name_and_sysctls", host_name_and_sysctls),
     ("limits", limits),
     ("environment_is_the_specs", environment_is_the_specs),
@@ -189,6 +193,30 @@ fn cgroups_are_joined_and_shown() {
         run("cat /proc/self/cgroup; cat /sys/fs/cgroup/pids/pids.max /sys/fs/cgroup/pids.max 2>/dev/null");
     assert!(out.lines().filter(|l| l.contains(':')).all(|l| l.ends_with(":/")), "{out}");
     assert!(out.ends_with("4096\n"), "{out}");
+}
+
+/// Played in a mount namespace from which the old hierarchies were taken away, and then the new one too.
+fn a_host_with_the_unified_hierarchy_only() {
+    let played = std::thread::spawn(|| {
+        namespace::leave(Kind::Mount).unwrap();
+        let root = Root::open("/".as_ref()).unwrap();
+        let private = Some(mount::Propagation::Private);
+        mount::set_attributes(&root, mount::TreeDepth::Recursive, mount::Attributes::NONE, private).unwrap();
+        let layout = crate::cgroup::Layout::of_this_host().unwrap();
+        layout.legacy.iter().for_each(|hierarchy| mount::detach(&hierarchy.at).unwrap());
+        let script = "cat /proc/self/cgroup; grep cgroup /proc/mounts; (: < /dev/null) && echo null; \
+            mknod /tmp/tun c 10 200 && (: < /tmp/tun) 2>/dev/null && echo opened tun";
+        let unified = Container::shell(script).run().out;
+        mount::detach(&layout.unified.unwrap()).unwrap();
+        let hidden = Container::shell(script).run();
+        crate::fixture::clean_up_unified();
+        (unified, hidden.out)
+    });
+    let (unified, hidden) = played.join().unwrap();
+    for out in [unified, hidden] {
+        assert!(out.contains("0::/\n") && out.contains(" /sys/fs/cgroup cgroup2 ro,"), "{out}");
+        assert!(out.contains("null\n") && !out.contains("opened"), "{out}");
+    }
 }
 
 fn host_name_and_sysctls() {

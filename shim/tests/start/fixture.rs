@@ -64,6 +64,13 @@ pub fn remove_parent(parent: &str) {
     }
 }
 
+/// The same where the hierarchy is not mounted.
+pub fn clean_up_unified() {
+    let root = davit_sys::mount::FileSystem::open("cgroup2").unwrap();
+    let root = root.mount(davit_sys::mount::Attributes::NONE).unwrap();
+    davit_sys::file::remove_dir_at(root, parent().as_ref()).unwrap();
+}
+
 /// One container to be.
 pub struct Container {
     pub dir: tempfile::TempDir,

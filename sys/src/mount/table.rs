@@ -1,11 +1,11 @@
-//! The mount table of this process, parsed.
+//! The mount table of this thread, parsed.
 
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
-/// One line of `/proc/self/mountinfo`, as far as anyone here needs it.
+/// One line of `/proc/thread-self/mountinfo`, as far as anyone here needs it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MountEntry {
     /// The directory of the file system that is shown.
@@ -18,9 +18,9 @@ pub struct MountEntry {
     pub options: Vec<String>,
 }
 
-/// Reads this process's mount table, in the order of mounting.
+/// Reads this thread's mount table, in the order of mounting.
 pub fn mount_table() -> io::Result<Vec<MountEntry>> {
-    Ok(parse(&std::fs::read_to_string("/proc/self/mountinfo")?))
+    Ok(parse(&std::fs::read_to_string("/proc/thread-self/mountinfo")?))
 }
 
 fn parse(text: &str) -> Vec<MountEntry> {
