@@ -38,7 +38,7 @@ use crate::store::{self, Adopted};
 use crate::supervise;
 
 /// How long the API waits for the shims' first words.
-const PATIENCE: Duration = Duration::from_millis(600);
+const PATIENCE: Duration = Duration::from_millis(400);
 
 /// What lies on disk.
 #[derive(Debug, Default)]

@@ -35,6 +35,8 @@ const UNCONFIGURED: i32 = 4;
 const IDENTITY: usize = 4096;
 /// How much of a shim's last words is told.
 const WORDS: usize = 2000;
+/// How often a connection is tried, and how long the answer may take.
+const ALIVE: Duration = Duration::from_secs(3);
 /// Limit of calls that only ask or nudge.
 pub const SHORT: Duration = Duration::from_secs(5);
 /// Limit of calls that make or undo something.
@@ -183,7 +185,11 @@ impl Shim {
             let stream = once.lock().map(|mut stream| stream.take()).unwrap_or_default();
             async move { stream.ok_or(io::Error::new(io::ErrorKind::NotConnected, "the connection has ended")) }
         });
-        let endpoint = Endpoint::from_static("http://shim");
+        // A shim that was stopped keeps its connections; only a question that nobody answers shows it.
+        let endpoint = Endpoint::from_static("http://shim")
+            .http2_keep_alive_interval(ALIVE)
+            .keep_alive_timeout(ALIVE)
+            .keep_alive_while_idle(true);
         let channel = endpoint.connect_with_connector(connector).await;
         let channel = channel.map_err(|error| unreachable(davit_proto::status::chain(&error)))?;
         Ok(Self { id: id.clone(), channel })

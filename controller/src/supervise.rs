@@ -26,7 +26,7 @@ use crate::shim::{self, Process, SHORT, Shim};
 use crate::store::{now, phase};
 
 /// How long a shim whose connection broke may take to end before it counts as silent.
-const ENDING: Duration = Duration::from_secs(2);
+const ENDING: Duration = Duration::from_secs(1);
 /// Pauses between dials of a silent shim.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LAST_PAUSE: Duration = Duration::from_secs(2);

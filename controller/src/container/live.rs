@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use davit_proto::container::{Container, ContainerStatus, Phase};
+use davit_proto::container::{Container, ContainerStatus, NetworkStatus, Phase};
 use davit_proto::id::ContainerId;
 use davit_proto::store::ContainerRecord;
 use davit_proto::types::Exit;
@@ -65,7 +65,7 @@ pub fn ended(engine: &Engine, id: &ContainerId, exit: &Exit) -> Option<Arc<Conta
         status.life = exit.life;
         status.pid = 0;
         status.shim_pid = 0;
-        status.netns_path.clear();
+        unwire(status);
         status.exit = Some(exit.clone());
         if exit.started_at.is_none() {
             // Its program never ran: it is as it was, and says why.
@@ -78,6 +78,16 @@ pub fn ended(engine: &Engine, id: &ContainerId, exit: &Exit) -> Option<Arc<Conta
         status.set_phase(Phase::Exited);
         Change::told(events::of_container(container, "die", [("exitCode", exit.exit_code.to_string())]))
     })
+}
+
+/// Without a namespace there is neither address nor published port; what it is to join again stays.
+fn unwire(status: &mut ContainerStatus) {
+    status.netns_path.clear();
+    status.ports.clear();
+    for network in &mut status.networks {
+        let NetworkStatus { network: name, network_id, aliases, .. } = std::mem::take(network);
+        *network = NetworkStatus { network: name, network_id, aliases, ..NetworkStatus::default() };
+    }
 }
 
 fn enter(status: &mut ContainerStatus, began: &Began) {

@@ -280,9 +280,9 @@ fn annotations(input: &Input<'_>, seccomp: &str) -> HashMap<String, String> {
         .collect();
     let mut ours = |key: &str, value: String| notes.insert(format!("{OUR_PREFIX}{key}"), value);
     ours("seccomp", seccomp.to_owned());
-    if !input.resolved.user.is_empty() {
-        ours("user", input.resolved.user.clone());
-    }
+    // Named even when nobody named one: root, too, is in the groups that the image's files say.
+    let user = if input.resolved.user.is_empty() { "0" } else { &input.resolved.user };
+    ours("user", user.to_owned());
     if !spec.group_add.is_empty() {
         ours("group-add", spec.group_add.join(","));
     }

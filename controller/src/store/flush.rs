@@ -4,8 +4,6 @@
 //! A change that promises nothing is only flushed, a moment later and with nobody waiting: should this process be
 //! killed in between, the bundles know.
 
-#![expect(clippy::disallowed_methods, reason = "home of sled")]
-
 use std::fs::File;
 use std::io;
 use std::sync::mpsc::{Receiver, Sender, channel};

@@ -53,6 +53,9 @@ const FEED: usize = 4096;
 /// A record as it is now and after every change.
 pub type Watched = watch::Receiver<Seen>;
 
+/// Events as they come.
+pub type Feed = broadcast::Receiver<Arc<Event>>;
+
 /// What a watcher of a record sees.
 #[derive(Debug, Clone)]
 pub struct Seen {
@@ -241,7 +244,7 @@ impl Store {
     ///
     /// # Errors
     /// When events after that revision are no longer kept, or the revision was never given.
-    pub fn events(&self, after: u64) -> Result<(Vec<Arc<Event>>, broadcast::Receiver<Arc<Event>>), TooOld> {
+    pub fn events(&self, after: u64) -> Result<(Vec<Arc<Event>>, Feed), TooOld> {
         let index = self.lock();
         let past = index.events(after)?;
         Ok((past, self.feed.subscribe()))

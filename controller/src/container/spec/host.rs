@@ -27,6 +27,8 @@ pub struct Host {
     pub thermal: Vec<PathBuf>,
     /// Processors.
     pub cpus: u32,
+    /// Its message queues are mounted, so that a container can share them.
+    pub mqueue: bool,
 }
 
 impl Host {
@@ -46,6 +48,7 @@ impl Host {
             hostname: uname.nodename().to_string_lossy().into_owned(),
             platform: format!("linux/{}", architecture()),
             thermal: thermal(Path::new("/sys/devices/system/cpu")),
+            mqueue: Path::new("/dev/mqueue").is_dir(),
             cpus: std::thread::available_parallelism()
                 .map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX)),
         })

@@ -80,7 +80,9 @@ fn kernel(input: &Input<'_>) -> Vec<Mount> {
     ];
     if named.ipc == "host" {
         let bound = ["rbind", "rprivate", "nosuid", "noexec", "nodev"];
-        all.push(mount("bind", "/dev/mqueue", "/dev/mqueue", &bound));
+        if input.host.mqueue {
+            all.push(mount("bind", "/dev/mqueue", "/dev/mqueue", &bound));
+        }
         all.push(mount("bind", "/dev/shm", "/dev/shm", &bound));
     } else {
         all.push(mount("mqueue", "mqueue", "/dev/mqueue", &safe));

@@ -15,6 +15,7 @@ pub fn host() -> Host {
         platform: "linux/amd64".to_owned(),
         thermal: vec!["/sys/devices/system/cpu/cpu0/thermal_throttle".into()],
         cpus: 4,
+        mqueue: false,
     }
 }
 
@@ -153,6 +154,22 @@ fn a_container_on_the_hosts_network_has_its_name_and_no_namespace() {
     assert!(!kinds.contains(&json!("network")) && kinds.contains(&json!("uts")));
     let resolved = resolve(&spec, &image(), &id(), &host()).unwrap();
     assert!(resolved.ports.is_empty() && resolved.warnings.len() == 1, "{:?}", resolved.warnings);
+}
+
+#[test]
+fn a_container_in_the_hosts_ipc_namespace_shares_what_the_host_has() {
+    let names = davit_proto::container::Namespaces { ipc: "host".into(), ..Default::default() };
+    let made = built(&ContainerSpec { namespaces: Some(names), ..Default::default() }, &image()).unwrap();
+    let found = |target: &str| {
+        made["mounts"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|m| m["destination"] == target)
+            .map(|m| m["source"].clone())
+    };
+    assert_eq!(found("/dev/shm"), Some(json!("/dev/shm")));
+    assert_eq!(found("/dev/mqueue"), None, "this host has none");
 }
 
 #[test]
