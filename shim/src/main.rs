@@ -23,6 +23,8 @@ use options::Options;
 fn main() -> ExitCode {
     let mut words = std::env::args_os().skip(1);
     let command = words.next().unwrap_or_default();
+    // It was executed by the number of a descriptor, which is what lists would show; a name is not worth failing for.
+    let _ = davit_sys::process::set_name(c"davit-shim");
     match command.to_str() {
         Some("init") => init::child::run(),
         Some("guard") => init::guard::run(),

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags, SealFlags};
 
-use crate::mount;
+use crate::{mount, process};
 
 const MFD_EXEC: libc::c_uint = 0x10;
 
@@ -44,14 +44,19 @@ impl SealedExecutable {
         // The writable description must not live on: executing a file that is open for writing is ETXTBSY.
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
         let fd = rustix::fs::open(fd_path(copy.as_fd()), flags, Mode::empty())?;
-        Ok(Self { fd })
+        Self::keep(fd)
     }
 
     fn read_only(path: &Path) -> io::Result<Self> {
         let tree = mount::open_tree(rustix::fs::CWD, path, mount::TreeDepth::Single)?;
         let set = mount::Attributes::READ_ONLY.with(mount::Attributes::NO_SUID);
         mount::set_attributes(&tree, mount::TreeDepth::Single, set, Some(mount::Propagation::Private))?;
-        Ok(Self { fd: tree })
+        Self::keep(tree)
+    }
+
+    /// Under a number that no descriptor is handed over by, so that the path stays true in a child until it executes.
+    fn keep(fd: OwnedFd) -> io::Result<Self> {
+        Ok(Self { fd: rustix::io::fcntl_dupfd_cloexec(fd, process::TARGETS)? })
     }
 
     /// A path that means the executable in this process and, until it executes, in its children.
@@ -105,7 +110,7 @@ mod tests {
             program: &executable.c_path(),
             args: &args,
             env: &[],
-            fds: &[],
+            fds: &[(std::fs::File::open("/dev/null").unwrap().as_fd(), 3)],
             namespaces: NewNamespaces::NONE,
             cgroup: None,
             session: false,

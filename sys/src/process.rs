@@ -75,7 +75,8 @@ pub struct Spawn<'a> {
     pub args: &'a [CString],
     /// The whole environment.
     pub env: &'a [CString],
-    /// Descriptors the program finds open, each under the given number; all others are closed by `execve`.
+    /// Descriptors the program finds open, each under the given number below [`TARGETS`]; all others are closed by
+    /// `execve`.
     pub fds: &'a [(BorrowedFd<'a>, RawFd)],
     /// Namespaces to make for it.
     pub namespaces: NewNamespaces,
@@ -93,6 +94,10 @@ pub struct Child {
     /// Its identity.
     pub pidfd: OwnedFd,
 }
+
+/// Descriptors are handed over under lower numbers than this one. What the program's path names by number must be
+/// higher: the ones handed over have replaced the lower ones when it is looked up.
+pub const TARGETS: RawFd = 64;
 
 /// At most so many descriptors can be handed over.
 const MAX_FDS: usize = 16;
@@ -115,8 +120,11 @@ struct Launch<'a> {
 /// The child borrows the caller's memory until `execve` (`CLONE_VM | CLONE_VFORK`), so a large caller costs no more
 /// than a small one, and threads of the caller are no danger.
 pub fn spawn(spawn: &Spawn<'_>) -> io::Result<Child> {
-    if spawn.fds.len() > MAX_FDS {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "too many descriptors to hand over"));
+    if spawn.fds.len() > MAX_FDS || spawn.fds.iter().any(|(_, target)| !(0..TARGETS).contains(target)) {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "too many descriptors to hand over, or too high ones",
+        ));
     }
     let pointers = |list: &[CString]| -> Vec<*const libc::c_char> {
         list.iter().map(|s| s.as_ptr()).chain([std::ptr::null()]).collect()
@@ -479,6 +487,11 @@ pub fn boot_id() -> io::Result<String> {
 fn stat_field(stat: &str, n: usize) -> Option<u64> {
     let (_, after_name) = stat.rsplit_once(')')?;
     after_name.split_ascii_whitespace().nth(n.checked_sub(3)?)?.parse().ok()
+}
+
+/// Names this thread, as process lists show it.
+pub fn set_name(name: &CStr) -> io::Result<()> {
+    Ok(rustix::thread::set_name(name)?)
 }
 
 /// Leads a new session, without a terminal.
