@@ -110,7 +110,7 @@ mod tests {
             program: &executable.c_path(),
             args: &args,
             env: &[],
-            fds: &[(std::fs::File::open("/dev/null").unwrap().as_fd(), 3)],
+            fds: &[(File::open("/dev/null").unwrap().as_fd(), 3)],
             namespaces: NewNamespaces::NONE,
             cgroup: None,
             session: false,
