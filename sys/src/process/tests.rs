@@ -1,6 +1,8 @@
 //! Tests of spawning, reaping and naming processes.
 
+use std::ffi::CString;
 use std::io::Read;
+use std::os::fd::RawFd;
 
 use super::*;
 
