@@ -76,7 +76,7 @@ pub fn parse_size(text: &str) -> Option<u64> {
     let value =
         number.parse::<f64>().ok().filter(|_| number.contains('.'))? * 2_f64.powi(shift.cast_signed());
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked against the range")]
-    (value >= 0.0 && value < 9.0e18).then_some(value as u64)
+    (0.0..9.0e18).contains(&value).then_some(value as u64)
 }
 
 /// A length of time in Go's words: "1h30m", "1.5s", "100ms".

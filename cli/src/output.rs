@@ -23,7 +23,8 @@ pub fn line(text: &str) -> Result<(), Error> {
 
 /// Prints one line to standard error. When even that is gone, nobody is left to tell.
 pub fn complain(text: &str) {
-    let _ = writeln!(std::io::stderr().lock(), "{}", visible_lines(text));
+    let end = if crate::terminal::is_raw() { "\r\n" } else { "\n" };
+    let _ = write!(std::io::stderr().lock(), "{}{end}", visible_lines(text));
 }
 
 /// Prints one sentence to standard error, as every error of davit looks.

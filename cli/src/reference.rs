@@ -18,6 +18,47 @@ pub fn split(reference: &str) -> (&str, &str) {
     }
 }
 
+/// A repository without its registry: "docker.io/library/alpine" is "library/alpine".
+pub fn path(repository: &str) -> &str {
+    match repository.split_once('/') {
+        Some((registry, path)) if registry.contains(['.', ':']) || registry == "localhost" => path,
+        _ => repository,
+    }
+}
+
+/// Whether a reference is what `docker images PATTERN` shows: a repository, or repository and tag; `*` stands
+/// for anything but a slash.
+pub fn matches(pattern: &str, reference: &str) -> bool {
+    let name = familiar(reference);
+    glob(pattern.as_bytes(), name.as_bytes()) || glob(pattern.as_bytes(), split(name).0.as_bytes())
+}
+
+fn glob(pattern: &[u8], text: &[u8]) -> bool {
+    // Where to go back to when the rest does not fit: the last star, and what it took.
+    let (mut p, mut t, mut back) = (0, 0, None);
+    while t < text.len() {
+        match (pattern.get(p), text.get(t)) {
+            (Some(b'*'), _) => {
+                back = Some((p, t));
+                p += 1;
+                continue;
+            }
+            (Some(b'?'), Some(c)) if *c != b'/' => {}
+            (Some(a), Some(b)) if a == b && *a != b'?' => {}
+            _ => match back {
+                Some((star, taken)) if text.get(taken) != Some(&b'/') => {
+                    back = Some((star, taken + 1));
+                    (p, t) = (star + 1, taken + 1);
+                    continue;
+                }
+                _ => return false,
+            },
+        }
+        (p, t) = (p + 1, t + 1);
+    }
+    pattern.get(p..).is_some_and(|rest| rest.iter().all(|c| *c == b'*'))
+}
+
 /// What was typed, with the tag that is meant when none was said.
 pub fn with_tag(typed: &str) -> String {
     if typed.contains('@') || !split(typed).1.is_empty() {
@@ -42,6 +83,27 @@ mod tests {
         ] {
             assert_eq!(familiar(full), short);
         }
+    }
+
+    #[test]
+    fn patterns() {
+        for (pattern, reference, wanted) in [
+            ("alpine", "docker.io/library/alpine:3", true),
+            ("alpine:3", "docker.io/library/alpine:3", true),
+            ("alpine:4", "docker.io/library/alpine:3", false),
+            ("alp*", "docker.io/library/alpine:3", true),
+            ("*", "docker.io/library/alpine:3", true),
+            ("*", "docker.io/user/app:1", false),
+            ("*/*", "docker.io/user/app:1", true),
+            ("u*r/a?p", "docker.io/user/app:1", true),
+            ("app", "docker.io/user/app:1", false),
+            ("*e*e:*", "alpine-edge:3", true),
+        ] {
+            assert_eq!(matches(pattern, reference), wanted, "{pattern} {reference}");
+        }
+        assert_eq!(path("docker.io/library/alpine"), "library/alpine");
+        assert_eq!(path("localhost:5000/a/b"), "a/b");
+        assert_eq!(path("user/app"), "user/app");
     }
 
     #[test]

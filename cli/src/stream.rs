@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use davit_proto::status::RemoteError;
-use davit_proto::types::{Exit, Input};
+use davit_proto::types::{Exit, Input, Output};
 use futures_util::{Stream, StreamExt as _};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::{ReceiverStream, UnboundedReceiverStream};
@@ -131,6 +131,15 @@ impl Seat {
     /// The streams begin here, says the engine.
     pub fn begin(&mut self, stdout: u64, stderr: u64) {
         self.writer.begin(stdout, stderr);
+    }
+
+    /// Writes output that came another way than by the pump; what was written before is left out.
+    pub async fn write(&mut self, output: Output) -> Result<(), Error> {
+        self.writer.take(Down::Output(output));
+        while self.writer.is_waiting() {
+            self.writer.progress().await?;
+        }
+        Ok(())
     }
 
     /// Leaves the terminal as it was found.

@@ -45,6 +45,11 @@ fn restore() {
     }
 }
 
+/// Whether the terminal is raw now, so that a line needs both of its ends.
+pub fn is_raw() -> bool {
+    RAW.try_lock().is_ok_and(|raw| raw.is_some())
+}
+
 /// Whether a person types at standard input.
 pub fn at_stdin() -> bool {
     io::stdin().is_terminal()

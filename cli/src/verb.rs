@@ -13,6 +13,9 @@ use crate::{args, container, image, network, system, volume};
 /// The way a command goes to its end.
 pub type Answer = Pin<Box<dyn Future<Output = Result<u8, Error>>>>;
 
+/// Reads what was typed and begins.
+type Act = Box<dyn Fn(Engine, &ArgMatches) -> Result<Answer, clap::Error>>;
+
 /// One verb.
 pub struct Verb {
     name: &'static str,
@@ -22,7 +25,7 @@ pub struct Verb {
     /// Where its failures belong in the table of exit codes.
     pub place: Place,
     build: fn(Command) -> Command,
-    act: Box<dyn Fn(Engine, &ArgMatches) -> Result<Answer, clap::Error>>,
+    act: Act,
 }
 
 impl Verb {
@@ -68,7 +71,9 @@ impl Verb {
 /// The arguments of a verb: switches take `=false` as docker's do, positionals stand in the usage line, and
 /// `-h` is help where it means nothing else.
 fn build<A: Args>(command: Command) -> Command {
-    let command = A::augment_args(command).mut_args(|arg| {
+    // The arguments bring the words of their own documentation along.
+    let about = command.get_about().cloned().unwrap_or_default();
+    let command = A::augment_args(command).about(about).next_help_heading(None).mut_args(|arg| {
         let arg = if matches!(arg.get_action(), ArgAction::SetTrue) {
             arg.action(ArgAction::Set)
                 .num_args(0..=1)
@@ -84,8 +89,7 @@ fn build<A: Args>(command: Command) -> Command {
         if arg.is_positional() { arg.hide(true) } else { arg }
     });
     let taken = command.get_arguments().any(|arg| arg.get_short() == Some('h'));
-    let help =
-        Arg::new("help").long("help").help("Print help").action(ArgAction::Help).help_heading("Options");
+    let help = Arg::new("help").long("help").help("Print help").action(ArgAction::HelpShort);
     command
         .disable_help_flag(true)
         .arg(if taken { help } else { help.short('h') })
@@ -267,8 +271,14 @@ fn group(command: Command, name: &str, verbs: &[Verb]) -> Command {
 /// The verbs that need no group. `rm` is of containers; images have `rmi`.
 fn ungrouped() -> Vec<Verb> {
     let images = images().into_iter().filter(|verb| verb.name != "rm");
-    let grouped = containers().into_iter().chain(images).chain(systems());
-    shorts().into_iter().chain(grouped.filter(|verb| !ONLY_IN_GROUP.contains(&verb.name))).collect()
+    let alone = |verb: &Verb| !ONLY_IN_GROUP.contains(&verb.name);
+    containers()
+        .into_iter()
+        .filter(alone)
+        .chain(shorts())
+        .chain(images.filter(alone))
+        .chain(systems())
+        .collect()
 }
 
 /// The whole command line.

@@ -115,9 +115,7 @@ impl Printer {
             }
             let is_err = line.stream() == Stdio::Stderr;
             // What was collected for the other stream comes first, so that both keep their order.
-            if is_err && !out.is_empty() {
-                write(&mut out, &mut err)?;
-            } else if !is_err && !err.is_empty() {
+            if !(if is_err { &out } else { &err }).is_empty() {
                 write(&mut out, &mut err)?;
             }
             let bytes = if is_err { &mut err } else { &mut out };

@@ -7,7 +7,7 @@ use davit_proto::status::RemoteError;
 use crate::args::container::RemoveArgs;
 use crate::client::Engine;
 use crate::error::Error;
-use crate::{many, usage};
+use crate::{many, output, usage};
 
 /// Removes containers.
 pub async fn run(engine: Engine, args: RemoveArgs) -> Result<u8, Error> {
@@ -23,7 +23,10 @@ pub async fn run(engine: Engine, args: RemoveArgs) -> Result<u8, Error> {
         match engine.containers().await?.remove(request).await.map_err(RemoteError::from) {
             Ok(_) => Ok(name),
             // With force the wish is fulfilled when there is nothing left.
-            Err(error) if force && error.is(reason::CONTAINER_NOT_FOUND) => Ok(String::new()),
+            Err(error) if force && error.is(reason::CONTAINER_NOT_FOUND) => {
+                output::error(&error);
+                Ok(String::new())
+            }
             Err(error) => Err(error.into()),
         }
     })

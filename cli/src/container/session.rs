@@ -3,12 +3,12 @@
 use std::time::{Duration, Instant};
 
 use davit_proto::container::{
-    AttachOpen, AttachRequest, Attached, StopRequest, Streams, WaitRequest, attach_request,
+    AttachOpen, AttachRequest, Attached, LogsRequest, StopRequest, Streams, WaitRequest, attach_request,
     containers_client::ContainersClient,
 };
 use davit_proto::reason;
 use davit_proto::status::RemoteError;
-use davit_proto::types::Exit;
+use davit_proto::types::{Exit, Output, Stdio};
 use futures_util::StreamExt as _;
 use tonic::transport::Channel;
 
@@ -63,6 +63,7 @@ impl Session<'_> {
                 }
                 Ended::Signal(number) => {
                     seat.leave();
+                    self.left_running();
                     return Ok(exit::of_signal(number));
                 }
                 Ended::HungUp => {
@@ -74,6 +75,7 @@ impl Session<'_> {
                     match self.again(&seat, error).await? {
                         Again::Connected(new_up, new_down) => (up, down) = (new_up, new_down),
                         Again::Over(exit) => {
+                            self.replay(&mut seat, &exit).await?;
                             seat.leave();
                             return Ok(told(&exit));
                         }
@@ -82,6 +84,12 @@ impl Session<'_> {
                 Ended::Broken(error) => return Err(error.into()),
             }
         }
+    }
+
+    /// Says that the container is still there, to whoever might think otherwise.
+    fn left_running(&self) {
+        let id = output::short_id(&self.container_id);
+        output::complain(&format!("\ndavit: left container {id} running; `davit stop {id}` ends it"));
     }
 
     /// The terminal was closed: what it started ends with it.
@@ -108,11 +116,35 @@ impl Session<'_> {
             }
             if !told && since.elapsed() > SILENCE {
                 told = true;
-                output::complain("davit: the engine went away; waiting for it, the container goes on\r");
+                output::complain("davit: the engine went away; waiting for it, the container goes on");
             }
             tokio::time::sleep(PAUSE).await;
         }
         Err(broken.into())
+    }
+
+    /// Takes from the log what was printed after the connection broke and before the end.
+    async fn replay(&self, seat: &mut Seat, exit: &Exit) -> Result<(), Error> {
+        let request = LogsRequest {
+            container: self.container_id.clone(),
+            // Offsets count from the beginning of this life; the log may hold earlier ones.
+            since: exit.started_at.filter(|_| exit.life > 1),
+            stdout: self.streams.stdout,
+            stderr: self.streams.stderr,
+            ..LogsRequest::default()
+        };
+        let mut containers = self.engine.containers().await?;
+        let mut lines = containers.logs(request).await.map_err(RemoteError::from)?.into_inner();
+        let (mut stdout, mut stderr) = (0, 0);
+        while let Some(frame) = lines.message().await.map_err(RemoteError::from)? {
+            for line in frame.lines {
+                let next = if line.stream() == Stdio::Stderr { &mut stderr } else { &mut stdout };
+                let output = Output { stream: line.stream, offset: *next, data: line.data.into() };
+                *next += output.data.len() as u64;
+                seat.write(output).await?;
+            }
+        }
+        Ok(())
     }
 
     async fn reattach(&self, seat: &Seat) -> Result<Again, Error> {
@@ -130,6 +162,10 @@ impl Session<'_> {
                 let request = WaitRequest { container: self.container_id.clone(), condition: 0 };
                 let answer = containers.wait(request).await.map_err(RemoteError::from)?.into_inner();
                 answer.exit.map(Again::Over).ok_or(error)
+            }
+            Err(Error::Remote(error)) if error.is(reason::CONTAINER_NOT_FOUND) => {
+                let what = "the container ended and was removed while the engine was away; its exit code is not known";
+                Err(RemoteError { message: what.into(), ..error }.into())
             }
             Err(error) => Err(error),
         }

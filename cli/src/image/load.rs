@@ -78,6 +78,8 @@ async fn feed(mut source: File, frames: mpsc::Sender<LoadRequest>) -> Result<(),
 }
 
 async fn listen(engine: &Engine, frames: ReceiverStream<LoadRequest>, quiet: bool) -> Result<(), Error> {
+    // Lines for each layer would only hide the one that matters.
+    let quiet = quiet || !std::io::stderr().is_terminal();
     let mut progress = Progress::new(quiet, Place::Stderr);
     let mut events = engine.images().await?.load(frames).await.map_err(RemoteError::from)?.into_inner();
     while let Some(event) = events.message().await.map_err(RemoteError::from)? {

@@ -42,6 +42,11 @@ pub async fn run(engine: Engine, args: ListArgs) -> Result<u8, Error> {
     while let Some(frame) = answer.message().await.map_err(RemoteError::from)? {
         images.extend(frame.images);
     }
+    let patterns: Vec<&String> = args.repository.iter().collect();
+    for image in &mut images {
+        image.references.retain(|name| patterns.iter().all(|pattern| reference::matches(pattern, name)));
+    }
+    images.retain(|image| patterns.is_empty() || !image.references.is_empty() || !image.digests.is_empty());
     images.sort_by_key(|image| std::cmp::Reverse(image.created_at.map(|at| (at.seconds, at.nanos))));
     let now = SystemTime::now();
     let digests = args.digests || args.format.as_deref().is_some_and(|format| format.contains(".Digest"));

@@ -85,17 +85,17 @@ impl Progress {
         let Some(bar) = self.bar(&layer.digest) else {
             return Ok(());
         };
-        if changed {
-            bar.set_style(style(layer.state()));
-        }
-        bar.set_length(layer.total);
-        bar.set_position(layer.current);
         let sizes = format!("{}/{}", human::size(layer.current), human::size(layer.total));
         match layer.state() {
             LayerState::Complete | LayerState::Exists => bar.finish_with_message(words),
             LayerState::Downloading => bar.set_message(format!("{words} {sizes}")),
             _ => bar.set_message(words),
         }
+        if changed {
+            bar.set_style(style(layer.state()));
+        }
+        bar.set_length(layer.total);
+        bar.set_position(layer.current);
         Ok(())
     }
 

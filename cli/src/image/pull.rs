@@ -67,7 +67,7 @@ async fn fetch(
         match event.event {
             Some(Event::Resolved(resolved)) => {
                 let (repository, tag) = reference::split(&resolved.reference);
-                let repository = repository.strip_prefix("docker.io/").unwrap_or(repository);
+                let repository = reference::path(repository);
                 let tag = if tag.is_empty() { &resolved.digest } else { tag };
                 progress.line(&format!("{tag}: Pulling from {repository}"))?;
                 progress.layers(&resolved.layers);

@@ -7,7 +7,7 @@ use davit_proto::status::RemoteError;
 use crate::args::network::RemoveArgs;
 use crate::client::Engine;
 use crate::error::Error;
-use crate::{many, usage};
+use crate::{many, output, usage};
 
 /// Removes networks.
 pub async fn run(engine: Engine, args: RemoveArgs) -> Result<u8, Error> {
@@ -17,7 +17,10 @@ pub async fn run(engine: Engine, args: RemoveArgs) -> Result<u8, Error> {
         let request = RemoveRequest { network: name.clone() };
         match engine.networks().await?.remove(request).await.map_err(RemoteError::from) {
             Ok(_) => Ok(name),
-            Err(error) if force && error.is(reason::NETWORK_NOT_FOUND) => Ok(String::new()),
+            Err(error) if force && error.is(reason::NETWORK_NOT_FOUND) => {
+                output::error(&error);
+                Ok(String::new())
+            }
             Err(error) => Err(error.into()),
         }
     })

@@ -41,23 +41,18 @@ fn the_notes_of_the_seeds() {
     assert_eq!(spec.mounts[0].kind(), MountKind::Volume);
 }
 
+const EVERY_FLAG: &str = "-e A=1 -w /w -u 1:2 -h host --domainname d -l k=v --entrypoint sh --init --read-only --privileged \
+     --cap-add NET_ADMIN --cap-drop ALL --security-opt seccomp=unconfined --tmpfs /t:size=1m --stop-signal INT \
+     --stop-timeout 3 --platform linux/arm64 --group-add g --ulimit nofile=1:2 --shm-size 1m --device /dev/fuse \
+     --sysctl a=b --add-host x:1.2.3.4 --dns 1.1.1.1 --dns-search s --dns-option o --memory 64m --memory-swap -1 \
+     --cpus 1.5 --pids-limit 9 --cpu-shares 7 --oom-score-adj 5 --network n --network-alias al --ip 10.0.0.9 -P \
+     --expose 70 --restart on-failure:3 --health-cmd true --health-interval 3s --log-opt max-size=1m --pid host \
+     --ipc host --uts host --userns host --cgroupns host --annotation n=v --cgroup-parent /p \
+     --device-cgroup-rule c --device-read-bps /dev/x:1m img a b";
+
 #[test]
 fn every_flag_reaches_the_wire() {
-    let spec = spec_of(
-        "-e A=1 -w /w -u 1:2 -h host --domainname d -l k=v --entrypoint sh --init --read-only --privileged \
-         --cap-add NET_ADMIN --cap-drop ALL --security-opt seccomp=unconfined --tmpfs /t:size=1m --stop-signal INT \
-         --stop-timeout 3 --platform linux/arm64 --group-add g --ulimit nofile=1:2 --shm-size 1m --device /dev/fuse \
-         --sysctl a=b --add-host x:1.2.3.4 --dns 1.1.1.1 --dns-search s --dns-option o --memory 64m --memory-swap -1 \
-         --cpus 1.5 --pids-limit 9 --cpu-shares 7 --oom-score-adj 5 --network n --network-alias al --ip 10.0.0.9 -P \
-         --expose 70 --restart on-failure:3 --health-cmd true --health-interval 3s --log-opt max-size=1m --pid host \
-         --ipc host --uts host --userns host --cgroupns host --annotation n=v --cgroup-parent /p \
-         --device-cgroup-rule c --device-read-bps /dev/x:1m img a b"
-            .split_whitespace()
-            .collect::<Vec<_>>()
-            .join(" ")
-            .as_str(),
-    )
-    .unwrap();
+    let spec = spec_of(EVERY_FLAG).unwrap();
     let resources = spec.resources.clone().unwrap();
     assert_eq!(resources.memory_bytes, 64 << 20);
     assert_eq!((resources.memory_swap_bytes, resources.nano_cpus, resources.pids), (-1, 1_500_000_000, 9));

@@ -23,65 +23,67 @@ fn the_tree_is_sound() {
     }
 }
 
+const LINES: &str = "
+    davit ps
+    davit container ls
+    davit container ps
+    davit container list
+    davit images
+    davit image ls
+    davit rm x
+    davit container rm x
+    davit container remove x
+    davit rmi x
+    davit image rm x
+    davit pull x
+    davit image pull x
+    davit inspect x
+    davit container inspect x
+    davit image inspect x
+    davit volume create
+    davit volume ls
+    davit volume inspect x
+    davit volume rm x
+    davit volume prune
+    davit network ls
+    davit network create x
+    davit network rm x
+    davit network inspect x
+    davit info
+    davit system info
+    davit version
+    davit events
+    davit container prune
+    davit image prune -a
+    davit rename a b
+    davit port x 80/tcp
+    davit logs -f -n 5 x
+    davit start -ai x
+    davit attach x
+    davit stop -t 3 x y
+    davit stop --time=3 x
+    davit kill -s HUP x
+    davit restart x
+    davit wait x y
+    davit exec -it x sh -c ls
+    davit top x -o pid
+    davit stats --no-stream
+    davit update -m 1g x
+    davit tag a b
+    davit history -q --no-trunc x
+    davit load -i f
+    davit save -o f a b
+    davit diff x
+    davit why x
+    davit pause x
+    davit unpause x
+    davit completion bash
+    davit -H unix:///x ps -aq
+";
+
 #[test]
 fn each_verb_is_found_by_each_of_its_names() {
-    for words in [
-        "davit ps",
-        "davit container ls",
-        "davit container ps",
-        "davit container list",
-        "davit images",
-        "davit image ls",
-        "davit rm x",
-        "davit container rm x",
-        "davit container remove x",
-        "davit rmi x",
-        "davit image rm x",
-        "davit pull x",
-        "davit image pull x",
-        "davit inspect x",
-        "davit container inspect x",
-        "davit image inspect x",
-        "davit volume create",
-        "davit volume ls",
-        "davit volume inspect x",
-        "davit volume rm x",
-        "davit volume prune",
-        "davit network ls",
-        "davit network create x",
-        "davit network rm x",
-        "davit network inspect x",
-        "davit info",
-        "davit system info",
-        "davit version",
-        "davit events",
-        "davit container prune",
-        "davit image prune -a",
-        "davit rename a b",
-        "davit port x 80/tcp",
-        "davit logs -f -n 5 x",
-        "davit start -ai x",
-        "davit attach x",
-        "davit stop -t 3 x y",
-        "davit stop --time=3 x",
-        "davit kill -s HUP x",
-        "davit restart x",
-        "davit wait x y",
-        "davit exec -it x sh -c ls",
-        "davit top x -o pid",
-        "davit stats --no-stream",
-        "davit update -m 1g x",
-        "davit tag a b",
-        "davit history -q --no-trunc x",
-        "davit load -i f",
-        "davit save -o f a b",
-        "davit diff x",
-        "davit why x",
-        "davit pause x",
-        "davit unpause x",
-        "davit completion bash",
-        "davit -H unix:///x ps -aq",
-    ] {
+    for words in LINES.lines().map(str::trim).filter(|line| !line.is_empty()) {
         let typed: Vec<&str> = words.split(' ').collect();
         let matches =
             command().try_get_matches_from(&typed).unwrap_or_else(|error| panic!("{words}: {error}"));
