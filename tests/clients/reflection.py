@@ -32,9 +32,9 @@ class Service:
             response_deserializer=answer.FromString,
         )
 
-    def request(self, name, **fields):
+    def request(self, rpc, /, **fields):
         """A request message of a method."""
-        method = self.descriptor.methods_by_name[name]
+        method = self.descriptor.methods_by_name[rpc]
         return message_factory.GetMessageClass(method.input_type)(**fields)
 
 

@@ -4,7 +4,7 @@
 use std::fs;
 
 use davit_tests::engine::{Answer, Engine};
-use davit_tests::image::{Compression, Layout, append, busybox_layer, many_files};
+use davit_tests::image::{Compression, Layout, busybox_layer, many_files};
 use davit_tests::registry::Registry;
 use serde_json::json;
 

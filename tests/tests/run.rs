@@ -8,7 +8,7 @@ fn exit_codes_are_dockers() {
     let code = |arguments: &[&str]| engine.davit(arguments).code;
     assert_eq!(code(&["run", "--rm", "busybox", "true"]), 0);
     assert_eq!(code(&["run", "--rm", "busybox", "sh", "-c", "exit 3"]), 3);
-    assert_eq!(code(&["run", "--rm", "busybox", "sh", "-c", "kill -9 $$"]), 137);
+    assert_eq!(code(&["run", "--rm", "busybox", "sh", "-c", "sh -c 'kill -9 $$'; exit $?"]), 137);
     assert_eq!(
         code(&["run", "--rm", "busybox", "sh", "-c", "kill -TERM $$; sleep 1"]),
         0,

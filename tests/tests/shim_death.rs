@@ -1,6 +1,7 @@
 //! `kill -9` of a shim: all of its container dies with it, and the engine says so.
 
 use davit_tests::engine::Engine;
+use davit_tests::image::{Compression, Layout, append, busybox_layer};
 use davit_tests::wait::{until, until_true};
 
 fn shim_pid(engine: &Engine, container: &str) -> String {
@@ -44,23 +45,24 @@ fn with_any_kind_of_entrypoint() {
     }
 }
 
+/// A setuid program clears the parent-death signal of whoever executes it.
 #[test]
 fn with_a_setuid_entrypoint() {
-    let engine = Engine::start().unwrap();
-    // A setuid program clears the parent-death signal of whoever executes it.
-    engine.ok(["run", "--name", "made", "busybox", "sh", "-c", "cp /bin/busybox /bin/s; chmod 4755 /bin/s"]);
-    engine.ok(["rm", "made"]);
-    let script = "cp /bin/busybox /tmp/s && chmod 4755 /tmp/s && exec /tmp/s su -s /tmp/s nobody sleep 7004";
-    engine.ok([
-        "run",
-        "-d",
-        "--name",
-        "suid",
-        "busybox",
-        "sh",
-        "-c",
-        &format!("{script} || exec sleep 7004"),
-    ]);
+    let engine = Engine::start_empty().unwrap();
+    let folder = engine.host().folder().join("layout");
+    let mut layout = Layout::new(folder.clone()).unwrap();
+    layout.layer(&busybox_layer().unwrap(), Compression::Gzip).unwrap();
+    let mut tar = tar::Builder::new(Vec::new());
+    let busybox = std::fs::read("/bin/busybox").unwrap();
+    append(&mut tar, "bin/busybox-suid", tar::EntryType::Regular, 0o4755, &busybox).unwrap();
+    layout.layer(&tar.into_inner().unwrap(), Compression::Gzip).unwrap();
+    layout.finish("suid:1", &serde_json::json!({"User": "1234"})).unwrap();
+    let archive = engine.host().folder().join("suid.tar");
+    let packed =
+        std::process::Command::new("tar").arg("-C").arg(folder).arg("-cf").arg(&archive).arg(".").status();
+    assert!(packed.unwrap().success());
+    engine.ok(["load", "-q", "-i", &archive.display().to_string()]);
+    engine.ok(["run", "-d", "--name", "suid", "suid:1", "/bin/busybox-suid", "sleep", "7004"]);
     dies_whole(&engine, "suid", "sleep 7004");
     told_and_removable(&engine, "suid");
 }
