@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use davit_proto::id::ContainerId;
+use davit_proto::status::RemoteError;
 use davit_proto::task::tasks_client::TasksClient;
 use davit_sys::memory::SealedExecutable;
 use davit_sys::process::{self, Exit, NewNamespaces, Spawn};
@@ -212,14 +213,14 @@ impl Shim {
 ///
 /// # Errors
 /// When it fails or takes too long; both name what was done.
-pub async fn within<T>(
+pub async fn within<T, E: Into<RemoteError>>(
     limit: Duration,
     doing: impl Into<String>,
-    call: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>,
+    call: impl Future<Output = Result<tonic::Response<T>, E>>,
 ) -> Result<T, Error> {
     match tokio::time::timeout(limit, call).await {
         Ok(Ok(response)) => Ok(response.into_inner()),
-        Ok(Err(status)) => Err(Error::peer(doing)(status)),
+        Ok(Err(failure)) => Err(Error::peer(doing)(failure)),
         Err(_) => Err(Error::TimedOut { doing: doing.into(), seconds: limit.as_secs() }),
     }
 }
