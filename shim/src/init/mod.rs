@@ -61,8 +61,9 @@
 //!
 //! - a mount with destination `/`: type `overlay` with options `lowerdir=…` (repeated, topmost first), `upperdir=`,
 //!   `workdir=`, `volatile`; or type `bind`. Without one, `root.path` is bound.
-//! - annotations: `davit.user` (`name|uid[:group|gid]`, resolved inside), `davit.init=true`,
-//!   `davit.seccomp=default|unconfined` (only looked at without `linux.seccomp`).
+//! - annotations: `davit.user` (`name|uid[:group|gid]`, resolved inside), `davit.group-add`
+//!   (names or numbers with commas between, resolved inside), `davit.init=true`, `davit.seccomp=default|unconfined`
+//!   (only looked at without `linux.seccomp`).
 
 mod base;
 pub mod child;

@@ -187,15 +187,15 @@ pub enum UserPlan {
         uid: u32,
         /// Group.
         gid: u32,
-        /// More groups.
-        groups: Vec<u32>,
+        /// More groups, names or numbers.
+        groups: Vec<String>,
     },
     /// As the container's own files say.
     Named {
         /// `user[:group]`, each a name or a number.
         user: String,
-        /// More groups.
-        groups: Vec<u32>,
+        /// More groups, names or numbers.
+        groups: Vec<String>,
     },
 }
 

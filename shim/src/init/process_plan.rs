@@ -12,6 +12,8 @@ use super::shape::Shape;
 
 /// Who runs: `name|uid[:group|gid]`, resolved in the container's own files.
 const USER: &str = "davit.user";
+/// More groups, names or numbers with commas between.
+const GROUPS: &str = "davit.group-add";
 /// `true`: a reaper of ours is pid 1.
 const REAPER: &str = "davit.init";
 /// `default` or `unconfined`, where the spec has no profile.
@@ -88,12 +90,13 @@ fn plan_cwd(cwd: &Path) -> Result<std::path::PathBuf, Failure> {
 
 fn plan_user(spec: &Spec, process: &Process) -> Result<UserPlan, Failure> {
     let user = process.user();
-    let groups = user.additional_gids().clone().unwrap_or_default();
+    let ids = user.additional_gids().clone().unwrap_or_default();
     let named = annotation(spec, USER);
-    let ids = [user.uid(), user.gid()];
-    if let Some(bad) = ids.iter().chain(&groups).find(|id| **id > i32::MAX.unsigned_abs()) {
+    if let Some(bad) = [user.uid(), user.gid()].iter().chain(&ids).find(|id| **id > i32::MAX.unsigned_abs()) {
         return Err(Failure::invalid(format!("user or group {bad} is out of range")));
     }
+    let added = annotation(spec, GROUPS).into_iter().flat_map(|list| list.split(','));
+    let groups = ids.iter().map(ToString::to_string).chain(added.map(str::to_owned)).collect();
     Ok(match named {
         Some(user) => UserPlan::Named { user: user.to_owned(), groups },
         None => UserPlan::Numeric { uid: user.uid(), gid: user.gid(), groups },
@@ -163,7 +166,7 @@ mod tests {
     fn defaults_and_what_was_said() {
         let plan = plan(SH, "").unwrap();
         assert_eq!((plan.bounding, plan.effective, plan.permitted), (0b10_0001, 1, 0));
-        assert_eq!(plan.user, UserPlan::Numeric { uid: 1, gid: 2, groups: vec![3] });
+        assert_eq!(plan.user, UserPlan::Numeric { uid: 1, gid: 2, groups: vec!["3".into()] });
         assert_eq!(plan.limits[0], ("RLIMIT_CORE".to_owned(), 0, 0));
         assert_eq!(plan.limits[1], ("RLIMIT_NOFILE".to_owned(), 10, 20));
         assert!(plan.seccomp.is_some() && !plan.reaper && plan.umask == 0o022);
@@ -171,10 +174,12 @@ mod tests {
 
     #[test]
     fn annotations_choose() {
-        let rest =
-            r#","annotations":{"davit.user":"app:staff","davit.init":"true","davit.seccomp":"unconfined"}"#;
+        let rest = r#","annotations":{"davit.user":"app:staff","davit.group-add":"audio","davit.init":"true","davit.seccomp":"unconfined"}"#;
         let chosen = plan(SH, rest).unwrap();
-        assert_eq!(chosen.user, UserPlan::Named { user: "app:staff".into(), groups: vec![3] });
+        assert_eq!(
+            chosen.user,
+            UserPlan::Named { user: "app:staff".into(), groups: vec!["3".into(), "audio".into()] }
+        );
         assert!(chosen.reaper && chosen.seccomp.is_none());
         assert!(plan(SH, r#","annotations":{"davit.seccomp":"maybe"}"#).is_err());
     }

@@ -85,7 +85,9 @@ impl Databases {
             }
             UserPlan::Named { user, groups } => (self.resolve_named(user)?, groups),
         };
-        identity.groups.extend(extra);
+        for group in extra {
+            identity.groups.push(self.resolve_group(group)?);
+        }
         let mut seen = Vec::with_capacity(identity.groups.len());
         identity.groups.retain(|g| {
             !seen.contains(g) && {
@@ -225,9 +227,17 @@ mod tests {
 
     #[test]
     fn numbers_of_a_spec_find_their_home_and_keep_their_groups() {
-        let plan = UserPlan::Numeric { uid: 1000, gid: 5, groups: vec![7, 7, 8] };
+        let plan =
+            UserPlan::Numeric { uid: 1000, gid: 5, groups: ["7", "7", "8"].map(str::to_owned).to_vec() };
         let user = databases().resolve(&plan).unwrap();
         assert_eq!((user.gid, user.groups, user.home.as_str()), (5, vec![7, 8], "/home/app"));
         assert_eq!(Databases::default().resolve(&plan).unwrap().home, "/");
+        let more = |groups: &[&str]| UserPlan::Numeric {
+            uid: 0,
+            gid: 0,
+            groups: groups.iter().map(|group| (*group).to_owned()).collect(),
+        };
+        assert_eq!(databases().resolve(&more(&["staff", "44"])).unwrap().groups, [50, 44]);
+        assert!(databases().resolve(&more(&["nogroup"])).is_err());
     }
 }
