@@ -45,7 +45,7 @@ fn verb(typed: &[String]) -> String {
             words.next();
             continue;
         }
-        if word.starts_with('-') {
+        if word.starts_with('-') || word == "help" {
             continue;
         }
         command.build();

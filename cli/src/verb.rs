@@ -59,6 +59,7 @@ impl Verb {
             .about(self.about)
             .visible_aliases(self.aliases)
             .override_usage(usage.trim_end().to_owned())
+            .after_help(if SEATS.contains(&self.name) { EVENTS } else { SWITCHES })
             .defer(self.build)
     }
 
@@ -94,11 +95,23 @@ fn build<A: Args>(command: Command) -> Command {
         .disable_help_flag(true)
         .arg(if taken { help } else { help.short('h') })
         .help_template("Usage:  {usage}\n\n{about}\n\n{all-args}{after-help}")
-        .after_help(AFTER)
 }
 
 /// Below the help of every verb.
-const AFTER: &str = "Flags that are only switches also take =true and =false.";
+const SWITCHES: &str = "Flags that are only switches also take =true and =false.";
+
+/// Verbs with which a person sits at a container.
+const SEATS: [&str; 4] = ["run", "start", "attach", "exec"];
+
+/// Below the help of those: the one table of what happens when.
+const EVENTS: &str = "\
+While attached, the same in run, start, attach and exec:
+  Ctrl-C                 a signal for the container; with -it a key for its program;
+                         three in two seconds leave the container running
+  ctrl-p ctrl-q          leave it running, with -it (--detach-keys names other keys)
+  closing the terminal   stops what run or start began there; attach and exec only leave
+  the engine goes away   the container goes on, and so do all but exec once it is back
+Flags that are only switches also take =true and =false.";
 
 /// `davit container …`; all but the last ones also without the group.
 pub fn containers() -> Vec<Verb> {
@@ -288,7 +301,13 @@ pub fn command() -> Command {
         .about("Runs containers")
         .disable_version_flag(true)
         .version(system::version::VERSION)
-        .arg(Arg::new("version").short('v').long("version").help("Print the version").action(ArgAction::Version))
+        .arg(
+            Arg::new("version")
+                .short('v')
+                .long("version")
+                .help("Print the version")
+                .action(ArgAction::Version),
+        )
         .arg(
             Arg::new("host")
                 .short('H')
@@ -296,15 +315,13 @@ pub fn command() -> Command {
                 .value_name("ADDRESS")
                 .help("Engine to speak to [env: DAVIT_HOST]"),
         )
-        .args(["tls", "tlsverify"].map(|name| Arg::new(name).long(name).action(ArgAction::SetTrue).hide(true)))
+        .args(
+            ["tls", "tlsverify"].map(|name| Arg::new(name).long(name).action(ArgAction::SetTrue).hide(true)),
+        )
         .args(["tlscacert", "tlscert", "tlskey"].map(|name| Arg::new(name).long(name).hide(true)))
         .subcommand_required(true)
         .arg_required_else_help(true)
         .override_usage("davit [OPTIONS] COMMAND")
-        .after_help(
-            "In run, start, attach and exec: Ctrl-C is a signal for the container (with -it a key for its program), \
-             ctrl-p ctrl-q leaves it running, and closing the terminal stops what was started there.",
-        )
         .subcommands(verbs.iter().map(|verb| verb.command("")))
         .subcommands(GROUPS.map(|group| Command::new(group.name).about(group.about).defer(group.build)))
 }

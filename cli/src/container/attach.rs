@@ -54,6 +54,12 @@ pub async fn run(engine: Engine, args: AttachArgs) -> Result<u8, Error> {
     }
     let mut seat = Seat::take(manner)?;
     seat.begin(attached.stdout_offset, attached.stderr_offset);
-    let session = Session { engine: &engine, container_id: attached.container_id, streams, owner: false };
+    let session = Session {
+        engine: &engine,
+        container_id: attached.container_id,
+        streams,
+        owner: false,
+        revision: container.revision,
+    };
     session.carry(seat, up, down).await
 }

@@ -38,7 +38,13 @@ pub async fn run(engine: Engine, args: RunArgs) -> Result<u8, Error> {
         output::line(&created.container_id)?;
     }
     let seat = Seat::take(manner)?;
-    let session = Session { engine: &engine, container_id: created.container_id, streams, owner: true };
+    let session = Session {
+        engine: &engine,
+        container_id: created.container_id,
+        streams,
+        owner: true,
+        revision: created.revision,
+    };
     session.carry(seat, up, down).await
 }
 

@@ -8,7 +8,8 @@ use davit_proto::container::{
 };
 use davit_proto::reason;
 use davit_proto::status::RemoteError;
-use davit_proto::types::{Exit, Output, Stdio};
+use davit_proto::system::WatchRequest;
+use davit_proto::types::{Exit, Filter, Output, Stdio};
 use futures_util::StreamExt as _;
 use tonic::transport::Channel;
 
@@ -23,6 +24,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_millis(200);
 /// Time after which a person is told of the waiting.
 const SILENCE: Duration = Duration::from_secs(1);
+/// How long the journal may take to tell of an end that it has.
+const JOURNAL: Duration = Duration::from_secs(5);
 /// SIGHUP.
 const HANG_UP: u32 = 1;
 
@@ -37,6 +40,8 @@ pub struct Session<'a> {
     pub streams: Streams,
     /// This command started the container, so the container ends with its terminal.
     pub owner: bool,
+    /// A change of the container before it was started, to look from for its end.
+    pub revision: u64,
 }
 
 /// What a broken connection becomes.
@@ -75,8 +80,14 @@ impl Session<'_> {
                     match self.again(&seat, error).await? {
                         Again::Connected(new_up, new_down) => (up, down) = (new_up, new_down),
                         Again::Over(exit) => {
-                            self.replay(&mut seat, &exit).await?;
+                            let replayed = self.replay(&mut seat, &exit).await;
                             seat.leave();
+                            match replayed {
+                                Err(error) if error.is(reason::CONTAINER_NOT_FOUND) => {
+                                    output::complain("davit: what it printed at last was removed with it");
+                                }
+                                replayed => replayed?,
+                            }
                             return Ok(told(&exit));
                         }
                     }
@@ -163,12 +174,27 @@ impl Session<'_> {
                 let answer = containers.wait(request).await.map_err(RemoteError::from)?.into_inner();
                 answer.exit.map(Again::Over).ok_or(error)
             }
-            Err(Error::Remote(error)) if error.is(reason::CONTAINER_NOT_FOUND) => {
-                let what = "the container ended and was removed while the engine was away; its exit code is not known";
-                Err(RemoteError { message: what.into(), ..error }.into())
-            }
+            Err(error) if error.is(reason::CONTAINER_NOT_FOUND) => match self.recorded_end().await {
+                Some(exit) => Ok(Again::Over(exit)),
+                None => Err(error),
+            },
             Err(error) => Err(error),
         }
+    }
+
+    /// The end of a container that is removed already, as the engine's journal of changes has it.
+    async fn recorded_end(&self) -> Option<Exit> {
+        let filter = |key: &str, value: &str| Filter { key: key.into(), value: value.into() };
+        let filters = vec![
+            filter("type", "container"),
+            filter("container", &self.container_id),
+            filter("event", "die"),
+        ];
+        let request = WatchRequest { from_revision: self.revision, filters };
+        let mut events = self.engine.system().await.ok()?.watch(request).await.ok()?.into_inner();
+        let event = tokio::time::timeout(JOURNAL, events.message()).await.ok()?.ok()??.event?;
+        let exit_code = event.attributes.get("exitCode")?.parse().ok()?;
+        Some(Exit { exit_code, ..Exit::default() })
     }
 }
 

@@ -35,7 +35,8 @@ async fn attached(engine: &Engine, args: &StartArgs, name: &str) -> Result<u8, E
     let mut containers = engine.containers().await?;
     let request = InspectRequest { container: name.to_owned(), size: false };
     let container = containers.inspect(request).await.map_err(RemoteError::from)?.into_inner().container;
-    let spec = container.and_then(|container| container.spec).unwrap_or_default();
+    let container = container.unwrap_or_default();
+    let spec = container.spec.unwrap_or_default();
     let manner = Manner {
         stdin: args.interactive && spec.open_stdin,
         terminal: spec.terminal,
@@ -54,6 +55,12 @@ async fn attached(engine: &Engine, args: &StartArgs, name: &str) -> Result<u8, E
     let (up, down, attached) = attach(&mut containers, open).await?;
     let mut seat = Seat::take(manner)?;
     seat.begin(attached.stdout_offset, attached.stderr_offset);
-    let session = Session { engine, container_id: attached.container_id, streams, owner: true };
+    let session = Session {
+        engine,
+        container_id: attached.container_id,
+        streams,
+        owner: true,
+        revision: container.revision,
+    };
     session.carry(seat, up, down).await
 }

@@ -64,3 +64,80 @@ fn the_verb_is_named_as_typed() {
     assert_eq!(name(&["davit", "-H", "unix:///x", "container", "rm", "x"]), "davit container rm");
     assert_eq!(name(&["davit", "nope"]), "davit");
 }
+
+proptest::proptest! {
+    #[test]
+    fn no_words_make_it_panic(words in proptest::collection::vec(proptest::sample::select(WORDS), 0..8)) {
+        let typed: Vec<String> = std::iter::once("davit").chain(words).map(str::to_owned).collect();
+        match crate::verb::command().try_get_matches_from(&typed) {
+            Ok(matches) => {
+                let (verb, inner) = crate::verb::find(&matches).expect("what parses is a verb");
+                let engine = crate::client::Engine::at(crate::client::DEFAULT_HOST).unwrap();
+                let _ = verb.begin(engine, inner);
+            }
+            Err(error) => {
+                let (sentence, code) = sentence(&error, &verb(&typed), &typed);
+                proptest::prop_assert!(!sentence.is_empty() && (code == 1 || code == 125 || code == 0));
+            }
+        }
+    }
+}
+
+const WORDS: &[&str] = &[
+    "run",
+    "rm",
+    "ps",
+    "container",
+    "image",
+    "volume",
+    "network",
+    "system",
+    "ls",
+    "create",
+    "exec",
+    "logs",
+    "stop",
+    "help",
+    "inspect",
+    "x",
+    "y",
+    "-it",
+    "-d",
+    "-r",
+    "-f",
+    "--rm",
+    "--rm=false",
+    "--rm=no",
+    "--name",
+    "--name=z",
+    "-e",
+    "A=1",
+    "--",
+    "-",
+    "--nope",
+    "--pull",
+    "never",
+    "—name",
+    "-n",
+    "5",
+    "-t",
+    "--format",
+    "json",
+    "--filter",
+    "a=b",
+    "-p",
+    "80:80",
+    "",
+    "--sig-proxy",
+    "--help",
+    "-h",
+    "-v",
+    "--host",
+    "unix:///x",
+    "--type",
+    "image",
+    "ü",
+    "--=",
+    "-=",
+    "---",
+];
