@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use davit_proto::container::Phase;
 use davit_proto::image;
-use davit_proto::status::chain;
+use davit_proto::status::{RemoteError, chain};
 use davit_proto::system::{InfoResponse, VersionResponse};
 use sha2::Digest as _;
 
@@ -73,9 +73,9 @@ pub async fn info(engine: &Arc<Engine>) -> Result<InfoResponse, Error> {
         operating_system: facts.operating_system,
         os_type: "linux".to_owned(),
         architecture: uname.machine().to_string_lossy().into_owned(),
-        cpus: engine.host.cpus,
+        cpus: engine.facts.host.cpus,
         memory_bytes: facts.memory_bytes,
-        name: engine.host.hostname.clone(),
+        name: engine.facts.host.hostname.clone(),
         id: identity(&facts.machine_id, &config.instance),
         root_dir: config.root.display().to_string(),
         run_dir: config.run.display().to_string(),
@@ -98,7 +98,7 @@ async fn count_images(engine: &Arc<Engine>) -> Result<u64, Error> {
         while let Some(frame) = frames.message().await? {
             count += frame.images.len() as u64;
         }
-        Ok(tonic::Response::new(()))
+        Ok::<_, RemoteError>(tonic::Response::new(()))
     };
     within(SHORT, "list the images", counted).await?;
     Ok(count)
@@ -108,13 +108,13 @@ async fn count_images(engine: &Arc<Engine>) -> Result<u64, Error> {
 fn lacking(engine: &Engine) -> Vec<String> {
     use crate::container::spec::Cap;
     let mut warnings = Vec::new();
-    if !engine.host.has(Cap::SysResource) {
+    if !engine.facts.host.has(Cap::SysResource) {
         warnings.push(
             "the engine lacks CAP_SYS_RESOURCE: it can neither raise hard limits nor lower out-of-memory scores"
                 .to_owned(),
         );
     }
-    if !engine.host.has(Cap::SysAdmin) || !engine.host.has(Cap::NetAdmin) {
+    if !engine.facts.host.has(Cap::SysAdmin) || !engine.facts.host.has(Cap::NetAdmin) {
         warnings
             .push("the engine lacks CAP_SYS_ADMIN or CAP_NET_ADMIN: it cannot make containers".to_owned());
     }

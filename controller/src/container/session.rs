@@ -147,7 +147,7 @@ impl Link {
         let call = async {
             let mut output = shim.tasks().attach(ReceiverStream::new(typed)).await?.into_inner();
             let first = output.message().await?;
-            Ok(tonic::Response::new((output, first)))
+            Ok::<_, RemoteError>(tonic::Response::new((output, first)))
         };
         let (output, first) = within(SHORT, "attach to the container", call).await?;
         match first.and_then(|response| response.frame) {
