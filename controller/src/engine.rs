@@ -1,7 +1,9 @@
 //! The engine: everything that the operations share. It holds clients and tables, and knows no order of things.
 
 use std::collections::HashMap;
+use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use davit_proto::container::{Container, Phase};
 use davit_proto::id::ContainerId;
@@ -38,6 +40,23 @@ pub struct Facts {
     pub host: Host,
     /// The identity of this boot.
     pub boot_id: String,
+    /// When it began.
+    pub booted_at: SystemTime,
+}
+
+impl Facts {
+    /// Finds them out.
+    ///
+    /// # Errors
+    /// When `/proc` or `/sys` cannot be read.
+    pub fn read() -> io::Result<Self> {
+        let host = Host::read()?;
+        let boot_id = davit_sys::process::boot_id()?;
+        let stat = std::fs::read_to_string("/proc/stat")?;
+        let seconds = stat.lines().find_map(|line| line.strip_prefix("btime ")?.trim().parse().ok());
+        let seconds = seconds.ok_or_else(|| io::Error::other("/proc/stat has no btime"))?;
+        Ok(Self { host, boot_id, booted_at: UNIX_EPOCH + Duration::from_secs(seconds) })
+    }
 }
 
 /// What the engine knows of a container's shim.
@@ -66,10 +85,8 @@ pub struct Engine {
     pub config: Config,
     /// What is wanted.
     pub store: Store,
-    /// Facts of this host.
-    pub host: Host,
-    /// The identity of this boot.
-    pub boot_id: String,
+    /// What was found out about this host at the start.
+    pub facts: Facts,
     /// What every shim runs.
     pub program: Arc<Program>,
     services: Services,
@@ -85,8 +102,7 @@ impl Engine {
         Self {
             config,
             store,
-            host: facts.host,
-            boot_id: facts.boot_id,
+            facts,
             program: Arc::new(program),
             services,
             contacts: Mutex::default(),

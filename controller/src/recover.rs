@@ -30,7 +30,7 @@ use tokio::task::JoinSet;
 
 use crate::container::bundle::Bundle;
 use crate::container::live;
-use crate::container::release::{self, How, VOLUMES};
+use crate::container::release::{self, How, UNDO, VOLUMES};
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::shim::{LONG, within};
@@ -182,7 +182,7 @@ fn judge(engine: &Arc<Engine>, ground: &Ground) -> JoinSet<()> {
             }
             Verdict::Undo => {
                 engine.recovered(format!("container {id} was half made and is released"));
-                tasks.spawn(finish(engine.clone(), id, How { volumes: true, ..How::default() }));
+                tasks.spawn(finish(engine.clone(), id, UNDO));
             }
             Verdict::Finish => {
                 engine.recovered(format!("the removal of container {id} was cut off and is finished"));
@@ -206,14 +206,16 @@ async fn go_with_its_end(engine: Arc<Engine>, id: ContainerId) {
         && !live::is_live(store::phase(&record))
         && let Err(error) = supervise::clear(&engine, &id, &record).await
     {
-        engine.recovered(format!("container {id} was not removed: {}", chain(&error)));
+        engine.recovered(format!("container {id} was not removed yet: {}", chain(&error)));
+        supervise::later(&engine, &id);
     }
 }
 
 async fn finish(engine: Arc<Engine>, id: ContainerId, how: How) {
     let _turn = engine.turn(&id).await;
     if let Err(error) = release::release(&engine, &id, how).await {
-        engine.recovered(format!("container {id} was not released: {}", chain(&error)));
+        engine.recovered(format!("container {id} was not released yet: {}", chain(&error)));
+        supervise::later(&engine, &id);
     }
 }
 

@@ -19,7 +19,6 @@ use tonic::transport::Channel;
 
 use crate::api;
 use crate::config::{self, Config};
-use crate::container::spec::Host;
 use crate::engine::{Engine, Facts, Services};
 use crate::error::Error;
 use crate::recover;
@@ -111,12 +110,10 @@ pub async fn open(config: Config) -> Result<Opened, OpenError> {
     let root = config.root.clone();
     let blocking = tokio::task::spawn_blocking(move || -> Result<_, OpenError> {
         let opened = Store::open(&root)?;
-        let host = Host::read()
+        let facts = Facts::read()
             .map_err(|source| OpenError::Io { doing: "read the host's facts".to_owned(), source })?;
-        let boot_id = davit_sys::process::boot_id()
-            .map_err(|source| OpenError::Io { doing: "read the boot id".to_owned(), source })?;
         let program = Program::beside_us().map_err(OpenError::Program)?;
-        Ok((opened, Facts { host, boot_id }, program))
+        Ok((opened, facts, program))
     });
     let (services, parts) = tokio::join!(services(&config), blocking);
     let parts = parts.map_err(|error| OpenError::Io {

@@ -8,10 +8,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use davit_proto::container::Phase;
 use davit_proto::id::ContainerId;
 use davit_proto::status::chain;
 use davit_proto::store::ContainerRecord;
 use davit_proto::task::{Snapshot, TaskState, WatchRequest};
+use davit_proto::time::system_time;
 use davit_proto::types::{Exit, exit};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -30,6 +32,9 @@ const ENDING: Duration = Duration::from_secs(1);
 /// Pauses between dials of a silent shim.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LAST_PAUSE: Duration = Duration::from_secs(2);
+/// Pauses between tries to clear what a container left.
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+const LAST_RETRY: Duration = Duration::from_secs(60);
 /// What a shell says of a process that SIGKILL ended.
 const KILLED: u32 = 128 + 9;
 
@@ -108,7 +113,7 @@ impl Follower {
     /// Takes hold of the process, so that it cannot be mistaken for another one later.
     fn identify(&mut self, folder: &Path) {
         if self.pidfd.is_none()
-            && let Ok(Process::Alive(_, pidfd)) = shim::find(folder, &self.engine.boot_id)
+            && let Ok(Process::Alive(_, pidfd)) = shim::find(folder, &self.engine.facts.boot_id)
         {
             self.pidfd = Some(pidfd);
         }
@@ -155,7 +160,7 @@ impl Follower {
         if self.pidfd.is_some() {
             return Ok(if self.ended_within(ENDING).await { Fate::Gone } else { Fate::Unknown });
         }
-        Ok(match shim::find(folder, &self.engine.boot_id)? {
+        Ok(match shim::find(folder, &self.engine.facts.boot_id)? {
             Process::Gone => Fate::Gone,
             Process::Alive(..) => Fate::Unknown,
             // It never said its name: as long as nobody listens and nobody has the lock, nobody is there.
@@ -232,7 +237,37 @@ async fn over(engine: &Arc<Engine>, id: &ContainerId, told: Option<oneshot::Send
     let Some(record) = engine.store.get(id).filter(|_| !engine.has_shim(id)) else { return };
     if let Err(error) = clear(engine, id, &record).await {
         tracing::error!(container_id = %id, error = %chain(&error), "failed to clear what a shim left");
+        later(engine, id);
     }
+}
+
+/// Tries again to clear what a container left, until it succeeds: a service may be away for a while.
+pub fn later(engine: &Arc<Engine>, id: &ContainerId) {
+    let (engine, id) = (engine.clone(), id.clone());
+    tokio::spawn(async move {
+        let mut pause = FIRST_RETRY;
+        loop {
+            tokio::time::sleep(pause).await;
+            let _turn = engine.turn(&id).await;
+            let Some(record) = engine.store.get(&id) else { return };
+            let phase = phase(&record);
+            let cleared = match phase {
+                Phase::Creating => release::release(&engine, &id, release::UNDO).await,
+                Phase::Removing => {
+                    let how = How { volumes: record.remove_volumes, durable: false, told: true };
+                    release::release(&engine, &id, how).await
+                }
+                // It was started again, and is followed.
+                _ if engine.has_shim(&id) || live::is_live(phase) => return,
+                _ => clear(&engine, &id, &record).await,
+            };
+            match cleared {
+                Ok(()) => return,
+                Err(error) => tracing::debug!(container_id = %id, error = %chain(&error), "not cleared yet"),
+            }
+            pause = (pause * 2).min(LAST_RETRY);
+        }
+    });
 }
 
 /// Clears what a container that ended holds, or all of it when it was to go with its end. The caller holds the turn.
@@ -259,8 +294,11 @@ pub fn record_end(engine: &Engine, id: &ContainerId) {
         Ok(Some(End::Told(exit))) => {
             live::ended(engine, id, &exit);
         }
-        Ok(Some(End::Killed(exit))) => {
-            tracing::warn!(container_id = %id, life = exit.life, "a shim was killed");
+        Ok(Some(End::Killed(mut exit))) => {
+            if exit.started_at.as_ref().is_some_and(|at| system_time(at) < engine.facts.booted_at) {
+                "the host was restarted".clone_into(&mut exit.reason);
+            }
+            tracing::warn!(container_id = %id, life = exit.life, reason = exit.reason, "a life has no exit record");
             if let Err(error) = bundle.write_exit(&exit) {
                 tracing::error!(container_id = %id, %error, "failed to write the exit of a killed shim's container");
             }
@@ -309,7 +347,7 @@ fn end_of(record: &ContainerRecord, bundle: &Bundle) -> io::Result<Option<End>> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use davit_proto::container::{Container, ContainerStatus, Phase};
+    use davit_proto::container::{Container, ContainerStatus};
 
     fn record(phase: Phase, life: u64, exit: Option<u64>) -> ContainerRecord {
         let exit = exit.map(|life| Exit { life, ..Exit::default() });

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use davit_proto::container::{Container, ContainerSpec, MountKind, MountStatus};
 use davit_proto::id::ContainerId;
+use davit_proto::status::{ErrorKind, RemoteError};
 use davit_proto::{image, types, volume};
 
 use super::spec::{self, Devices, ImageConfig, Resolved, Wanted, mounts, source};
@@ -42,9 +43,9 @@ pub async fn hold(engine: &Arc<Engine>, id: &ContainerId, container: &Container)
     let name = if container.image_id.is_empty() { &wish.image } else { &container.image_id };
     let request = image::PrepareRequest { container_id: id.to_string(), image: name.clone() };
     let image = engine.images().prepare(request).await;
-    let image = image.map_err(|status| Error::Remote(status.into()))?.into_inner();
+    let image = image.map_err(|status| of_image_service(status.into()))?.into_inner();
     let config = ImageConfig::parse(&image.config)?;
-    let resolved = spec::resolve(&wish, &config, id, &engine.host)?;
+    let resolved = spec::resolve(&wish, &config, id, &engine.facts.host)?;
     let wanted = mounts::plan(&wish, &config)?;
 
     let (held, found) = tokio::join!(volumes(engine, id, container, &wanted), of_host(wish, wanted.clone()));
@@ -59,6 +60,14 @@ pub async fn hold(engine: &Arc<Engine>, id: &ContainerId, container: &Container)
         wanted,
         devices,
     })
+}
+
+/// The service's own sentence is the best one, unless it is only that nobody answers.
+fn of_image_service(error: RemoteError) -> Error {
+    if error.kind == ErrorKind::Unavailable {
+        return Error::peer("reach the image service")(error);
+    }
+    Error::Remote(error)
 }
 
 async fn volumes(

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use davit_proto::container::{Container, ContainerStatus, CreateRequest, Phase};
 use davit_proto::id::{ContainerId, InvalidId, Name};
+use davit_proto::status::chain;
 use davit_proto::store::ContainerRecord;
 use davit_proto::task::{ConfigureRequest, LogLimits, Shape};
 use davit_proto::types::TerminalSize;
@@ -15,7 +16,7 @@ use sha2::Digest as _;
 
 use super::bundle::Bundle;
 use super::content::{self, Content};
-use super::release::{self, How};
+use super::release;
 use super::wire::{self, Plan, Wired};
 use super::{launch, shape, spec, validate};
 use crate::engine::{Engine, Turn};
@@ -203,7 +204,7 @@ pub async fn assemble(
         devices: &content.devices,
         bundle: bundle.path(),
         cgroup_path: &engine.config.cgroup_path(&id),
-        host: &engine.host,
+        host: &engine.facts.host,
     })?;
     bundle.write_config(&runtime).map_err(Error::io("write config.json"))?;
     pass(failpoint::CREATE_SPEC).await?;
@@ -356,8 +357,9 @@ async fn join(engine: &Arc<Engine>, first: &ContainerId, request: &CreateRequest
 
 /// Releases what a failed create left. The error that matters is the first one.
 async fn undo(engine: &Arc<Engine>, id: &ContainerId, error: Error) -> Error {
-    if let Err(left) = release::release(engine, id, How { volumes: true, ..How::default() }).await {
-        tracing::error!(container_id = %id, error = %davit_proto::status::chain(&left), "a failed create left something; it is released at the next start");
+    if let Err(left) = release::release(engine, id, release::UNDO).await {
+        tracing::error!(container_id = %id, error = %chain(&left), "a failed create left something");
+        supervise::later(engine, id);
     }
     error
 }

@@ -45,6 +45,9 @@ pub struct How {
     pub told: bool,
 }
 
+/// How a container goes that was never made.
+pub const UNDO: How = How { volumes: true, durable: false, told: false };
+
 /// Releases everything. The caller holds the container's turn.
 ///
 /// # Errors
@@ -97,7 +100,7 @@ pub async fn settle(engine: &Arc<Engine>, id: &ContainerId) -> Result<(), Error>
 async fn end_shim(engine: &Arc<Engine>, id: &ContainerId, drain: Duration) -> Result<(), Error> {
     let folder = engine.config.shim_dir(id);
     let unreachable = |why: String| Error::Unreachable { id: id.clone(), why };
-    let found = shim::find(&folder, &engine.boot_id);
+    let found = shim::find(&folder, &engine.facts.boot_id);
     match found.map_err(Error::io(format!("find the shim of container {id}")))? {
         Process::Alive(_, pidfd) => {
             let ended = || async {

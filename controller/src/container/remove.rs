@@ -11,6 +11,7 @@ use crate::engine::Engine;
 use crate::error::Error;
 use crate::failpoint::{self, pass};
 use crate::store::Change;
+use crate::supervise;
 
 /// How to remove.
 #[derive(Debug, Clone, Copy, Default)]
@@ -33,7 +34,11 @@ pub async fn remove(engine: &Arc<Engine>, id: &ContainerId, how: How) -> Result<
         mark(&engine, &id, how.volumes);
         pass(failpoint::REMOVE_MARKED).await?;
         let released = release::How { volumes: how.volumes, durable: true, told: true };
-        release::release(&engine, &id, released).await
+        let outcome = release::release(&engine, &id, released).await;
+        if outcome.is_err() {
+            supervise::later(&engine, &id);
+        }
+        outcome
     });
     removed.await.map_err(|error| Error::Task { doing: "remove the container", why: error.to_string() })?
 }

@@ -19,6 +19,7 @@ use crate::error::Error;
 use crate::failpoint::{self, pass};
 use crate::shim::{LONG, SHORT, Shim, within};
 use crate::store::{self, Change, Unresolved};
+use crate::supervise;
 
 /// A container that runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -140,6 +141,7 @@ async fn gate(engine: &Arc<Engine>, id: &ContainerId, size: Option<TerminalSize>
             note_error(engine, id, &chain(&error));
             if let Err(left) = release::settle(engine, id).await {
                 tracing::error!(container_id = %id, error = %chain(&left), "a failed start left something");
+                supervise::later(engine, id);
             }
             Err(error)
         }
@@ -178,6 +180,7 @@ async fn failed(engine: &Arc<Engine>, id: &ContainerId, life: u64, error: &Error
     };
     if let Err(left) = cleared {
         tracing::error!(container_id = %id, error = %chain(&left), "a failed start left something");
+        supervise::later(engine, id);
     }
 }
 

@@ -24,6 +24,9 @@ use super::record;
 const CACHE: u64 = 16 << 20;
 /// Version of the layout that `mod.rs` draws.
 const SCHEMA: u32 = 1;
+/// sled's file never shrinks: beyond this size, and so many times what is in it, it is written anew.
+const LARGE: u64 = 64 << 20;
+const WASTE: u64 = 4;
 /// A generation has 24 bits.
 const LAST_GENERATION: u64 = (1 << 24) - 1;
 
@@ -101,10 +104,13 @@ pub(super) struct Disk {
 /// Opens the database below `root`; one that will not open or cannot be read is set aside.
 pub(super) fn open(root: &Path) -> Result<(Disk, Content, Option<String>), OpenError> {
     let path = root.join("store");
+    let old = path.with_extension("old");
+    remove_folder(&old).map_err(|source| OpenError::Io { doing: "remove", path: old, source })?;
     let existed = path.join("db").exists();
     let why = match attempt(&path) {
         Ok((disk, content)) => {
             let fresh = (!existed).then(|| "the store was made new".to_owned());
+            let disk = if content.is_dwarfed_by(disk.size()) { shrink(disk, &content)? } else { disk };
             return Ok((disk, content, fresh));
         }
         Err(why) if why.contains("could not acquire lock") => return Err(OpenError::Busy { path }),
@@ -129,6 +135,59 @@ pub(super) fn open(root: &Path) -> Result<(Disk, Content, Option<String>), OpenE
     let (disk, content) = attempt(&path).map_err(|why| OpenError::Fresh { path: path.clone(), why })?;
     let told = format!("the store could not be read ({why}) and was set aside as {}", aside.display());
     Ok((disk, content, Some(told)))
+}
+
+/// Writes a database anew. Should that be cut off, the next start finds none and rebuilds it from the bundles.
+pub(super) fn shrink(large: Disk, content: &Content) -> Result<Disk, OpenError> {
+    let (path, old) = (large.path.clone(), large.path.with_extension("old"));
+    drop(large);
+    let failed = |doing, at: &Path, source| OpenError::Io { doing, path: at.to_owned(), source };
+    remove_folder(&old).map_err(|source| failed("remove", &old, source))?;
+    std::fs::rename(&path, &old).map_err(|source| failed("set aside", &path, source))?;
+    let fill = || -> Result<Disk, String> {
+        let disk = Disk::open(&path).map_err(text)?;
+        content.batches().iter().try_for_each(|batch| disk.apply(batch))?;
+        disk.db.flush().map_err(text)?;
+        File::open(path.join("db")).and_then(|file| file.sync_all()).map_err(text)?;
+        Ok(disk)
+    };
+    let disk = fill().map_err(|why| OpenError::Fresh { path: path.clone(), why })?;
+    remove_folder(&old).map_err(|source| failed("remove", &old, source))?;
+    Ok(disk)
+}
+
+fn remove_folder(path: &Path) -> io::Result<()> {
+    match std::fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+impl Content {
+    fn is_dwarfed_by(&self, size: u64) -> bool {
+        let records: usize = self.records.iter().map(prost::Message::encoded_len).sum();
+        let events: usize = self.events.iter().map(prost::Message::encoded_len).sum();
+        let live = u64::try_from(records + events).unwrap_or(u64::MAX);
+        size > LARGE && size / WASTE > live
+    }
+
+    /// Everything again as changes, each at the revision it had.
+    fn batches(&self) -> Vec<Batch> {
+        let at = |revision| Batch { revision, floor: self.floor, ..Batch::default() };
+        let mut batches: Vec<Batch> = Vec::new();
+        for record in &self.records {
+            let Some(container) = &record.container else { continue };
+            let names = vec![(container.name.clone(), container.id.parse().ok())];
+            let put = vec![Arc::new(record.clone())];
+            batches.push(Batch { put, names, ..at(self.revision) });
+        }
+        for event in &self.events {
+            batches.push(Batch { event: Some(Arc::new(event.clone())), ..at(self.revision) });
+        }
+        let requests = self.requests.iter().map(|(key, value)| (key.clone(), Some(value.clone()))).collect();
+        batches.push(Batch { requests, ..at(self.revision) });
+        batches
+    }
 }
 
 /// sled panics on some kinds of damage, so it is opened and read to the end where that is an answer.
@@ -172,6 +231,10 @@ impl Disk {
             }
         }
         Ok(disk)
+    }
+
+    fn size(&self) -> u64 {
+        std::fs::metadata(self.path.join("db")).map_or(0, |about| about.len())
     }
 
     pub(super) fn flusher(&self) -> Result<Flusher, OpenError> {

@@ -269,6 +269,30 @@ async fn many_writers_share_syncs_and_lose_nothing() {
     assert!(store.all().records.iter().all(|record| phase(record) == Phase::Running));
 }
 
+#[tokio::test]
+async fn a_database_that_is_mostly_waste_is_written_anew() {
+    let root = tempfile::tempdir().unwrap();
+    let store = open(root.path());
+    store.insert(ContainerRecord { request_key: "k".into(), ..record(1, "web") }).unwrap();
+    run(&store, 1);
+    store.sync().await.unwrap();
+    let (last, events) = (store.revision(), store.events(store.revision() - 1).unwrap().0);
+    drop(store);
+    let path = root.path().join("store/db");
+    let before = std::fs::metadata(&path).unwrap().len();
+    let (large, content, _) = disk::open(root.path()).unwrap();
+    let small = disk::shrink(large, &content).unwrap();
+    drop(small);
+    assert!(std::fs::metadata(&path).unwrap().len() <= before);
+    assert!(!root.path().join("store.old").exists());
+
+    let opened = Store::open(root.path()).unwrap();
+    assert_eq!(opened.rebuilt, None);
+    assert_eq!(opened.store.resolve("web").unwrap(), id(1));
+    assert_eq!(opened.store.events(last - 1).unwrap().0, events);
+    assert_eq!(opened.store.request("k").unwrap().container_id, id(1).to_string());
+}
+
 #[test]
 fn version_one_reads_as_it_was_written() {
     let mut golden = record(0xab, "web");
