@@ -5,12 +5,13 @@ use std::io;
 use davit_proto::status::RemoteError;
 
 use crate::spec::Invalid;
+use crate::stream::frame::is_connection;
 
 /// A failure of one command.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The engine said no.
-    #[error(transparent)]
+    /// The engine said no, or nothing any more.
+    #[error("{}", said(.0))]
     Remote(#[from] RemoteError),
     /// No engine answers.
     #[error("{0}")]
@@ -58,5 +59,14 @@ impl Error {
     /// Whether the engine gave this reason.
     pub fn is(&self, reason: &str) -> bool {
         matches!(self, Self::Remote(error) if error.is(reason))
+    }
+}
+
+/// The engine's sentence; the transport's words for a lost connection say nothing to a person.
+fn said(error: &RemoteError) -> String {
+    if is_connection(error) {
+        format!("the engine went away before it had answered ({})", error.message)
+    } else {
+        error.message.clone()
     }
 }

@@ -19,6 +19,7 @@ mod invocation;
 mod many;
 mod network;
 mod output;
+mod patience;
 mod reference;
 mod spec;
 mod stream;

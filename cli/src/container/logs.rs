@@ -1,7 +1,7 @@
 //! `davit logs`.
 
 use std::io::Write as _;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::SystemTime;
 
 use davit_proto::container::{LogLine, LogsRequest, containers_client::ContainersClient};
 use davit_proto::status::RemoteError;
@@ -11,14 +11,9 @@ use prost_types::Timestamp;
 use crate::args::container::LogsArgs;
 use crate::client::Engine;
 use crate::error::Error;
+use crate::patience::{self, Patience};
 use crate::spec::Invalid;
-use crate::stream::frame;
 use crate::{exit, time, usage};
-
-/// How long `--follow` waits for an engine that went away.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// Time between attempts to reach it.
-const PAUSE: Duration = Duration::from_millis(200);
 
 /// Prints the log of a container.
 pub async fn run(engine: Engine, args: LogsArgs) -> Result<u8, Error> {
@@ -36,8 +31,8 @@ pub async fn run(engine: Engine, args: LogsArgs) -> Result<u8, Error> {
     };
     let mut printer = Printer { timestamps: args.timestamps, ..Printer::default() };
     match read(engine.containers().await?, request.clone(), &mut printer).await {
-        Err(Error::Remote(error)) if args.follow && frame::is_connection(&error) => {
-            resume(&engine, &request, &mut printer, error).await?;
+        Err(error) if args.follow && patience::is_away(&error) => {
+            resume(&engine, &request, &mut printer).await?;
         }
         answer => answer?,
     }
@@ -65,32 +60,30 @@ async fn read(
 }
 
 /// Goes on after the last line that was printed, once the engine is back.
-async fn resume(
-    engine: &Engine,
-    request: &LogsRequest,
-    printer: &mut Printer,
-    broken: RemoteError,
-) -> Result<(), Error> {
-    let mut since = Instant::now();
-    let mut broken = broken;
-    while since.elapsed() < PATIENCE {
-        tokio::time::sleep(PAUSE).await;
-        let Ok(channel) = engine.dial().await else { continue };
+async fn resume(engine: &Engine, request: &LogsRequest, printer: &mut Printer) -> Result<(), Error> {
+    let mut patience = Patience::new();
+    loop {
+        let printed = printer.last;
         let request = LogsRequest {
             // Everything since the last line, not only its last so many.
-            tail: if printer.last.is_some() { None } else { request.tail },
-            since: printer.last.or(request.since),
+            tail: if printed.is_some() { None } else { request.tail },
+            since: printed.or(request.since),
             ..request.clone()
         };
         printer.skip = printer.at_last;
-        match read(ContainersClient::new(channel), request, printer).await {
-            Err(Error::Remote(error)) if frame::is_connection(&error) => {
-                (since, broken) = (Instant::now(), error);
+        match read(engine.containers().await?, request, printer).await {
+            Err(error) if patience::is_away(&error) => {
+                if printer.last != printed {
+                    // It was there in between.
+                    patience = Patience::new();
+                }
+                if !patience.is_left().await {
+                    return Err(error);
+                }
             }
             answer => return answer,
         }
     }
-    Err(broken.into())
 }
 
 /// Prints lines to our two streams as they are, and remembers how far it came.

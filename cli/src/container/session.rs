@@ -1,6 +1,6 @@
 //! A seat at a container from the first frame to the exit code, across a restart of the engine.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use davit_proto::container::{
     AttachOpen, AttachRequest, Attached, LogsRequest, StopRequest, Streams, WaitRequest, attach_request,
@@ -15,15 +15,10 @@ use tonic::transport::Channel;
 
 use crate::client::Engine;
 use crate::error::Error;
+use crate::patience::{self, Patience};
 use crate::stream::{self, Down, Downlink, Ended, Manner, Seat, Uplink, frame};
 use crate::{exit, output, terminal};
 
-/// How long a client waits for an engine that went away.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// Time between attempts to reach it.
-const PAUSE: Duration = Duration::from_millis(200);
-/// Time after which a person is told of the waiting.
-const SILENCE: Duration = Duration::from_secs(1);
 /// How long the journal may take to tell of an end that it has.
 const JOURNAL: Duration = Duration::from_secs(5);
 /// SIGHUP.
@@ -115,21 +110,13 @@ impl Session<'_> {
 
     /// Waits for the engine to come back, and goes on at the byte where the connection broke.
     async fn again(&self, seat: &Seat, broken: RemoteError) -> Result<Again, Error> {
-        let since = Instant::now();
-        let mut told = false;
-        while since.elapsed() < PATIENCE {
+        let mut patience = Patience::new();
+        while patience.is_left().await {
             match self.reattach(seat).await {
                 Ok(again) => return Ok(again),
-                Err(Error::Unreachable(_)) => {}
-                Err(Error::Remote(error))
-                    if frame::is_connection(&error) || error.is(reason::SHIM_UNREACHABLE) => {}
+                Err(error) if patience::is_away(&error) || error.is(reason::SHIM_UNREACHABLE) => {}
                 Err(error) => return Err(error),
             }
-            if !told && since.elapsed() > SILENCE {
-                told = true;
-                output::complain("davit: the engine went away; waiting for it, the container goes on");
-            }
-            tokio::time::sleep(PAUSE).await;
         }
         Err(broken.into())
     }

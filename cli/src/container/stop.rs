@@ -7,7 +7,7 @@ use prost_types::Duration;
 use crate::args::container::StopArgs;
 use crate::client::Engine;
 use crate::error::Error;
-use crate::{many, usage};
+use crate::{many, patience, usage};
 
 /// Asks containers to end, and has those killed that do not.
 pub async fn run(engine: Engine, args: StopArgs) -> Result<u8, Error> {
@@ -17,7 +17,10 @@ pub async fn run(engine: Engine, args: StopArgs) -> Result<u8, Error> {
         let request = StopRequest { container: name.clone(), timeout, signal: signal.clone(), no_timeout };
         async move {
             usage::check_target(&name)?;
-            engine.containers().await?.stop(request).await.map_err(RemoteError::from)?;
+            let containers = engine.containers().await?;
+            // Asked twice it is still stopped once.
+            patience::ask(async || containers.clone().stop(request.clone()).await.map_err(RemoteError::from))
+                .await?;
             Ok(name)
         }
     })

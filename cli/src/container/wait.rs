@@ -6,7 +6,7 @@ use davit_proto::status::RemoteError;
 use crate::args::container::TargetArgs;
 use crate::client::Engine;
 use crate::error::Error;
-use crate::{exit, many, usage};
+use crate::{exit, many, patience, usage};
 
 /// Waits until containers have ended, and prints their exit codes.
 pub async fn run(engine: Engine, args: TargetArgs) -> Result<u8, Error> {
@@ -14,7 +14,11 @@ pub async fn run(engine: Engine, args: TargetArgs) -> Result<u8, Error> {
     many::together(args.containers, async move |name| {
         usage::check_target(&name)?;
         let request = WaitRequest { container: name, condition: 0 };
-        let answer = engine.containers().await?.wait(request).await.map_err(RemoteError::from)?.into_inner();
+        let containers = engine.containers().await?;
+        let wait = async || {
+            Ok(containers.clone().wait(request.clone()).await.map_err(RemoteError::from)?.into_inner())
+        };
+        let answer = patience::ask(wait).await?;
         Ok(answer.exit.map_or(exit::SUCCESS, |exit| exit::of_container(&exit)).to_string())
     })
     .await

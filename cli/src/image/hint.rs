@@ -50,9 +50,13 @@ const TAGS: [&str; 4] = ["latest", "stable", "alpine", "slim"];
 
 /// The same error, with the name that was perhaps meant.
 pub async fn improve(engine: &Engine, typed: &str, mut error: RemoteError) -> RemoteError {
-    if matches!(error.kind, ErrorKind::NotFound | ErrorKind::PermissionDenied | ErrorKind::Unauthenticated)
-        && let Some(meant) = nearest(typed, &local(engine).await)
-    {
+    // A registry that cannot be asked says nothing of the name; what is here still does.
+    let known: &[&str] = match error.kind {
+        ErrorKind::NotFound | ErrorKind::PermissionDenied | ErrorKind::Unauthenticated => &KNOWN,
+        ErrorKind::Unavailable => &[],
+        _ => return error,
+    };
+    if let Some(meant) = nearest(typed, &local(engine).await, known) {
         error.message.push_str(&format!("; did you mean {meant:?}?"));
     }
     error
@@ -72,7 +76,7 @@ async fn local(engine: &Engine) -> Vec<String> {
 }
 
 /// The name that is meant, when one is near: one that is here first, then one that many know.
-fn nearest(typed: &str, here: &[String]) -> Option<String> {
+fn nearest(typed: &str, here: &[String], known: &[&str]) -> Option<String> {
     let whole = reference::with_tag(typed);
     if typed.contains('@') {
         return None;
@@ -82,7 +86,7 @@ fn nearest(typed: &str, here: &[String]) -> Option<String> {
     }
     let (repository, tag) = reference::split(&whole);
     let better_tag = TAGS.into_iter().find(|known| is_near(tag, known));
-    let better_name = KNOWN.into_iter().find(|known| is_near(repository, known));
+    let better_name = known.iter().copied().find(|known| is_near(repository, known));
     match (better_name, better_tag) {
         (None, None) => None,
         (name, better) => {
@@ -146,9 +150,9 @@ mod tests {
             ("ubuntu:18.04", None),
             ("nod@sha256:00", None),
         ] {
-            assert_eq!(nearest(typed, &[]).as_deref(), meant, "{typed}");
+            assert_eq!(nearest(typed, &[], &KNOWN).as_deref(), meant, "{typed}");
         }
-        assert_eq!(nearest("webb", &["web:latest".into()]).as_deref(), Some("web:latest"));
+        assert_eq!(nearest("webb", &["web:latest".into()], &[]).as_deref(), Some("web:latest"));
     }
 
     #[test]
@@ -169,7 +173,7 @@ mod tests {
 
         #[test]
         fn no_name_makes_it_panic(typed in "\\PC{0,30}") {
-            let _ = nearest(&typed, &["x:latest".into()]);
+            let _ = nearest(&typed, &["x:latest".into()], &KNOWN);
         }
     }
 }

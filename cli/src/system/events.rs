@@ -5,36 +5,59 @@ use davit_proto::system::{Event, WatchRequest};
 
 use crate::args::system::EventsArgs;
 use crate::client::Engine;
-use crate::document::{map, texts};
+use crate::document::{Document, map, texts};
 use crate::error::Error;
+use crate::patience::{self, Patience};
 use crate::{exit, filter, format, output, time};
 
-/// Prints changes as they happen.
+/// Prints changes as they happen, also across a restart of the engine.
 pub async fn run(engine: Engine, args: EventsArgs) -> Result<u8, Error> {
-    let request = WatchRequest { from_revision: args.from_revision, filters: filter::parse(&args.filter)? };
-    let mut answer = engine.system().await?.watch(request).await.map_err(RemoteError::from)?.into_inner();
-    while let Some(frame) = answer.message().await.map_err(RemoteError::from)? {
-        let Some(event) = frame.event else { continue };
-        match args.format.as_deref().filter(|template| !template.is_empty()) {
-            None => output::line(&text(&event))?,
-            Some(template) => {
-                let document = map([
-                    ("Type", event.r#type.as_str().into()),
-                    ("Action", event.action.as_str().into()),
-                    ("Status", event.action.as_str().into()),
-                    ("ID", event.id.as_str().into()),
-                    (
-                        "Actor",
-                        map([("ID", event.id.as_str().into()), ("Attributes", texts(&event.attributes))]),
-                    ),
-                    ("Time", event.at.as_ref().map_or(0, |at| at.seconds).into()),
-                    ("Revision", event.revision.into()),
-                ]);
-                output::print(&format::one(&document, template)?)?;
+    let mut request =
+        WatchRequest { from_revision: args.from_revision, filters: filter::parse(&args.filter)? };
+    let mut patience = Patience::new();
+    loop {
+        let before = request.from_revision;
+        match follow(&engine, &mut request, args.format.as_deref()).await {
+            // Without a revision there is nothing to go on from.
+            Err(error) if patience::is_away(&error) && request.from_revision > 0 => {
+                if !patience.is_left().await {
+                    return Err(error);
+                }
             }
+            Err(error) => return Err(error),
+            Ok(()) => return Ok(exit::SUCCESS),
+        }
+        if request.from_revision > before {
+            // It was there in between.
+            patience = Patience::new();
         }
     }
-    Ok(exit::SUCCESS)
+}
+
+async fn follow(engine: &Engine, request: &mut WatchRequest, template: Option<&str>) -> Result<(), Error> {
+    let mut system = engine.system().await?;
+    let mut answer = system.watch(request.clone()).await.map_err(RemoteError::from)?.into_inner();
+    while let Some(frame) = answer.message().await.map_err(RemoteError::from)? {
+        let Some(event) = frame.event else { continue };
+        match template.filter(|template| !template.is_empty()) {
+            None => output::line(&text(&event))?,
+            Some(template) => output::print(&format::one(&document(&event), template)?)?,
+        }
+        request.from_revision = event.revision;
+    }
+    Ok(())
+}
+
+fn document(event: &Event) -> Document {
+    map([
+        ("Type", event.r#type.as_str().into()),
+        ("Action", event.action.as_str().into()),
+        ("Status", event.action.as_str().into()),
+        ("ID", event.id.as_str().into()),
+        ("Actor", map([("ID", event.id.as_str().into()), ("Attributes", texts(&event.attributes))])),
+        ("Time", event.at.as_ref().map_or(0, |at| at.seconds).into()),
+        ("Revision", event.revision.into()),
+    ])
 }
 
 /// `TIME TYPE ACTION ID (name=value, …)`.
