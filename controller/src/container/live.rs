@@ -29,7 +29,8 @@ pub fn began(engine: &Engine, id: &ContainerId, began: &Began) {
     engine.store.update(id, |record| {
         let container = record.container.as_mut()?;
         let status = container.status.get_or_insert_default();
-        if status.life >= began.life && status.phase() != Phase::Paused {
+        let known = status.life >= began.life && status.phase() != Phase::Paused;
+        if known || status.phase() == Phase::Removing {
             return None;
         }
         let again = status.life >= began.life;
@@ -67,6 +68,8 @@ pub fn ended(engine: &Engine, id: &ContainerId, exit: &Exit) -> Option<Arc<Conta
         status.shim_pid = 0;
         unwire(status);
         status.exit = Some(exit.clone());
+        // One that is being removed stays so, whatever it does on its way.
+        let leaving = status.phase() == Phase::Removing;
         if exit.started_at.is_none() {
             // Its program never ran: it is as it was, and says why.
             status.error.clone_from(&exit.reason);
@@ -75,7 +78,9 @@ pub fn ended(engine: &Engine, id: &ContainerId, exit: &Exit) -> Option<Arc<Conta
             }
             return Change::silent();
         }
-        status.set_phase(Phase::Exited);
+        if !leaving {
+            status.set_phase(Phase::Exited);
+        }
         Change::told(events::of_container(container, "die", [("exitCode", exit.exit_code.to_string())]))
     })
 }

@@ -18,6 +18,7 @@
 //! need none, and neither does the record of an exit: it is a fact, and comes from the shim's side at any time.
 
 pub mod attach;
+pub mod backlog;
 pub mod bundle;
 pub mod cgroup;
 pub mod content;

@@ -1,8 +1,8 @@
 //! A client at a container's streams: frames from the client go down to the shim, output comes back, until
 //! the container ends or the client goes. What `run` and `attach` have in common.
 //!
-//! Nothing is kept here: both ways are as long as the queues between the processes, a slow client is the
-//! shim's to count out, and a client that goes leaves the container as it is.
+//! The shim never waits for a client, and drops what it is late for. So what it sends is taken at once, and
+//! waits in a [`Backlog`] for a client that is slow. A client that goes leaves the container as it is.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +20,7 @@ use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
+use super::backlog::Backlog;
 use super::{kill, live};
 use crate::engine::Engine;
 use crate::error::Error;
@@ -32,9 +33,8 @@ const OPEN: Duration = Duration::from_secs(10);
 const NEWS: Duration = Duration::from_secs(10);
 /// How long a client waits for a container to be gone that is to be removed at its end.
 const REMOVAL: Duration = Duration::from_secs(15);
-/// Frames of at most 32 KiB that wait for a client. The shim never waits for long and drops what a client is
-/// late for, so a client that pauses for a moment finds here what came meanwhile.
-const WAITING: usize = 256;
+/// Frames on their way to a client; what is more waits in its backlog.
+const WAITING: usize = 4;
 /// Frames of input that wait for the shim.
 const TYPED: usize = 2;
 /// Most bytes of one frame of input that the shim takes.
@@ -180,20 +180,10 @@ pub async fn carry<Request, Response>(
     client: &mut Client<Request, Response>,
     words: Words<Request, Response>,
 ) -> Result<Ended, Error> {
-    let Link { shim, mut output, input, .. } = link;
+    let Link { shim, output, input, .. } = link;
     let Client { frames, out } = client;
     let id = shim.id().clone();
-    let down = async {
-        loop {
-            match output.message().await.map(|response| response.and_then(|response| response.frame)) {
-                Ok(Some(FromShim::Exit(exit))) => return Ok(Ended::Exit(exit)),
-                Ok(Some(FromShim::Output(output))) => told(out, words, Told::Output(output)).await?,
-                Ok(Some(FromShim::Dropped(dropped))) => told(out, words, Told::Dropped(dropped)).await?,
-                Ok(Some(FromShim::Attached(_))) => {}
-                Ok(None) | Err(_) => return Err(Gone),
-            }
-        }
-    };
+    let down = deliver(output, Backlog::new(engine.config.root.clone()), out, words.told);
     let up = async {
         loop {
             match frames.message().await {
@@ -204,16 +194,58 @@ pub async fn carry<Request, Response>(
             }
         }
     };
-    let ended = tokio::select! {
-        ended = down => ended,
+    let last = tokio::select! {
+        last = down => last?,
         ended = up => return ended,
         () = out.closed() => return Ok(Ended::Left),
     };
-    match ended {
-        Ok(ended) => Ok(ended),
-        Err(Gone) if out.is_closed() => Ok(Ended::Left),
+    match last {
+        Last::Exit(exit) => Ok(Ended::Exit(exit)),
+        Last::Left => Ok(Ended::Left),
         // The shim broke off: its end, and the container's, is on record or soon will be.
-        Err(Gone) => exit_on_record(engine, &id, life).await.map(Ended::Exit),
+        Last::Broken => exit_on_record(engine, &id, life).await.map(Ended::Exit),
+    }
+}
+
+/// How the shim's frames came to an end.
+#[derive(Debug)]
+enum Last {
+    Exit(Exit),
+    Left,
+    Broken,
+}
+
+/// Takes the shim's frames as they come and hands them to the client as it takes them, to the last one.
+async fn deliver<Response>(
+    mut output: Streaming<AttachResponse>,
+    mut backlog: Backlog,
+    out: &mpsc::Sender<Result<Response, Error>>,
+    told: fn(Told) -> Response,
+) -> Result<Last, Error> {
+    let mut last = None;
+    let mut next = None;
+    loop {
+        if next.is_none() {
+            next = backlog.pop().await.map_err(Error::io("read back output that waited for a client"))?;
+        }
+        tokio::select! {
+            room = out.reserve(), if next.is_some() => {
+                let Ok(room) = room else { return Ok(Last::Left) };
+                match next.take() {
+                    Some(FromShim::Output(output)) => room.send(Ok(told(Told::Output(output)))),
+                    Some(FromShim::Dropped(dropped)) => room.send(Ok(told(Told::Dropped(dropped)))),
+                    Some(FromShim::Attached(_) | FromShim::Exit(_)) | None => {}
+                }
+            }
+            response = output.message(), if last.is_none() => match response {
+                Ok(Some(AttachResponse { frame: Some(FromShim::Exit(exit)) })) => last = Some(Last::Exit(exit)),
+                Ok(Some(AttachResponse { frame: Some(frame) })) => backlog.push(frame).await,
+                // A newer shim's kind of frame.
+                Ok(Some(AttachResponse { frame: None })) => {}
+                Ok(None) | Err(_) => last = Some(Last::Broken),
+            },
+            else => return Ok(last.unwrap_or(Last::Broken)),
+        }
     }
 }
 
@@ -233,14 +265,6 @@ impl<Request, Response> Clone for Words<Request, Response> {
 }
 
 impl<Request, Response> Copy for Words<Request, Response> {}
-
-async fn told<Request, Response>(
-    out: &mpsc::Sender<Result<Response, Error>>,
-    words: Words<Request, Response>,
-    what: Told,
-) -> Result<(), Gone> {
-    out.send(Ok((words.told)(what))).await.map_err(|_| Gone)
-}
 
 /// Does what a client says.
 async fn obey(

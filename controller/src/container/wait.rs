@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use davit_proto::container::{ContainerStatus, WaitCondition};
+use davit_proto::container::{ContainerStatus, Phase, WaitCondition};
 use davit_proto::id::ContainerId;
 use davit_proto::types::Exit;
 
@@ -29,7 +29,7 @@ pub async fn wait(
             (status(&seen), seen.removed)
         };
         let met = match condition {
-            WaitCondition::Unspecified | WaitCondition::NotRunning => !live::is_live(now.phase()),
+            WaitCondition::Unspecified | WaitCondition::NotRunning => !runs(&now),
             WaitCondition::NextExit => now.exit.as_ref().is_some_and(|exit| exit.life >= awaited),
             WaitCondition::Removed => false,
         };
@@ -40,9 +40,14 @@ pub async fn wait(
     }
 }
 
+/// One that is being removed may still run for a moment.
+fn runs(status: &ContainerStatus) -> bool {
+    live::is_live(status.phase()) || (status.phase() == Phase::Removing && status.pid != 0)
+}
+
 /// The life whose end is the next one.
 fn next_exit(status: &ContainerStatus) -> u64 {
-    if live::is_live(status.phase()) { status.life } else { status.life + 1 }
+    if runs(status) { status.life } else { status.life + 1 }
 }
 
 fn status(seen: &Seen) -> ContainerStatus {
