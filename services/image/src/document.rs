@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 pub const MANIFEST_BYTES: usize = 4 << 20;
 /// Largest configuration that is read, in bytes.
 pub const CONFIG_BYTES: usize = 2 << 20;
-/// Most layers of one image.
-pub const LAYERS: usize = 1024;
+/// Most layers of one image: an overlay takes 500 directories, and one may lie above the layers.
+pub const LAYERS: usize = 499;
 
 /// `application/vnd.oci.image.index.v1+json`.
 pub const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";

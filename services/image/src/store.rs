@@ -293,7 +293,7 @@ impl Store {
         Ok(())
     }
 
-    /// Gives a manifest, whose content and layers are all here, a reference. What had the reference before stays as an
+    /// Gives a manifest, whose content and layers must all be here, a reference. What had the reference before stays as an
     /// image without a name. `source` is what a registry named it by. Tells whether that changed anything.
     pub fn name(
         &self,
@@ -301,6 +301,9 @@ impl Store {
         reference: Option<ImageRef>,
         source: Option<ImageRef>,
     ) -> Result<bool, StoreError> {
+        let image = self.load(manifest)?;
+        // Tells that a layer is missing, and prepares what the first container would wait for.
+        self.snapshots().mount(image.diff_ids())?;
         let _gate = self.gate();
         let entry = Entry::new(manifest, reference, source);
         if self.references().entries()?.contains(&entry) {

@@ -245,7 +245,14 @@ impl Pull {
                 Err(ImageError::Platform { wanted: wanted.name(), available: vec![config.platform.name()] }
                     .into())
             }
-            _ => Ok((config.platform, config.rootfs.diff_ids)),
+            _ => {
+                let (own, host) = (&config.platform, self.platform());
+                if !fits(own, host) {
+                    tracing::warn!(reference = %self.request.reference, image = %own.name(), host = %host.name(),
+                        "image is for another platform");
+                }
+                Ok((config.platform, config.rootfs.diff_ids))
+            }
         }
     }
 

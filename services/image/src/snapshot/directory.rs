@@ -46,6 +46,10 @@ pub(super) struct Record {
 }
 
 impl Record {
+    pub(super) fn implies(&self) -> bool {
+        !self.implied.is_empty()
+    }
+
     pub(super) fn implied(&self) -> impl Iterator<Item = Vec<u8>> + '_ {
         self.implied.iter().filter_map(|path| hex::decode(path).ok())
     }
@@ -251,8 +255,30 @@ fn unique(kind: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+
     #[test]
     fn conforms() {
-        super::super::conformance::check(|root| super::Directory::open(root).unwrap());
+        super::super::conformance::check(|root| Directory::open(root).unwrap());
+    }
+
+    #[test]
+    fn what_a_killed_process_left_is_swept_at_the_next_start() {
+        let dir = tempfile::tempdir().unwrap();
+        let left = ["unpack-aa-1-0", "trash-1-0"].map(|name| dir.path().join("ingest").join(name));
+        for folder in &left {
+            std::fs::create_dir_all(folder.join("fs/etc")).unwrap();
+            std::fs::write(folder.join("fs/etc/file"), "half").unwrap();
+        }
+        let partial = dir.path().join("ingest/aa.part");
+        std::fs::write(&partial, "to be continued").unwrap();
+        let directory = Directory::open(dir.path()).unwrap();
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        while left.iter().any(|folder| folder.exists()) {
+            assert!(std::time::Instant::now() < deadline, "nothing was swept");
+            std::thread::yield_now();
+        }
+        assert!(partial.exists());
+        assert!(directory.list().unwrap().is_empty());
     }
 }

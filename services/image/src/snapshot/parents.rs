@@ -3,14 +3,15 @@
 //! An archive may hold `tmp/x` and no entry for `tmp`. What such a directory's owner and mode are, the layers below
 //! say; but an overlay shows those of the topmost layer that has the directory. Layers are shared between images, so
 //! the answer cannot be written into the layer: it goes into one small layer of directories that lies on top of all
-//! the others of that chain. Most images need none.
+//! the others of that chain, made once. Most images need none; a chain that was looked at and needs none has a folder
+//! without files.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use davit_proto::id::Digest;
@@ -61,6 +62,17 @@ pub(super) fn layer(
     snapshots: &Directory,
     visible: &[(Digest, Arc<Record>)],
 ) -> Result<Option<PathBuf>, SnapshotError> {
+    if visible.iter().all(|(_, record)| !record.implies()) {
+        return Ok(None);
+    }
+    let name = name(visible.iter().map(|(diff_id, _)| diff_id));
+    let (layers, _) = snapshots.layers();
+    let folder = layers.join(&name);
+    let files = folder.join("fs");
+    if folder.exists() {
+        return Ok(files.exists().then_some(files));
+    }
+    let failed = |e| SnapshotError::io("find the parent directories of", &name)(e);
     let candidates: Vec<Candidate> = visible
         .iter()
         .map(|(diff_id, record)| Candidate {
@@ -68,24 +80,11 @@ pub(super) fn layer(
             implied: record.implied().collect(),
         })
         .collect();
-    if candidates.iter().all(|candidate| candidate.implied.is_empty()) {
-        return Ok(None);
-    }
-    let name = name(visible.iter().map(|(diff_id, _)| diff_id));
-    let (layers, _) = snapshots.layers();
-    let files = layers.join(&name).join("fs");
-    if files.exists() {
-        return Ok(Some(files));
-    }
-    let failed = |e| SnapshotError::io("find the parent directories of", &name)(e);
     let plan = plan(&candidates).map_err(failed)?;
-    if plan.is_empty() {
-        return Ok(None);
-    }
     let (staged, path) = snapshots.stage("unpack-parents")?;
     write(&path, &plan, visible).map_err(failed)?;
     snapshots.publish(&staged, &name)?;
-    Ok(Some(files))
+    Ok((!plan.is_empty()).then_some(files))
 }
 
 /// Removes the folders of all chains that a layer is part of.
@@ -179,13 +178,23 @@ fn look(candidate: &Candidate, path: &[u8]) -> io::Result<Look> {
     Ok(found)
 }
 
-fn write(
-    staged: &std::path::Path,
-    plan: &BTreeMap<Vec<u8>, Meta>,
-    visible: &[(Digest, Arc<Record>)],
-) -> io::Result<()> {
+fn write(staged: &Path, plan: &BTreeMap<Vec<u8>, Meta>, visible: &[(Digest, Arc<Record>)]) -> io::Result<()> {
+    let (staged_fd, files) = (file::open_dir(staged)?, OsStr::new("fs"));
+    if plan.is_empty() {
+        // The folder says that nothing is needed, so that nobody looks again.
+        file::remove_dir_at(&staged_fd, files)?;
+    }
+    write_plan(staged, plan)?;
+    let chain: Vec<&Digest> = visible.iter().map(|(diff_id, _)| diff_id).collect();
+    file::write_atomic(&staged_fd, CHAIN, &serde_json::to_vec(&chain)?, Durability::Cached)
+}
+
+fn write_plan(staged: &Path, plan: &BTreeMap<Vec<u8>, Meta>) -> io::Result<()> {
+    if plan.is_empty() {
+        return Ok(());
+    }
     let root = file::Root::open(&staged.join("fs"))?;
-    let open = |path: &[u8]| root.open_dir(std::path::Path::new(OsStr::from_bytes(path)));
+    let open = |path: &[u8]| root.open_dir(Path::new(OsStr::from_bytes(path)));
     for (path, meta) in plan {
         let at = path.iter().rposition(|&b| b == b'/');
         let (parent, name) = at.map_or((&[][..], &path[..]), |slash| (&path[..slash], &path[slash + 1..]));
@@ -199,6 +208,5 @@ fn write(
             file::set_times(open(path)?, times)?;
         }
     }
-    let chain: Vec<&Digest> = visible.iter().map(|(diff_id, _)| diff_id).collect();
-    file::write_atomic(file::open_dir(staged)?, CHAIN, &serde_json::to_vec(&chain)?, Durability::Cached)
+    Ok(())
 }
