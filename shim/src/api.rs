@@ -71,7 +71,8 @@ pub fn unknown_path(path: &str) -> http::Response<tonic::body::Body> {
 
 fn failed(error: TaskError) -> Status {
     let status = status(&error);
-    tracing::info!(reason = error.reason(), "refused: {}", status.message());
+    // Quoted: the text may hold what a stranger chose.
+    tracing::info!(reason = error.reason(), message = ?status.message(), "refused");
     status
 }
 

@@ -98,7 +98,11 @@ impl Server {
 }
 
 async fn connection(stream: UnixStream, tasks: TasksServer<Api>, mut closing: watch::Receiver<bool>) {
-    if !matches!(timeout(FIRST, stream.readable()).await, Ok(Ok(()))) {
+    let spoke = tokio::select! {
+        spoke = timeout(FIRST, stream.readable()) => matches!(spoke, Ok(Ok(()))),
+        () = closed(&mut closing) => false,
+    };
+    if !spoke {
         return;
     }
     let watched = closing.clone();

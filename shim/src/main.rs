@@ -11,6 +11,7 @@ mod options;
 mod serve;
 mod stdio;
 mod task;
+mod trace;
 mod watched;
 
 use std::error::Error;

@@ -16,6 +16,7 @@ use crate::grpc::Server;
 use crate::options::Options;
 use crate::task::driver::{Driver, Setup};
 use crate::task::teardown;
+use crate::trace;
 
 /// Where the controller puts the listening socket.
 const SOCKET: i32 = 3;
@@ -52,7 +53,7 @@ pub fn run(options: Options) -> Result<(), ServeError> {
     let socket = fd::inherited(SOCKET).map_err(start_error("take over the socket"))?;
     let unconfigured = options.unconfigured_fd.map(fd::inherited).transpose();
     let unconfigured = unconfigured.map_err(start_error("take over the controller's pipe"))?;
-    start_log();
+    trace::start();
     let shim_pid = announce(&options)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
@@ -114,15 +115,4 @@ fn announce(options: &Options) -> Result<u32, ServeError> {
         },
     )?;
     Ok(pid)
-}
-
-/// Lines on standard error, which the controller made a file. No filter by expression: it would cost every shim a
-/// tenth of a megabyte.
-fn start_log() {
-    tracing_subscriber::fmt()
-        .with_writer(io::stderr)
-        .with_ansi(false)
-        .with_target(false)
-        .with_max_level(tracing_subscriber::filter::LevelFilter::INFO)
-        .init();
 }

@@ -15,7 +15,7 @@ pub const PIECE: usize = 32 << 10;
 /// Frames that wait for a client.
 pub const QUEUE: usize = 16;
 /// How long a client that has been keeping up may take for the next piece before it counts as late.
-pub const PATIENCE: Duration = Duration::from_millis(50);
+pub const PATIENCE: Duration = Duration::from_millis(500);
 /// How long a client may take for its last frames.
 const LAST: Duration = Duration::from_secs(5);
 
