@@ -97,9 +97,9 @@ pub struct Condition {
 
 /// What happens to some calls, when all conditions hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rule {
+pub struct Rule<'a> {
     /// Names of system calls; those that an ABI does not have are skipped there.
-    pub names: Vec<String>,
+    pub names: Vec<&'a str>,
     /// What happens.
     pub action: Action,
     /// All must hold.
@@ -136,13 +136,13 @@ impl Abi {
 
 /// A filter as people think of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Profile {
+pub struct Profile<'a> {
     /// What happens to a call without a fitting rule.
     pub default: Action,
     /// What happens to a call that is newer than this program's tables.
     pub unknown: Action,
     /// Earlier ones win.
-    pub rules: Vec<Rule>,
+    pub rules: Vec<Rule<'a>>,
     /// The ABIs that may be used; calls by another one end the process.
     pub abis: Vec<Abi>,
 }

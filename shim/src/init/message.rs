@@ -41,6 +41,8 @@ pub enum Reply {
 
 /// One packet's payload; the kernel's default buffer takes three of them.
 const PACKET: usize = 64 * 1024;
+/// Most messages fit into this.
+const ROOM: usize = 16 * 1024;
 /// No message is longer.
 const MAX_MESSAGE: usize = 16 * 1024 * 1024;
 /// No message has more descriptors.
@@ -74,7 +76,8 @@ impl Channel {
 
     /// Sends a message with descriptors.
     pub fn send<M: Serialize>(&self, message: &M, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
-        let bytes = serde_json::to_vec(message)?;
+        let mut bytes = Vec::with_capacity(ROOM);
+        serde_json::to_writer(&mut bytes, message)?;
         let mut parts = bytes.chunks(PACKET);
         let mut fds = fds.chunks(fd::MAX_FDS);
         let mut packet = Vec::with_capacity(bytes.len().min(PACKET) + 1);

@@ -84,8 +84,11 @@ const WITH_CAPABILITY: [(&[&str], &str); 13] = [
 /// The memory policy calls, which need a capability for what others could feel.
 const WITH_NICE: &str = "get_mempolicy mbind set_mempolicy set_mempolicy_home_node";
 
-fn rule(names: &str, action: Action, conditions: Vec<Condition>) -> Rule {
-    Rule { names: names.split_ascii_whitespace().map(str::to_owned).collect(), action, conditions }
+fn rule(names: &'static str, action: Action, conditions: Vec<Condition>) -> Rule<'static> {
+    // A guess that is never short, so that the list is made in one piece.
+    let mut list = Vec::with_capacity(names.len() / 4 + 1);
+    list.extend(names.split_ascii_whitespace());
+    Rule { names: list, action, conditions }
 }
 
 fn low(compare: Compare) -> Condition {
@@ -94,7 +97,7 @@ fn low(compare: Compare) -> Condition {
 
 /// The default profile for a container with these capabilities: what is not allowed fails with EPERM, what is newer
 /// than our tables with ENOSYS, so that C libraries fall back.
-pub fn default_profile(capabilities: Capabilities) -> Profile {
+pub fn default_profile(capabilities: Capabilities) -> Profile<'static> {
     let has =
         |name: &&str| Capabilities::named(name).is_some_and(|one| capabilities.intersection(one) == one);
     let mut rules = Vec::new();
@@ -125,7 +128,7 @@ pub fn default_program(capabilities: Capabilities) -> Result<Program, Failure> {
     compile(&default_profile(capabilities))
 }
 
-fn compile(profile: &Profile) -> Result<Program, Failure> {
+fn compile(profile: &Profile<'_>) -> Result<Program, Failure> {
     seccomp::compile(profile).map_err(|e| Failure::invalid(e.to_string()))
 }
 
@@ -150,10 +153,10 @@ pub fn spec_program(spec: &LinuxSeccomp) -> Result<Program, Failure> {
     compile(&Profile { default, unknown, rules, abis })
 }
 
-fn plan_rule(syscall: &LinuxSyscall) -> Result<Rule, Failure> {
+fn plan_rule(syscall: &LinuxSyscall) -> Result<Rule<'_>, Failure> {
     let conditions = syscall.args().iter().flatten().map(plan_condition).collect::<Result<_, _>>()?;
     let action = plan_action(syscall.action(), syscall.errno_ret())?;
-    Ok(Rule { names: syscall.names().clone(), action, conditions })
+    Ok(Rule { names: syscall.names().iter().map(String::as_str).collect(), action, conditions })
 }
 
 fn plan_condition(arg: &LinuxSeccompArg) -> Result<Condition, Failure> {
@@ -213,9 +216,9 @@ fn plan_abi(arch: Arch) -> Option<Abi> {
 mod tests {
     use super::*;
 
-    fn names(profile: &Profile) -> Vec<&str> {
+    fn names<'a>(profile: &Profile<'a>) -> Vec<&'a str> {
         let allow = profile.rules.iter().filter(|r| r.action == Action::Allow && r.conditions.is_empty());
-        allow.flat_map(|r| r.names.iter().map(String::as_str)).collect()
+        allow.flat_map(|r| r.names.iter().copied()).collect()
     }
 
     #[test]
@@ -223,7 +226,7 @@ mod tests {
         let all = default_profile(Capabilities(u64::MAX));
         let unknown: Vec<_> =
             all.rules.iter().flat_map(|r| &r.names).filter(|n| !seccomp::is_known(n)).collect();
-        assert_eq!(unknown, Vec::<&String>::new());
+        assert_eq!(unknown, Vec::<&&str>::new());
     }
 
     #[test]

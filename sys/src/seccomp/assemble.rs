@@ -1,7 +1,5 @@
 //! Classic BPF, written backwards: whatever an instruction jumps to is placed already, so its distance is known.
 
-use std::collections::HashMap;
-
 use super::{Action, Instruction, Program};
 
 const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
@@ -22,16 +20,22 @@ pub(super) enum Test {
 pub(super) struct Label(usize);
 
 /// A program under construction, last instruction first.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Assembler {
     reversed: Vec<Instruction>,
-    returns: HashMap<u32, Label>,
+    /// The latest return of each value; there are a handful.
+    returns: Vec<(u32, Label)>,
 }
 
 /// Conditional jumps have eight bits.
 const REACH: usize = 255;
 
 impl Assembler {
+    /// An empty program with room for so many instructions.
+    pub(super) fn with_room(instructions: usize) -> Self {
+        Self { reversed: Vec::with_capacity(instructions), returns: Vec::with_capacity(8) }
+    }
+
     fn emit(&mut self, code: u16, yes: u8, no: u8, operand: u32) -> Label {
         let packed = u64::from(code) << 48 | u64::from(yes) << 40 | u64::from(no) << 32 | u64::from(operand);
         self.reversed.push(packed);
@@ -47,11 +51,13 @@ impl Assembler {
     pub(super) fn finish(&mut self, action: Action) -> Label {
         let value = action.value();
         // Some room, because whoever jumps here is written later.
-        if let Some(&label) = self.returns.get(&value).filter(|l| self.distance(**l) < REACH / 2) {
+        let known = self.returns.iter().find(|(of, _)| *of == value).map(|(_, label)| *label);
+        if let Some(label) = known.filter(|label| self.distance(*label) < REACH / 2) {
             return label;
         }
         let label = self.emit(RETURN, 0, 0, value);
-        self.returns.insert(value, label);
+        self.returns.retain(|(of, _)| *of != value);
+        self.returns.push((value, label));
         label
     }
 

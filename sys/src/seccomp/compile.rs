@@ -43,41 +43,54 @@ impl Abi {
     }
 }
 
-/// What becomes of one call: rules with conditions first, then what holds without.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What becomes of one call: some rules with conditions, in order, then what holds without.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Verdict<'a> {
-    conditional: Vec<&'a Rule>,
+    /// Indices into the profile's rules, behind the call's index.
+    conditional: &'a [(u16, u16)],
     otherwise: Action,
 }
 
+impl Verdict<'_> {
+    /// Whether two calls are treated alike, by whatever name.
+    fn is_like(&self, other: &Self) -> bool {
+        let rules = self.conditional.iter().map(|(_, rule)| rule);
+        self.otherwise == other.otherwise && rules.eq(other.conditional.iter().map(|(_, rule)| rule))
+    }
+}
+
 /// A run of numbers with one verdict, up to where the next one starts.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 struct Range<'a> {
     start: u32,
     verdict: Verdict<'a>,
 }
 
+/// Room for what a compilation makes, so that it is made in a few pieces: it is on the way of every start.
+const ROOM: usize = 640;
+
 /// Compiles a profile for the ABIs it names.
-pub fn compile(profile: &Profile) -> Result<Program, ProfileError> {
+pub fn compile(profile: &Profile<'_>) -> Result<Program, ProfileError> {
     for rule in &profile.rules {
         if let Some(bad) = rule.conditions.iter().find(|c| c.argument > 5) {
             return Err(ProfileError::Argument(bad.argument));
         }
     }
-    let verdicts = verdicts(profile);
+    let named = named(profile);
+    let verdicts = verdicts(profile, &named);
     let has = |abi: &Abi| profile.abis.contains(abi);
     let machine: Vec<Abi> = Abi::of_this_machine().iter().copied().filter(has).collect();
     if machine.is_empty() {
         return Err(ProfileError::NoAbi);
     }
-    let mut asm = Assembler::default();
+    let mut asm = Assembler::with_room(ROOM);
     let mut next = asm.finish(Action::KillProcess);
     let mut audits: Vec<u32> = machine.iter().map(|abi| abi.audit()).collect();
     audits.dedup();
     // Written backwards: the native architecture comes last here and is asked first.
     for audit in audits.into_iter().rev() {
         let ranges = ranges(profile, &verdicts, &machine, audit);
-        let tree = tree(&mut asm, &ranges);
+        let tree = tree(&mut asm, &profile.rules, &ranges);
         let body = asm.load(NUMBER, tree);
         next = asm.branch(Test::Equal, audit, body, next);
     }
@@ -91,7 +104,7 @@ pub fn compile(profile: &Profile) -> Result<Program, ProfileError> {
 
 /// The verdicts of one architecture in ascending order, the first from 0, neighbours always different.
 fn ranges<'a>(profile: &Profile, verdicts: &[Verdict<'a>], abis: &[Abi], audit: u32) -> Vec<Range<'a>> {
-    let mut ranges = Vec::new();
+    let mut ranges = Vec::with_capacity(ROOM);
     let mut refused = 0;
     for abi in [Abi::X86_64, Abi::I386, Abi::X32, Abi::Aarch64, Abi::Arm] {
         if abi.audit() != audit {
@@ -112,21 +125,19 @@ fn ranges<'a>(profile: &Profile, verdicts: &[Verdict<'a>], abis: &[Abi], audit: 
 }
 
 fn plain<'a>(action: Action) -> Verdict<'a> {
-    Verdict { conditional: Vec::new(), otherwise: action }
+    Verdict { conditional: &[], otherwise: action }
 }
 
 fn push<'a>(ranges: &mut Vec<Range<'a>>, start: u32, verdict: Verdict<'a>) {
-    if ranges.last().is_none_or(|last| last.verdict != verdict) {
+    if ranges.last().is_none_or(|last| !last.verdict.is_like(&verdict)) {
         ranges.push(Range { start, verdict });
     }
 }
 
-fn add_abi<'a>(profile: &Profile, verdicts: &[Verdict<'a>], abi: Abi, ranges: &mut Vec<Range<'a>>) {
-    let mut calls: Vec<(u32, &Verdict<'a>)> = SYSCALLS
-        .iter()
-        .zip(verdicts)
-        .filter_map(|((_, numbers), verdict)| Some((abi.number(*numbers)?, verdict)))
-        .collect();
+fn add_abi<'a>(profile: &Profile<'_>, verdicts: &[Verdict<'a>], abi: Abi, ranges: &mut Vec<Range<'a>>) {
+    let mut calls: Vec<(u32, Verdict<'a>)> = Vec::with_capacity(SYSCALLS.len());
+    let numbered = SYSCALLS.iter().zip(verdicts);
+    calls.extend(numbered.filter_map(|((_, numbers), verdict)| Some((abi.number(*numbers)?, *verdict))));
     calls.sort_unstable_by_key(|(number, _)| *number);
     calls.dedup_by_key(|(number, _)| *number);
     let mut expected = if abi == Abi::X32 { X32_BIT } else { 0 };
@@ -137,7 +148,7 @@ fn add_abi<'a>(profile: &Profile, verdicts: &[Verdict<'a>], abi: Abi, ranges: &m
             let action = if expected > newest { profile.unknown } else { profile.default };
             push(ranges, expected, plain(action));
         }
-        push(ranges, number, verdict.clone());
+        push(ranges, number, verdict);
         expected = number + 1;
     }
     push(ranges, expected, plain(profile.unknown));
@@ -149,46 +160,58 @@ fn newest(abi: Abi) -> u32 {
     numbers.filter(|n| n & !X32_BIT < 0x1_0000).max().unwrap_or(0)
 }
 
-/// What becomes of each call of the table, in its order.
-fn verdicts(profile: &Profile) -> Vec<Verdict<'_>> {
-    let mut rules: Vec<Vec<&Rule>> = vec![Vec::new(); SYSCALLS.len()];
-    for rule in &profile.rules {
-        for name in &rule.names {
-            let found = SYSCALLS.binary_search_by_key(&name.as_str(), |(known, _)| known);
-            if let Some(list) = found.ok().and_then(|index| rules.get_mut(index)) {
-                list.push(rule);
-            }
-        }
+/// Which rules name which call, by their indices: sorted by call, and for one call in the profile's order.
+fn named(profile: &Profile<'_>) -> Vec<(u16, u16)> {
+    let mut named = Vec::with_capacity(ROOM);
+    for (rule, names) in (0..).zip(profile.rules.iter().map(|rule| &rule.names)) {
+        let index = |name: &&str| SYSCALLS.binary_search_by_key(name, |(known, _)| known).ok();
+        let calls = names.iter().filter_map(index).filter_map(|call| u16::try_from(call).ok());
+        named.extend(calls.map(|call| (call, rule)));
     }
-    rules.into_iter().map(|rules| verdict(rules, profile.default)).collect()
+    named.sort_unstable();
+    named
+}
+
+/// What becomes of each call of the table, in its order.
+fn verdicts<'a>(profile: &Profile<'_>, mut named: &'a [(u16, u16)]) -> Vec<Verdict<'a>> {
+    let mut verdicts = Vec::with_capacity(SYSCALLS.len());
+    for call in (0..).take(SYSCALLS.len()) {
+        let count = named.iter().take_while(|(of, _)| *of == call).count();
+        let (rules, rest) = named.split_at(count);
+        named = rest;
+        verdicts.push(verdict(profile, rules));
+    }
+    verdicts
 }
 
 /// Rules after the first one without conditions cannot be reached.
-fn verdict(mut rules: Vec<&Rule>, default: Action) -> Verdict<'_> {
-    let last = rules.iter().position(|rule| rule.conditions.is_empty());
-    let otherwise = last.and_then(|at| rules.get(at)).map_or(default, |rule| rule.action);
-    rules.truncate(last.unwrap_or(rules.len()));
-    Verdict { conditional: rules, otherwise }
+fn verdict<'a>(profile: &Profile<'_>, rules: &'a [(u16, u16)]) -> Verdict<'a> {
+    let rule = |(_, index): &(u16, u16)| profile.rules.get(usize::from(*index));
+    let last = rules.iter().position(|r| rule(r).is_some_and(|rule| rule.conditions.is_empty()));
+    let otherwise = last.and_then(|at| rules.get(at)).and_then(rule).map_or(profile.default, |r| r.action);
+    let conditional = rules.get(..last.unwrap_or(rules.len())).unwrap_or_default();
+    Verdict { conditional, otherwise }
 }
 
 /// A balanced tree of comparisons; the accumulator holds the call's number.
-fn tree(asm: &mut Assembler, ranges: &[Range<'_>]) -> Label {
+fn tree(asm: &mut Assembler, rules: &[Rule<'_>], ranges: &[Range<'_>]) -> Label {
     match ranges {
         [] => asm.finish(Action::KillProcess),
-        [one] => leaf(asm, &one.verdict),
+        [one] => leaf(asm, rules, &one.verdict),
         _ => {
             let (low, high) = ranges.split_at(ranges.len() / 2);
             let pivot = high.first().map_or(0, |range| range.start);
-            let high = tree(asm, high);
-            let low = tree(asm, low);
+            let high = tree(asm, rules, high);
+            let low = tree(asm, rules, low);
             asm.branch(Test::GreaterOrEqual, pivot, high, low)
         }
     }
 }
 
-fn leaf(asm: &mut Assembler, verdict: &Verdict<'_>) -> Label {
+fn leaf(asm: &mut Assembler, rules: &[Rule<'_>], verdict: &Verdict<'_>) -> Label {
     let mut next = asm.finish(verdict.otherwise);
-    for rule in verdict.conditional.iter().rev() {
+    let conditional = verdict.conditional.iter().rev();
+    for rule in conditional.filter_map(|(_, index)| rules.get(usize::from(*index))) {
         let mut yes = asm.finish(rule.action);
         for condition in rule.conditions.iter().rev() {
             yes = test(asm, condition, yes, next);

@@ -63,15 +63,15 @@ fn holds(condition: &Condition, call: &Call) -> bool {
     }
 }
 
-fn naive(profile: &Profile, name: Option<&str>, call: &Call) -> u32 {
+fn naive(profile: &Profile<'_>, name: Option<&str>, call: &Call) -> u32 {
     let Some(name) = name else { return profile.unknown.value() };
-    let named = profile.rules.iter().filter(|r| r.names.iter().any(|n| n == name));
+    let named = profile.rules.iter().filter(|r| r.names.contains(&name));
     let first = named.into_iter().find(|r| r.conditions.iter().all(|c| holds(c, call)));
     first.map_or(profile.default, |r| r.action).value()
 }
 
-fn rule(names: &[&str], action: Action, conditions: Vec<Condition>) -> Rule {
-    Rule { names: names.iter().map(|n| (*n).to_owned()).collect(), action, conditions }
+fn rule<'a>(names: &[&'a str], action: Action, conditions: Vec<Condition>) -> Rule<'a> {
+    Rule { names: names.to_vec(), action, conditions }
 }
 
 fn full(argument: u8, compare: Compare) -> Condition {
@@ -79,7 +79,7 @@ fn full(argument: u8, compare: Compare) -> Condition {
 }
 
 /// Every other call allowed, so that there are as many ranges as can be; conditions of every kind.
-fn jagged() -> Profile {
+fn jagged() -> Profile<'static> {
     let big = 0x1_0000_0002;
     let even: Vec<&str> = table::SYSCALLS.iter().step_by(2).map(|(n, _)| *n).collect();
     let low = Condition { argument: 0, width: Width::Low32, compare: Compare::NotEqual(38) };
