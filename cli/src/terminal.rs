@@ -1,7 +1,7 @@
 //! The terminal in front of the person: its size, and raw mode that ends on every way out.
 
 use std::io::{self, IsTerminal as _};
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::Mutex;
 
 use davit_proto::types::TerminalSize;
@@ -20,10 +20,13 @@ pub struct Raw(());
 impl Raw {
     /// Puts the terminal at standard input into raw mode.
     pub fn enter() -> Result<Self, Error> {
-        let failed = |source| Error::io("put the terminal into raw mode", source);
-        // No signal may end us between the change and the moment somebody can undo it.
-        let raw = RawMode::enter(io::stdin().as_fd()).map_err(failed)?;
-        *RAW.lock().map_err(|_| failed(io::ErrorKind::Other.into()))? = Some(raw);
+        Self::enter_at(io::stdin().as_fd())
+            .map_err(|source| Error::io("put the terminal into raw mode", source))
+    }
+
+    fn enter_at(terminal: BorrowedFd<'_>) -> io::Result<Self> {
+        let raw = RawMode::enter(terminal)?;
+        *RAW.lock().map_err(|_| io::ErrorKind::Other)? = Some(raw);
         let told = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
             restore();
@@ -62,4 +65,35 @@ pub fn size() -> Option<TerminalSize> {
     // A terminal that never learnt its size says 0; that is no size to give a program.
     (size.rows > 0 && size.columns > 0)
         .then(|| TerminalSize { rows: size.rows.into(), columns: size.columns.into() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    #[test]
+    fn a_panic_and_an_ordinary_end_both_restore_the_terminal() {
+        let devpts = std::fs::File::open("/dev/pts").unwrap();
+        let pty = pty::open(&devpts).unwrap();
+        let name = format!("/dev/pts/{}", pty.index);
+        let echoes = || {
+            let modes = Command::new("stty").args(["-F", &name, "-a"]).output().unwrap();
+            String::from_utf8(modes.stdout).unwrap().split_whitespace().any(|word| word == "echo")
+        };
+        assert!(echoes());
+        let raw = Raw::enter_at(pty.slave.as_fd()).unwrap();
+        assert!(!echoes() && is_raw());
+        drop(raw);
+        assert!(echoes() && !is_raw());
+
+        let raw = Raw::enter_at(pty.slave.as_fd()).unwrap();
+        assert!(!echoes());
+        // The hook alone must do it: with panic = "abort" nothing is dropped.
+        let panicked = std::panic::catch_unwind(|| {
+            std::panic::panic_any("on purpose");
+        });
+        assert!(panicked.is_err() && echoes() && !is_raw());
+        drop(raw);
+    }
 }
