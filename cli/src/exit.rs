@@ -3,7 +3,7 @@
 //! | number | when |
 //! |---|---|
 //! | the container's own | `run`, `start --attach`, `attach`, `exec` saw it end |
-//! | 125 | `run` and `exec`: the engine could not; everywhere: a flag that does not exist or does not parse |
+//! | 125 | `run`: the engine could not; everywhere: a flag that does not exist or does not parse |
 //! | 126 | `run`, `exec`, `start --attach`: the command cannot be executed |
 //! | 127 | `run`, `exec`, `start --attach`: there is no such command in the container |
 //! | 128 + n | left because of signal n |
@@ -32,9 +32,9 @@ const SIGPIPE: u8 = 13;
 /// What kind of command failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
-    /// `run` and `exec`: every number below 125 is the container's.
+    /// `run`: every number below 125 is the container's.
     Run,
-    /// `start --attach`: the container's number when it ran, docker's 1 otherwise.
+    /// `start --attach` and `exec`: the process's number when it ran, docker's 1 otherwise.
     Start,
     /// Commands whose own flags become a container's: `create`.
     Create,

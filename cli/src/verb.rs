@@ -131,7 +131,7 @@ pub fn containers() -> Vec<Verb> {
             "[OPTIONS] CONTAINER COMMAND [ARG...]",
             container::exec::run,
         )
-        .at(Place::Run),
+        .at(Place::Start),
         Verb::of("create", "Make a container", "[OPTIONS] IMAGE [COMMAND] [ARG...]", container::create::run)
             .at(Place::Create),
         Verb::of("start", "Start stopped containers", MANY, container::start::run).at(Place::Start),
