@@ -7,7 +7,7 @@ use std::process::{Child, Command, Output, Stdio};
 
 use anyhow::{Context as _, Result};
 
-use crate::host::Host;
+use crate::host::{Host, first_child};
 use crate::wait::until;
 
 /// How the image, volume and network services run.
@@ -41,6 +41,7 @@ pub struct Engine {
     services: Services,
     processes: Vec<(&'static str, Child)>,
     flags: Vec<String>,
+    failpoint: String,
 }
 
 /// What a command printed and how it ended.
@@ -116,6 +117,7 @@ impl Engine {
             services,
             processes: Vec::new(),
             flags: flags.iter().map(|&flag| flag.to_owned()).collect(),
+            failpoint: String::new(),
         };
         engine.start_services()?;
         engine.start_controller()?;
@@ -153,6 +155,7 @@ impl Engine {
             .command(binaries().join(name))
             .args(arguments)
             .env("RUST_LOG", std::env::var("RUST_LOG").unwrap_or_else(|_| "info".into()))
+            .env("DAVIT_FAILPOINT", &self.failpoint)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
@@ -220,6 +223,36 @@ impl Engine {
         arguments.extend(self.flags.clone());
         self.spawn("davitd", &arguments)?;
         self.wait_until_it_answers();
+        Ok(())
+    }
+
+    /// Starts `davitd` with failpoints set, such as `create.intent=abort`.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start_controller_at(&mut self, failpoint: &str) -> Result<()> {
+        failpoint.clone_into(&mut self.failpoint);
+        let started = self.start_controller();
+        self.failpoint.clear();
+        started
+    }
+
+    /// Makes sure that the controller is dead, whether or not it died by itself.
+    ///
+    /// # Errors
+    /// When it was never started.
+    pub fn end_controller(&mut self) -> Result<()> {
+        let at =
+            self.processes.iter().position(|(name, _)| *name == "davitd").context("davitd was started")?;
+        let (_, mut child) = self.processes.remove(at);
+        // One that has just died is there no longer, and what held it is there for a moment still.
+        let killed = until("davitd is dead or can be killed", || match child.try_wait() {
+            Ok(None) => first_child(child.id()).and_then(|pid| kill_pid(pid).ok()).map(Ok),
+            Ok(Some(_)) => Some(Ok(())),
+            Err(error) => Some(Err(error)),
+        });
+        killed?;
+        child.wait()?;
         Ok(())
     }
 

@@ -116,7 +116,7 @@ fn remove_cgroup(cgroup: &Path) {
     eprintln!("cgroup {} could not be removed", cgroup.display());
 }
 
-fn first_child(pid: u32) -> Option<u32> {
+pub(crate) fn first_child(pid: u32) -> Option<u32> {
     let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
     children.split_whitespace().next()?.parse().ok()
 }
