@@ -7,6 +7,7 @@ use std::convert::Infallible;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use davit_proto::task::tasks_server::TasksServer;
@@ -37,6 +38,9 @@ const HEADERS: u32 = 16 << 10;
 const FIRST: Duration = Duration::from_secs(10);
 /// How often a quiet peer is asked whether it is there, and how long it may take to say so.
 const ALIVE: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(20));
+
+/// Whether a call was served since this was last looked at.
+pub static CALLED: AtomicBool = AtomicBool::new(false);
 
 /// Serves one socket.
 #[derive(Debug)]
@@ -143,7 +147,7 @@ async fn route(
     const REFLECTION: &str = "grpc.reflection.v1.ServerReflection";
     const OLD_REFLECTION: &str = "grpc.reflection.v1alpha.ServerReflection";
     let service = request.uri().path().split('/').nth(1).unwrap_or_default();
-    match service {
+    let answer = match service {
         api::NAME => tasks.call(request).await,
         api::HEALTH => api::HealthServer::new(api::Health { closing }).call(request).await,
         // The index is built for a call and goes with it: it is larger than all the rest of an idle shim.
@@ -156,7 +160,9 @@ async fn route(
             Err(error) => Ok(no_reflection(&request, &error)),
         },
         _ => Ok(api::unknown_path(request.uri().path())),
-    }
+    };
+    CALLED.store(true, Ordering::Relaxed);
+    answer
 }
 
 fn reflection() -> tonic_reflection::server::Builder<'static> {

@@ -14,6 +14,7 @@
 //! | setns, unshare, host names | [`namespace`] |
 //! | sockets that hold a port of the host | [`port`] |
 //! | signalfd, ended children | [`supervise`] |
+//! | giving back stack pages | [`stack`] |
 
 pub mod bpf;
 pub mod fd;
@@ -26,4 +27,5 @@ pub mod privilege;
 pub mod process;
 pub mod pty;
 pub mod seccomp;
+pub mod stack;
 pub mod supervise;

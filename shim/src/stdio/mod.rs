@@ -11,7 +11,7 @@
 //! The log comes first, so that what a client has seen is in the log. A client has a queue of bounded length; one that
 //! is late gets fewer bytes and is told how many, and neither the program nor the log nor another client waits for it.
 //! The one exception has a bound: a client that has been keeping up is given [`client::PATIENCE`] to take the next
-//! piece before it counts as late, so that a pipeline as fast as a terminal loses nothing.
+//! piece before it counts as late, so that a pipeline loses nothing: docs/decisions/0006.
 //!
 //! Offsets count the bytes of each stream since the life began. Rings, queues and the input task take no memory before
 //! a client needs them.

@@ -4,11 +4,13 @@ use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use crate::harness::{Shim, possible};
+use crate::harness::{Shim, Spec, possible, until};
 use davit_proto::reason;
 use davit_proto::status::RemoteError;
 use davit_proto::task::tasks_client::TasksClient;
-use davit_proto::task::{ExecRequest, PauseRequest, PrepareRequest, StateRequest, TaskState};
+use davit_proto::task::{
+    ConfigureRequest, ExecRequest, PauseRequest, PrepareRequest, StateRequest, TaskState,
+};
 use davit_proto::transport::{Address, dial};
 use tonic::Code;
 use tonic_health::pb::HealthCheckRequest;
@@ -108,4 +110,22 @@ async fn strangers_are_bounded() {
         }
     };
     tokio::time::timeout(Duration::from_secs(5), dialled).await.expect("places come free");
+}
+
+#[tokio::test]
+async fn an_idle_shim_keeps_little_of_its_stack() {
+    if !possible() {
+        return;
+    }
+    let spec = Spec::shell("sleep 1000");
+    let mut shim = Shim::create(&spec, ConfigureRequest::default()).await;
+    shim.start(1).await.unwrap();
+    let kilobytes = || {
+        let maps = std::fs::read_to_string(format!("/proc/{}/smaps", shim.pid)).unwrap();
+        let stack = maps.split_once("[stack]").unwrap().1;
+        let line = stack.lines().find_map(|line| line.strip_prefix("Private_Dirty:")).unwrap();
+        line.trim_end_matches("kB").trim().parse::<u32>().unwrap()
+    };
+    // Without optimisation its calls touch 170 kB; a release build goes from 52 to 16.
+    until("the stack is given back", || kilobytes() <= 100).await;
 }
