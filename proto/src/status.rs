@@ -91,15 +91,30 @@ pub trait Classify: std::error::Error {
     }
 }
 
+/// Longest sentence that an error leaves with. It travels as a header, percent-encoded, and once more in
+/// the details; with more than 16 KiB of headers a peer gives up on the whole connection.
+const SENTENCE: usize = 2048;
+/// Longest value that an error leaves with.
+const VALUE: usize = 256;
+
 /// An error on its way out. The text is the error and its sources, each once.
 pub fn status(error: &impl Classify) -> Status {
     let info: HashMap<String, String> =
-        error.values().into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        error.values().into_iter().map(|(name, value)| (name.to_owned(), cut(value, VALUE))).collect();
     Status::with_error_details(
         error.kind().code(),
-        chain(error),
+        cut(chain(error), SENTENCE),
         ErrorDetails::with_error_info(error.reason(), DOMAIN, info),
     )
+}
+
+/// A text of at most so many bytes, and a word where it was cut.
+fn cut(mut text: String, limit: usize) -> String {
+    if text.len() > limit {
+        text.truncate(text.floor_char_boundary(limit));
+        text.push('…');
+    }
+    text
 }
 
 /// An error and its sources as one sentence.
@@ -220,6 +235,18 @@ mod tests {
         assert_eq!(got.message, "container \"web\" does not exist");
         assert_eq!(got.values, [("container".to_owned(), "web".to_owned())]);
         assert_eq!(RemoteError::from(status(&got)), got, "and a second hop");
+    }
+
+    #[test]
+    fn what_a_caller_sent_too_long_does_not_come_back_whole() {
+        let long = Missing("é\u{1b}".repeat(100_000));
+        let sent = status(&long);
+        assert_eq!(sent.code(), Code::NotFound);
+        let headers: usize = sent.message().len() * 3 + sent.details().len() * 4 / 3;
+        assert!(headers < 12 << 10, "{headers}");
+        assert!(RemoteError::from(sent).is(crate::reason::CONTAINER_NOT_FOUND));
+        assert_eq!(cut("aé".to_owned(), 2), "a…");
+        assert_eq!(cut("aé".to_owned(), 3), "aé");
     }
 
     #[test]
