@@ -124,6 +124,7 @@ fn failure(wanted: &Wanted, port: String, error: io::Error) -> TaskError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use davit_proto::status::{Classify as _, ErrorKind, chain};
     use std::net::TcpListener;
 
     fn asked(host_ip: &str, host_port: u32, protocol: &str) -> PortReservation {
@@ -156,6 +157,17 @@ mod tests {
         assert_eq!(held.held(), asked("127.0.0.1", held.port.into(), "tcp"));
         let again = hold(wanted("127.0.0.1", held.port.into(), "tcp")).unwrap_err();
         assert!(matches!(again, TaskError::PortTaken { .. }), "{again}");
+    }
+
+    #[test]
+    fn a_protocol_that_the_kernel_lacks_is_said_so() {
+        match hold(wanted("127.0.0.1", 0, "sctp")) {
+            Ok(held) => assert_ne!(held.port, 0),
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::Unimplemented);
+                assert_eq!(chain(&error), "hold port 127.0.0.1:0/sctp: this kernel has no sctp");
+            }
+        }
     }
 
     #[test]
