@@ -6,7 +6,7 @@ use davit_proto::id::Name;
 use prost::Message as _;
 
 use super::spec::{Error, ImageConfig, OUR_PREFIX};
-use super::spec::{capability, device, files, limit, mounts, path, port, process, resource, security};
+use super::spec::{capability, device, files, limit, mounts, port, process, resource, security};
 use super::{shape, signal};
 
 /// Most bytes of an encoded spec, so that a record stays small whatever is asked for.
@@ -74,6 +74,7 @@ fn unserved(spec: &ContainerSpec) -> Checked {
         (restart, "restart policies other than \"no\" are"),
         (!spec.links.is_empty(), "links are"),
         (!spec.volumes_from.is_empty(), "taking volumes from another container is"),
+        (!spec.cgroup_parent.is_empty(), "a cgroup parent for one container is"),
     ] {
         if there {
             return Err(Error::Unserved(what.to_owned()));
@@ -176,16 +177,6 @@ fn confinement(spec: &ContainerSpec) -> Checked {
     if !(-1000..=1000).contains(&spec.oom_score_adj) {
         return Err(Error::invalid("oom_score_adj", &spec.oom_score_adj.to_string(), "from -1000 to 1000"));
     }
-    if !spec.cgroup_parent.is_empty() {
-        let clean = path::clean("cgroup_parent", &spec.cgroup_parent)?;
-        if clean != spec.cgroup_parent.trim_end_matches('/') {
-            return Err(Error::invalid(
-                "cgroup_parent",
-                &spec.cgroup_parent,
-                "must be a path without . and ..",
-            ));
-        }
-    }
     if let Some(log) = &spec.log {
         if log.max_size > LOG_SIZE_LIMIT || (1..4096).contains(&log.max_size) {
             return Err(Error::invalid("log.max_size", &log.max_size.to_string(), "from 4 KiB to 1 TiB"));
@@ -218,7 +209,17 @@ fn network(spec: &ContainerSpec) -> Checked {
     for text in &spec.expose {
         port::parse_exposed(text)?;
     }
-    shape::network(spec)?.endpoints().iter().try_for_each(endpoint)?;
+    let wired = !shape::network(spec)?.endpoints().is_empty();
+    for one in &spec.networks {
+        endpoint(one)?;
+        let fixed = [&one.ipv4, &one.ipv6, &one.mac].iter().any(|text| !text.is_empty());
+        if !wired && (fixed || !one.aliases.is_empty()) {
+            return Err(Error::Conflict(format!(
+                "the network {:?} gives neither addresses nor names",
+                one.network
+            )));
+        }
+    }
     for server in &spec.dns {
         if server.parse::<std::net::IpAddr>().is_err() {
             return Err(Error::invalid("dns", server, "must be an address"));
@@ -257,7 +258,9 @@ fn endpoint(endpoint: &EndpointSpec) -> Checked {
     let name = |field, text: &str| {
         text.parse::<Name>().map(|_| ()).map_err(|error| Error::invalid(field, text, error.rule))
     };
-    name("networks.network", &endpoint.network)?;
+    if !endpoint.network.is_empty() {
+        name("networks.network", &endpoint.network)?;
+    }
     endpoint.aliases.iter().try_for_each(|alias| name("networks.aliases", alias))?;
     if endpoint.aliases.len() > 64 {
         return Err(Error::invalid("networks.aliases", &endpoint.aliases.len().to_string(), "at most 64"));
