@@ -1,5 +1,7 @@
 //! What to say when somebody typed it wrong: one sentence, and the word that was perhaps meant.
 
+mod nearest;
+
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use crate::error::Error;
@@ -84,7 +86,10 @@ fn sentence(error: &clap::Error, verb: &str, typed: &[String]) -> (String, u8) {
     match error.kind() {
         ErrorKind::InvalidSubcommand => {
             let word = text(error, ContextKind::InvalidSubcommand).unwrap_or_default();
-            let meant = suggestion(error, ContextKind::SuggestedSubcommand);
+            let mut meant = suggestion(error, ContextKind::SuggestedSubcommand);
+            if meant.is_empty() {
+                meant = slip(&word, verb).map(|near| format!("; did you mean {near}?")).unwrap_or_default();
+            }
             (format!("'{word}' is not a command of '{verb}'{meant}"), exit::FAILURE)
         }
         ErrorKind::MissingSubcommand => (format!("'{verb}' wants a command"), exit::FAILURE),
@@ -114,6 +119,15 @@ fn sentence(error: &clap::Error, verb: &str, typed: &[String]) -> (String, u8) {
             (format!("{}{}", first.trim_start_matches("error: "), long.unwrap_or_default()), exit::ENGINE)
         }
     }
+}
+
+/// The command of this verb that is one slip away from a word.
+fn slip(word: &str, verb: &str) -> Option<String> {
+    let mut command = crate::verb::command();
+    for name in verb.split(' ').skip(1) {
+        command = command.find_subcommand(name)?.clone();
+    }
+    nearest::nearest(word, command.get_subcommands().map(clap::Command::get_name)).map(str::to_owned)
 }
 
 /// `--name <NAME>` without its value.
