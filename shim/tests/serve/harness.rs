@@ -13,8 +13,8 @@ use davit_proto::task::attach_request::Frame as Send;
 use davit_proto::task::attach_response::Frame as Got;
 use davit_proto::task::tasks_client::TasksClient;
 use davit_proto::task::{
-    AttachOpen, AttachRequest, AttachResponse, Attached, ConfigureRequest, PrepareRequest, PrepareResponse,
-    StartRequest, StartResponse,
+    AttachOpen, AttachRequest, AttachResponse, Attached, ConfigureRequest, Namespace, NamespaceMode,
+    PrepareRequest, PrepareResponse, Shape, StartRequest, StartResponse,
 };
 use davit_proto::transport::{Address, InProcess, dial};
 use davit_proto::types::{Exit, Input, Stdio};
@@ -60,6 +60,10 @@ pub struct Spec {
     pub args: Vec<String>,
     pub terminal: bool,
     pub volatile: bool,
+    /// Most bytes of memory.
+    pub memory: Option<u64>,
+    /// Not in a pid namespace of its own.
+    pub host_pids: bool,
 }
 
 impl Spec {
@@ -76,6 +80,16 @@ impl Shim {
 
     /// Starts a shim for a container that may have lived before.
     pub async fn launch_for(id: ContainerId, root: tempfile::TempDir) -> Self {
+        Self::launch_in(id, root, &[]).await
+    }
+
+    /// Starts a shim that stays in the host's pid namespace, as its container will.
+    pub async fn launch_shared() -> Self {
+        let (id, root) = (ContainerId::generate().unwrap(), tempfile::tempdir().unwrap());
+        Self::launch_in(id, root, &["--shared-pid"]).await
+    }
+
+    async fn launch_in(id: ContainerId, root: tempfile::TempDir, more: &[&str]) -> Self {
         let (bundle, run) = (root.path().join("bundle"), root.path().join("run"));
         for folder in [&bundle.join("log"), &run] {
             fs::create_dir_all(folder).unwrap();
@@ -84,7 +98,7 @@ impl Shim {
         let _ = fs::remove_file(&socket);
         let listener = UnixListener::bind(&socket).unwrap();
         let (reader, writer) = davit_sys::fd::pipe(4096).unwrap();
-        launch(&id, &root, &listener, reader);
+        launch(&id, &root, (&listener, reader), more);
         let client = dial_shim(&socket).await;
         let mut shim = Self { id, root, client, pid: 0, unconfigured: Some(writer) };
         // The first answer comes when shim.json is there.
@@ -101,7 +115,9 @@ impl Shim {
     }
 
     pub async fn make(&mut self, spec: &Spec, configure: ConfigureRequest) -> Result<(), Status> {
-        self.prepare().await?;
+        let host = Namespace { mode: NamespaceMode::Host.into(), ..Namespace::default() };
+        let shape = spec.host_pids.then(|| Shape { pid: Some(host), ..Shape::default() });
+        self.client.prepare(PrepareRequest { container_id: self.id.to_string(), shape }).await?;
         self.write_spec(spec);
         self.client.configure(configure).await?;
         self.unconfigured = None;
@@ -189,9 +205,9 @@ impl Shim {
         let lower = self.bundle().join("lower");
         if !lower.join("bin/busybox").exists() {
             fs::copy(BUSYBOX, lower.join("bin/busybox")).unwrap();
-            for applet in
-                ["sh", "cat", "echo", "sleep", "stty", "seq", "yes", "head", "dd", "true", "id", "awk"]
-            {
+            for applet in [
+                "sh", "cat", "echo", "sleep", "stty", "seq", "yes", "head", "dd", "true", "id", "awk", "tail",
+            ] {
                 symlink("busybox", lower.join("bin").join(applet)).unwrap();
             }
             fs::write(lower.join("etc/passwd"), "root:x:0:0:root:/:/bin/sh\n").unwrap();
@@ -202,8 +218,10 @@ impl Shim {
             format!("workdir={}", path("work")),
         ];
         options.extend(spec.volatile.then(|| "volatile".to_owned()));
-        let kinds = ["pid", "mount", "ipc", "uts", "network", "cgroup"];
+        let kinds = ["mount", "ipc", "uts", "network", "cgroup", "pid"];
+        let kinds = &kinds[..kinds.len() - usize::from(spec.host_pids)];
         let namespaces: Vec<Value> = kinds.iter().map(|kind| json!({"type": kind})).collect();
+        let resources = spec.memory.map_or(json!({}), |limit| json!({"memory": {"limit": limit}}));
         let config = json!({
             "ociVersion": "1.0.2",
             "process": {
@@ -220,6 +238,7 @@ impl Shim {
             ],
             "linux": {
                 "namespaces": namespaces,
+                "resources": resources,
             },
         });
         fs::write(self.bundle().join("config.json"), serde_json::to_vec(&config).unwrap()).unwrap();
@@ -251,7 +270,8 @@ impl Drop for Shim {
     }
 }
 
-fn launch(id: &ContainerId, root: &tempfile::TempDir, listener: &UnixListener, pipe: OwnedFd) {
+fn launch(id: &ContainerId, root: &tempfile::TempDir, fds: (&UnixListener, OwnedFd), more: &[&str]) {
+    let (listener, pipe) = fds;
     let path = |name: &str| root.path().join(name).display().to_string();
     let words = [
         "davit-shim",
@@ -269,7 +289,8 @@ fn launch(id: &ContainerId, root: &tempfile::TempDir, listener: &UnixListener, p
         "--unconfigured-fd",
         "4",
     ];
-    let args: Vec<CString> = words.into_iter().map(|word| CString::new(word).unwrap()).collect();
+    let words = words.into_iter().chain(more.iter().copied());
+    let args: Vec<CString> = words.map(|word| CString::new(word).unwrap()).collect();
     let null = File::options().read(true).write(true).open("/dev/null").unwrap();
     let log = File::options().append(true).create(true).open(path("run/shim.log")).unwrap();
     let child = spawn(&Spawn {

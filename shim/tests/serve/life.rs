@@ -60,7 +60,7 @@ async fn a_container_outlives_every_client() {
     if !possible() {
         return;
     }
-    let spec = Spec::shell("echo one; sleep 0.5; echo two; exit 7");
+    let spec = Spec { volatile: true, ..Spec::shell("echo one; sleep 0.5; echo two; exit 7") };
     let mut shim = Shim::create(&spec, ConfigureRequest::default()).await;
     shim.start(1).await.unwrap();
     shim.client = crate::harness::nobody().await;
@@ -306,4 +306,56 @@ async fn wait_knows_its_life() {
     assert_eq!(wait.await.unwrap().unwrap().into_inner().exit.unwrap().exit_code, 9);
     assert_eq!(old.await.unwrap().unwrap_err().code(), Code::OutOfRange);
     shim.gone().await;
+}
+
+#[tokio::test]
+async fn want_of_memory_is_told() {
+    if !possible() {
+        return;
+    }
+    let limited = |script| Spec { memory: Some(24 << 20), ..Spec::shell(script) };
+    let mut hungry = Shim::create(&limited("exec tail /dev/zero"), ConfigureRequest::default()).await;
+    hungry.start(1).await.unwrap();
+    hungry.gone().await;
+    let exit = hungry.exit_record().unwrap();
+    assert_eq!((exit.oom_killed, exit.how), (true, Some(How::Signal(9))), "{}", hungry.shim_log());
+    let mut modest = Shim::create(&limited("kill -9 $$"), ConfigureRequest::default()).await;
+    modest.start(1).await.unwrap();
+    modest.gone().await;
+    assert!(!modest.exit_record().unwrap().oom_killed);
+}
+
+#[tokio::test]
+async fn a_container_with_the_hosts_pids_ends_as_whole_as_any() {
+    if !possible() {
+        return;
+    }
+    let script = "sleep 1000 & echo $$ $!; read line; exit 6";
+    let spec = Spec { host_pids: true, ..Spec::shell(script) };
+    let stdin = ConfigureRequest { open_stdin: true, ..ConfigureRequest::default() };
+    let run = async || {
+        let mut shim = Shim::launch_shared().await;
+        shim.make(&spec, stdin).await.unwrap();
+        let mut client = shim.attach(crate::harness::typing("")).await;
+        let started = shim.start(1).await.unwrap();
+        let said = client.says("\n").await;
+        let pids: Vec<u32> = said.split_whitespace().map(|pid| pid.parse().unwrap()).collect();
+        assert_eq!(pids[0], started.pid as u32, "it sees the host's numbers");
+        (shim, client, pids)
+    };
+    // Ends by itself: what it left behind is killed.
+    let (shim, mut client, pids) = run().await;
+    client.type_at(0, "\n", false).await;
+    let (_, _, exit) = client.rest().await;
+    assert_eq!(exit.exit_code, 6);
+    until("every process is gone", || pids.iter().all(|pid| !is_alive(*pid))).await;
+    drop(client);
+    shim.gone().await;
+    // Its shim is killed.
+    let (shim, _client, pids) = run().await;
+    let pidfd = davit_sys::process::pidfd_open(shim.pid as i32).unwrap();
+    let killed = Instant::now();
+    davit_sys::process::signal(&pidfd, 9).unwrap();
+    until("every process is gone", || pids.iter().all(|pid| !is_alive(*pid))).await;
+    assert!(killed.elapsed() < Duration::from_secs(1), "{:?}", killed.elapsed());
 }
