@@ -1,6 +1,6 @@
 //! What a client was not yet sent: in memory for a moment's pause, in a nameless file for a longer one, so
-//! that `run … | slow` loses nothing although nobody ever waits for the slow one. What is too much even
-//! for that is counted.
+//! that `run … | slow` loses nothing and slows nobody. When that is full too, there is no room until the
+//! client has taken some, and the shim decides how long it waits.
 //!
 //! ```text
 //! from the shim ──▶ tail ──▶ file ──▶ head ──▶ to the client
@@ -16,7 +16,6 @@ use std::sync::Arc;
 
 use davit_proto::task::AttachResponse;
 use davit_proto::task::attach_response::Frame;
-use davit_proto::types::{Dropped, Output};
 use prost::Message as _;
 
 /// Bytes of output kept in memory before the file is begun.
@@ -65,12 +64,22 @@ fn size(frame: &Frame) -> usize {
 #[derive(Debug)]
 struct Spill {
     file: Arc<File>,
-    /// Slot and length of each, oldest first.
-    batches: VecDeque<(u64, usize)>,
+    /// Oldest first.
+    batches: VecDeque<Batch>,
     /// Slots that were read, to be written again.
     free: Vec<u64>,
     /// Slots that were ever written.
     used: u64,
+}
+
+/// Frames in a slot of the file.
+#[derive(Debug, Clone, Copy)]
+struct Batch {
+    slot: u64,
+    /// Bytes in the file.
+    length: usize,
+    /// What they count as.
+    bytes: usize,
 }
 
 impl Spill {
@@ -92,7 +101,8 @@ pub struct Backlog {
     head: Queue,
     spill: Option<Spill>,
     tail: Queue,
-    dropping: bool,
+    /// The file could not be written, so memory is all there is.
+    failed: bool,
 }
 
 impl Backlog {
@@ -105,7 +115,7 @@ impl Backlog {
             head: Queue::default(),
             spill: None,
             tail: Queue::default(),
-            dropping: false,
+            failed: false,
         }
     }
 
@@ -116,7 +126,18 @@ impl Backlog {
     }
 
     fn spilled(&self) -> usize {
-        self.spill.as_ref().map_or(0, |spill| spill.batches.len())
+        self.spill.as_ref().map_or(0, |spill| spill.batches.iter().map(|batch| batch.bytes).sum())
+    }
+
+    /// Whether one more frame may be pushed.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        if self.failed {
+            return self.tail.bytes < BATCH;
+        }
+        // Each batch counts at least as one, so below this there is a slot for the next.
+        let limit = usize::try_from(self.slots.saturating_sub(1)).unwrap_or(usize::MAX).saturating_mul(BATCH);
+        self.head.bytes + self.spilled() + self.tail.bytes < limit
     }
 
     /// Takes a frame. Never waits for the client.
@@ -129,11 +150,13 @@ impl Backlog {
         if self.tail.bytes < BATCH {
             return;
         }
-        if let Err(error) = self.write().await {
-            if !std::mem::replace(&mut self.dropping, true) {
-                tracing::warn!(%error, "output that a slow client did not take is dropped");
+        match self.write().await {
+            Ok(()) => self.failed = false,
+            Err(error) => {
+                if !std::mem::replace(&mut self.failed, true) {
+                    tracing::warn!(%error, "output that a slow client has not taken stays in memory");
+                }
             }
-            self.drop_tail();
         }
     }
 
@@ -167,11 +190,11 @@ impl Backlog {
         let written = if slot < self.slots && length as u64 <= SLOT {
             blocking(move || file.write_all_at(&bytes, slot * SLOT)).await
         } else {
-            Err(io::Error::other(format!("{} MiB wait for it", self.slots)))
+            Err(io::Error::other("no slot of the file is free"))
         };
         match written {
             Ok(()) => {
-                spill.batches.push_back((slot, length));
+                spill.batches.push_back(Batch { slot, length, bytes: self.tail.bytes });
                 spill.used = spill.used.max(slot + 1);
                 self.tail = Queue::default();
             }
@@ -185,13 +208,12 @@ impl Backlog {
     /// The oldest batch of the file.
     async fn read(&mut self) -> io::Result<Option<Vec<Frame>>> {
         let Some(spill) = &mut self.spill else { return Ok(None) };
-        let Some((slot, length)) = spill.batches.pop_front() else { return Ok(None) };
+        let Some(Batch { slot, length, .. }) = spill.batches.pop_front() else { return Ok(None) };
         let file = spill.file.clone();
         spill.free.push(slot);
         if spill.batches.is_empty() {
             // The next batch begins a file of its own: this one's room comes free when it was read.
             self.spill = None;
-            self.dropping = false;
         }
         let read = blocking(move || {
             let mut bytes = vec![0; length];
@@ -207,35 +229,13 @@ impl Backlog {
         });
         read.await.map(Some)
     }
-
-    /// Makes counts of what there is no room for.
-    fn drop_tail(&mut self) {
-        let mut kept = Queue::default();
-        let mut counts: [Option<Dropped>; 4] = Default::default();
-        for frame in std::mem::take(&mut self.tail).frames {
-            let (stream, bytes) = match frame {
-                Frame::Output(Output { stream, data, .. }) => (stream, data.len() as u64),
-                Frame::Dropped(Dropped { stream, bytes }) => (stream, bytes),
-                other @ (Frame::Attached(_) | Frame::Exit(_)) => {
-                    kept.push(other);
-                    continue;
-                }
-            };
-            let slot = usize::try_from(stream).ok().and_then(|at| counts.get_mut(at));
-            if let Some(slot) = slot {
-                slot.get_or_insert(Dropped { stream, bytes: 0 }).bytes += bytes;
-            }
-        }
-        counts.into_iter().flatten().for_each(|dropped| kept.push(Frame::Dropped(dropped)));
-        self.tail = kept;
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use bytes::Bytes;
-    use davit_proto::types::Stdio;
+    use davit_proto::types::{Output, Stdio};
     use proptest::prelude::*;
 
     fn output(stream: Stdio, offset: usize, length: usize) -> Frame {
@@ -296,46 +296,48 @@ mod tests {
         assert!(backlog.spill.is_some_and(|spill| spill.used <= 8));
     }
 
-    #[tokio::test]
-    async fn what_is_too_much_is_counted_where_it_is_missing() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut backlog = backlog(&folder, 3);
-        let total = 20 << 20;
-        for offset in (0..total).step_by(32 << 10) {
-            backlog.push(output(Stdio::Stdout, offset, 32 << 10)).await;
+    /// Pushes while there is room; answers with how much that was.
+    async fn filled(backlog: &mut Backlog) -> usize {
+        let mut pushed = 0;
+        while backlog.has_room() {
+            backlog.push(output(Stdio::Stdout, pushed, 32 << 10)).await;
+            pushed += 32 << 10;
         }
-        backlog.push(output(Stdio::Stderr, 0, 10)).await;
-        let (mut next, mut missing, mut errors) = (0, 0, 0);
+        pushed
+    }
+
+    async fn drained(backlog: &mut Backlog) -> usize {
+        let mut seen = 0;
         while let Some(frame) = backlog.pop().await.unwrap() {
-            match frame {
-                Frame::Output(output) if output.stream == i32::from(Stdio::Stdout) => {
-                    assert_eq!(output.offset, next);
-                    next += output.data.len() as u64;
-                }
-                Frame::Output(output) => errors += output.data.len(),
-                Frame::Dropped(dropped) => {
-                    next += dropped.bytes;
-                    missing += dropped.bytes;
-                }
-                other => panic!("{other:?}"),
-            }
+            assert_eq!(frame, output(Stdio::Stdout, seen, 32 << 10));
+            seen += 32 << 10;
         }
-        assert_eq!((next, errors), (total as u64, 10));
-        assert!(missing > 10 << 20, "{missing}");
+        seen
     }
 
     #[tokio::test]
-    async fn a_disk_that_refuses_costs_only_what_it_refused() {
+    async fn a_full_backlog_has_room_again_for_each_frame_that_was_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut backlog = backlog(&folder, 8);
+        let mut pushed = filled(&mut backlog).await;
+        assert!((6 << 20..8 << 20).contains(&pushed), "{pushed}");
+        let mut popped = 0;
+        while popped < 20 << 20 {
+            assert_eq!(backlog.pop().await.unwrap(), Some(output(Stdio::Stdout, popped, 32 << 10)));
+            popped += 32 << 10;
+            assert!(backlog.has_room());
+            backlog.push(output(Stdio::Stdout, pushed, 32 << 10)).await;
+            pushed += 32 << 10;
+            assert!(!backlog.has_room() && !backlog.failed);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_disk_that_refuses_costs_room_and_no_byte() {
         let mut backlog = Backlog::new("/nonexistent/folder".into());
-        for offset in (0..8 << 20).step_by(32 << 10) {
-            backlog.push(output(Stdio::Stdout, offset, 32 << 10)).await;
-        }
-        let mut kept = 0;
-        while let Some(frame) = backlog.pop().await.unwrap() {
-            if let Frame::Output(output) = frame {
-                kept += output.data.len();
-            }
-        }
-        assert!((HEAD / 2..=HEAD + (2 * BATCH)).contains(&kept), "{kept}");
+        let pushed = filled(&mut backlog).await;
+        assert!((HEAD..=HEAD + (2 * BATCH)).contains(&pushed), "{pushed}");
+        assert_eq!(drained(&mut backlog).await, pushed);
+        assert!(backlog.has_room());
     }
 }

@@ -1,7 +1,7 @@
 //! A client at a container's streams: frames from the client go down to the shim, output comes back, until
 //! the container ends or the client goes. What `run` and `attach` have in common.
 //!
-//! The shim never waits for a client, and drops what it is late for. So what it sends is taken at once, and
+//! The shim hardly waits for a client, and drops what it is late for. So what it sends is taken at once, and
 //! waits in a [`Backlog`] for a client that is slow. A client that goes leaves the container as it is.
 
 use std::sync::Arc;
@@ -237,7 +237,7 @@ async fn deliver<Response>(
                     Some(FromShim::Attached(_) | FromShim::Exit(_)) | None => {}
                 }
             }
-            response = output.message(), if last.is_none() => match response {
+            response = output.message(), if last.is_none() && backlog.has_room() => match response {
                 Ok(Some(AttachResponse { frame: Some(FromShim::Exit(exit)) })) => last = Some(Last::Exit(exit)),
                 Ok(Some(AttachResponse { frame: Some(frame) })) => backlog.push(frame).await,
                 // A newer shim's kind of frame.
