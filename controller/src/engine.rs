@@ -22,6 +22,10 @@ use crate::error::Error;
 use crate::shim::{Program, Shim};
 use crate::store::{Store, Unresolved};
 
+/// How long somebody waits for a shim that is being asked, and how often they look.
+const ASKING: Duration = Duration::from_secs(3);
+const TICK: Duration = Duration::from_millis(10);
+
 /// Channels to the three services, embedded or not.
 #[derive(Debug, Clone)]
 pub struct Services {
@@ -198,6 +202,16 @@ impl Engine {
             Some(Heard::Asking) => Err(unreachable("it is being asked".to_owned())),
             Some(Heard::Lost(why)) => Err(unreachable(why)),
             None => Err(Error::NotRunning { verb: "reach", container: id.to_string(), id: id.clone() }),
+        }
+    }
+
+    /// Waits for the answer of a shim that is being asked, for a moment: whoever comes right after a start of the
+    /// engine, or right after the death of a shim, gets the truth and not "unknown".
+    pub async fn heard_from(&self, id: &ContainerId) {
+        let deadline = tokio::time::Instant::now() + ASKING;
+        let is_asked = || matches!(lock(&self.contacts).get(id), Some(Contact { heard: Heard::Asking, .. }));
+        while is_asked() && tokio::time::Instant::now() < deadline {
+            tokio::time::sleep(TICK).await;
         }
     }
 

@@ -92,6 +92,7 @@ impl Follower {
                 Ok(shim) => self.listen(&shim, &folder).await,
                 Err(error) => chain(&error),
             };
+            self.engine.shim_asked(&self.id);
             match self.look(&folder).await {
                 Ok(Fate::Gone) => break,
                 Ok(Fate::Unknown) => self.engine.shim_lost(&self.id, &why),

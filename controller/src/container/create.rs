@@ -363,3 +363,27 @@ async fn undo(engine: &Arc<Engine>, id: &ContainerId, error: Error) -> Error {
     }
     error
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use davit_proto::container::ContainerSpec;
+
+    fn request(name: &str, key: &str, labels: &[(&str, &str)]) -> CreateRequest {
+        let labels = labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let spec = ContainerSpec { image: "alpine".into(), labels, ..ContainerSpec::default() };
+        CreateRequest { spec: Some(spec), name: name.into(), request_key: key.into() }
+    }
+
+    #[test]
+    fn like_requests_have_like_hashes_whatever_their_maps_order() {
+        let pairs: Vec<_> = (0..20).map(|n| (format!("k{n}"), "v")).collect();
+        let forwards: Vec<_> = pairs.iter().map(|(k, v)| (k.as_str(), *v)).collect();
+        let backwards: Vec<_> = forwards.iter().rev().copied().collect();
+        let one = hash(&request("a", "x", &forwards));
+        assert_eq!(one, hash(&request("a", "y", &backwards)), "the key is no part of it");
+        assert_ne!(one, hash(&request("b", "x", &forwards)));
+        assert_ne!(one, hash(&request("a", "x", &forwards[1..])));
+        assert_ne!(hash(&request("a", "", &[("ab", "c")])), hash(&request("a", "", &[("a", "bc")])));
+    }
+}

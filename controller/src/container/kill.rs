@@ -24,6 +24,7 @@ pub const SIGKILL: u32 = 9;
 /// # Errors
 /// When the container does not run, or its shim cannot be reached.
 pub async fn kill(engine: &Arc<Engine>, id: &ContainerId, signal: u32) -> Result<(), Error> {
+    engine.heard_from(id).await;
     let container = engine.container(id)?;
     let status = status_of(&container);
     let not_running =

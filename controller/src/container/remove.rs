@@ -30,6 +30,7 @@ pub async fn remove(engine: &Arc<Engine>, id: &ContainerId, how: How) -> Result<
     let (engine, id) = (engine.clone(), id.clone());
     let removed = tokio::spawn(async move {
         let _turn = engine.turn(&id).await;
+        engine.heard_from(&id).await;
         admit(&engine, &id, how)?;
         mark(&engine, &id, how.volumes);
         pass(failpoint::REMOVE_MARKED).await?;

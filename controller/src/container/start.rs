@@ -45,6 +45,7 @@ pub async fn start(
     let (engine, id) = (engine.clone(), id.clone());
     let started = tokio::spawn(async move {
         let _turn = engine.turn(&id).await;
+        engine.heard_from(&id).await;
         if let Some(running) = admit(&engine, &id)? {
             return Ok(running);
         }
@@ -69,6 +70,7 @@ pub async fn ready(engine: &Arc<Engine>, id: &ContainerId, size: Option<Terminal
     let (engine, id) = (engine.clone(), id.clone());
     let made = tokio::spawn(async move {
         let _turn = engine.turn(&id).await;
+        engine.heard_from(&id).await;
         match admit(&engine, &id)? {
             Some(_) => Ok(()),
             None => gate(&engine, &id, size).await.map(drop),

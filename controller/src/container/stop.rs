@@ -39,6 +39,7 @@ pub struct How {
 /// # Errors
 /// When its shim cannot be reached, or it does not end.
 pub async fn stop(engine: &Arc<Engine>, id: &ContainerId, how: How) -> Result<Option<Exit>, Error> {
+    engine.heard_from(id).await;
     let container = engine.container(id)?;
     let status = status_of(&container);
     match status.phase() {
