@@ -218,6 +218,14 @@ pub fn want(engine: &Engine, id: &ContainerId, want: Want) -> Result<(), Error> 
     };
     let restart = Restart { mode: mode.to_owned(), max_retries: policy.max_retries };
     let bundle = Bundle::new(engine.config.bundle(id));
+    let never = restart.mode == "no";
     let wanted = Wanted { revision: container.revision, want, restart };
-    bundle.write_wanted(&wanted).map_err(Error::io(format!("write {}", bundle.file("wanted").display())))
+    match bundle.write_wanted(&wanted) {
+        // Nobody reads it of a container that is never restarted: a full disk must not keep it from being stopped.
+        Err(error) if never => {
+            tracing::warn!(container_id = %id, %error, "failed to write what is wanted");
+            Ok(())
+        }
+        other => other.map_err(Error::io(format!("write {}", bundle.file("wanted").display()))),
+    }
 }
