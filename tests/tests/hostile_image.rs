@@ -122,6 +122,9 @@ fn a_layer_of_another_digest_than_it_says() {
     assert_eq!(scene.engine.ok(["images", "-q"]).stdout, "");
 }
 
+/// Path, kind and link target of one entry.
+type Entry = (String, tar::EntryType, String);
+
 #[test]
 fn archives_that_attack() {
     let scene = scene();
@@ -129,7 +132,7 @@ fn archives_that_attack() {
     fs::write(&canary, "untouched").unwrap();
     let up = "../".repeat(12);
     let outside = canary.display().to_string();
-    let cases: [(&str, Vec<(String, tar::EntryType, String)>); 5] = [
+    let cases: [(&str, Vec<Entry>); 5] = [
         ("dot-dot", vec![(format!("{up}{}", &outside[1..]), tar::EntryType::Regular, String::new())]),
         ("absolute", vec![(outside.clone(), tar::EntryType::Regular, String::new())]),
         (
