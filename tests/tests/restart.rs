@@ -99,8 +99,9 @@ fn fifty_deaths_lose_nothing_and_double_nothing() {
             .unwrap();
         std::thread::sleep(Duration::from_micros(next(60_000)));
         engine.kill_controller().unwrap_or_else(|e| panic!("round {round}: {e}"));
-        child.wait().unwrap();
+        // Only then is the client waited for: it waits for the engine in its turn.
         engine.start_controller().unwrap();
+        child.wait().unwrap();
     }
     consistent(&engine);
     let all = engine.ok(["ps", "-a", "-q"]).stdout;
