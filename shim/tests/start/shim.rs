@@ -144,7 +144,12 @@ fn launch_leaves_a_shim_that_is_nobodys_child() {
     assert!(read("cgroup").lines().all(|l| l.ends_with(&format!("/{parent}/shims"))), "{}", read("cgroup"));
     let program = std::fs::read_link(format!("/proc/{pid}/exe")).unwrap();
     assert!(program.to_str().unwrap().starts_with("/memfd:davit-shim"), "{program:?}");
-    assert_eq!(read("comm"), "davit-shim\n");
+    // It names itself once it serves.
+    let begun = std::time::Instant::now();
+    while read("comm") != "davit-shim\n" {
+        assert!(begun.elapsed() < Duration::from_secs(10), "{}", read("comm"));
+        std::thread::sleep(Duration::from_millis(1));
+    }
     assert_eq!(std::fs::read_link(format!("/proc/{pid}/cwd")).unwrap().as_os_str(), "/");
     let shim = process::pidfd_open(pid).unwrap();
     // Nobody has configured it, and now nobody will.
