@@ -121,11 +121,14 @@ class Podman:
 
 def timed(words):
     """Seconds that a command takes, from the outside."""
-    begun = time.perf_counter()
-    done = subprocess.run(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL)
-    took = time.perf_counter() - begun
-    if done.returncode != 0:
-        sys.exit(f"bench: {' '.join(words)}: exit {done.returncode}: {done.stderr.decode()}")
+    # A file, not a pipe: what runs on detached would hold a pipe open.
+    with tempfile.TemporaryFile() as complaints:
+        begun = time.perf_counter()
+        done = subprocess.run(words, stdout=subprocess.DEVNULL, stderr=complaints, stdin=subprocess.DEVNULL)
+        took = time.perf_counter() - begun
+        if done.returncode != 0:
+            complaints.seek(0)
+            sys.exit(f"bench: {' '.join(words)}: exit {done.returncode}: {complaints.read().decode()}")
     return took
 
 
