@@ -145,7 +145,7 @@ fn launch_leaves_a_shim_that_is_nobodys_child() {
     let program = std::fs::read_link(format!("/proc/{pid}/exe")).unwrap();
     assert!(program.to_str().unwrap().starts_with("/memfd:davit-shim"), "{program:?}");
     // It names itself once it serves.
-    let begun = std::time::Instant::now();
+    let begun = Instant::now();
     while read("comm") != "davit-shim\n" {
         assert!(begun.elapsed() < Duration::from_secs(10), "{}", read("comm"));
         std::thread::sleep(Duration::from_millis(1));
