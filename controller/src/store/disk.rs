@@ -8,7 +8,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use davit_proto::id::ContainerId;
 use davit_proto::store::{ContainerRecord, RequestRecord};
@@ -27,6 +27,9 @@ const SCHEMA: u32 = 1;
 /// sled's file never shrinks: beyond this size, and so many times what is in it, it is written anew.
 const LARGE: u64 = 64 << 20;
 const WASTE: u64 = 4;
+/// How long a database that another holds is asked for.
+const PATIENCE: Duration = Duration::from_secs(3);
+const PAUSE: Duration = Duration::from_millis(10);
 /// A generation has 24 bits.
 const LAST_GENERATION: u64 = (1 << 24) - 1;
 
@@ -101,19 +104,35 @@ pub(super) struct Disk {
     meta: sled::Tree,
 }
 
+fn is_busy(why: &str) -> bool {
+    why.contains("could not acquire lock")
+}
+
+/// A child that was cloned and has not executed its program yet holds the lock of the one before a moment longer than
+/// that one lived.
+fn attempt_patiently(path: &Path) -> Result<(Disk, Content), String> {
+    let begun = Instant::now();
+    loop {
+        match attempt(path) {
+            Err(why) if is_busy(&why) && begun.elapsed() < PATIENCE => std::thread::sleep(PAUSE),
+            answer => return answer,
+        }
+    }
+}
+
 /// Opens the database below `root`; one that will not open or cannot be read is set aside.
 pub(super) fn open(root: &Path) -> Result<(Disk, Content, Option<String>), OpenError> {
     let path = root.join("store");
     let old = path.with_extension("old");
     remove_folder(&old).map_err(|source| OpenError::Io { doing: "remove", path: old, source })?;
     let existed = path.join("db").exists();
-    let why = match attempt(&path) {
+    let why = match attempt_patiently(&path) {
         Ok((disk, content)) => {
             let fresh = (!existed).then(|| "the store was made new".to_owned());
             let disk = if content.is_dwarfed_by(disk.size()) { shrink(disk, &content)? } else { disk };
             return Ok((disk, content, fresh));
         }
-        Err(why) if why.contains("could not acquire lock") => return Err(OpenError::Busy { path }),
+        Err(why) if is_busy(&why) => return Err(OpenError::Busy { path }),
         Err(why) => why,
     };
     let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
@@ -132,7 +151,8 @@ pub(super) fn open(root: &Path) -> Result<(Disk, Content, Option<String>), OpenE
         path: path.clone(),
         source,
     })?;
-    let (disk, content) = attempt(&path).map_err(|why| OpenError::Fresh { path: path.clone(), why })?;
+    let (disk, content) =
+        attempt_patiently(&path).map_err(|why| OpenError::Fresh { path: path.clone(), why })?;
     let told = format!("the store could not be read ({why}) and was set aside as {}", aside.display());
     Ok((disk, content, Some(told)))
 }
