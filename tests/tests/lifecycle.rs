@@ -129,16 +129,10 @@ fn a_stop_signal_is_obeyed_at_once() {
         "busybox",
         "sh",
         "-c",
-        "trap 'echo bye; exit 7' USR1; while :; do sleep 0.05; done",
+        "trap 'echo bye; exit 7' USR1; echo ready; while :; do sleep 0.05; done",
     ]);
-    until_true("the trap is set", || {
-        engine.field("polite", "{{.State.Running}}") == "true" && {
-            engine.davit(["kill", "-s", "CONT", "polite"]);
-            true
-        }
-    });
-    std::thread::sleep(std::time::Duration::from_millis(300));
+    until_true("the trap is set", || engine.ok(["logs", "polite"]).stdout == "ready\n");
     engine.ok(["stop", "polite"]);
     assert_eq!(engine.field("polite", "{{.State.ExitCode}}"), "7");
-    assert_eq!(engine.ok(["logs", "polite"]).stdout, "bye\n");
+    assert_eq!(engine.ok(["logs", "polite"]).stdout, "ready\nbye\n");
 }
