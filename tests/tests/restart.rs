@@ -19,7 +19,7 @@ fn no_line_is_lost_while_the_controller_is_dead() {
     let pid = engine.field("counter", "{{.State.Pid}}");
 
     engine.kill_controller().unwrap();
-    std::thread::sleep(Duration::from_secs(3));
+    std::thread::sleep(Duration::from_secs(10));
     engine.start_controller().unwrap();
 
     assert_eq!(engine.ok(["ps", "--format", "{{.Names}}"]).stdout, "counter\n", "right at once");
@@ -27,7 +27,7 @@ fn no_line_is_lost_while_the_controller_is_dead() {
     engine.ok(["stop", "-t", "0", "counter"]);
     assert_eq!(engine.field("counter", "{{.State.ExitCode}}"), "137");
     let seen = numbers(&engine.ok(["logs", "counter"]).stdout);
-    assert!(seen.len() > 150, "it counted on: {}", seen.len());
+    assert!(seen.len() > 500, "it counted on: {}", seen.len());
     assert!(seen.iter().copied().eq(0..seen.len() as u64), "no gap, no double");
 }
 
