@@ -222,7 +222,11 @@ async fn enter(engine: &Arc<Engine>, id: &ContainerId, snapshot: &Snapshot) {
                 live::ended(engine, id, exit);
             }
         }
-        TaskState::Unspecified | TaskState::Empty | TaskState::Prepared | TaskState::Created => {}
+        TaskState::Unspecified
+        | TaskState::Empty
+        | TaskState::Prepared
+        | TaskState::Created
+        | TaskState::Restarting => {}
     }
 }
 

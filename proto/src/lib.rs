@@ -1,6 +1,7 @@
 //! The wire, and the only thing that every process of davit shares: the generated messages and
-//! services, validated identities ([`id`]), the table of errors ([`status`]) and, with the feature
-//! `transport`, how to serve and dial ([`transport`]).
+//! services, validated identities ([`id`]), the table of errors ([`status`]), the files by which controller and shim
+//! speak over each other's deaths ([`journal`], [`wanted`]) and, with the feature `transport`, how to serve and dial
+//! ([`transport`]).
 
 #[allow(
     missing_docs,
@@ -34,11 +35,13 @@ pub use generated::davit::types::v1 as types;
 pub use generated::davit::volume::v1 as volume;
 
 pub mod id;
+pub mod journal;
 pub mod reason;
 pub mod status;
 pub mod time;
 #[cfg(feature = "transport")]
 pub mod transport;
+pub mod wanted;
 
 /// All protos as one encoded `FileDescriptorSet`, for server reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/davit.bin"));

@@ -132,7 +132,7 @@ impl Tasks for Api {
     }
 
     async fn kill(&self, request: Request<KillRequest>) -> Answer<KillResponse> {
-        let KillRequest { signal, all } = request.into_inner();
+        let KillRequest { signal, all, .. } = request.into_inner();
         let signal = signal_number(signal).map_err(failed)?;
         if all && signal != davit_sys::process::SIGKILL {
             let (name, value) = ("signal", signal.to_string());
@@ -144,7 +144,7 @@ impl Tasks for Api {
     }
 
     async fn stop(&self, request: Request<StopRequest>) -> Answer<StopResponse> {
-        let StopRequest { signal, timeout } = request.into_inner();
+        let StopRequest { signal, timeout, .. } = request.into_inner();
         let signal = signal_number(signal).map_err(failed)?;
         let timeout = timeout.as_ref().map(davit_proto::time::duration);
         let stop = Stop { signal, timeout };

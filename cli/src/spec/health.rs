@@ -32,6 +32,7 @@ pub fn of(args: &HealthArgs) -> Result<Option<HealthCheck>, Error> {
         start_period: duration("--health-start-period", args.health_start_period.as_deref())?,
         retries: args.health_retries.unwrap_or(0),
         on_failure: 0,
+        start_interval: None,
     }))
 }
 

@@ -216,6 +216,7 @@ pub async fn assemble(
         stdin_once: wish.stdin_once,
         log: Some(LogLimits { max_size: log.max_size, max_files: log.max_files }),
         size,
+        health: None,
     };
     within(LONG, "configure the container", prepared.shim.tasks().configure(request)).await?;
     drop(prepared.hold);
@@ -307,6 +308,7 @@ fn new_record(
         shape: shape.encode_to_vec(),
         written_at: None,
         remove_volumes: false,
+        journal: 0,
     }
 }
 

@@ -40,7 +40,7 @@ pub async fn kill(engine: &Arc<Engine>, id: &ContainerId, signal: u32) -> Result
         start::want(engine, id, Want::Stop)?;
     }
     let Ok(shim) = engine.shim(id) else { return Err(not_running()) };
-    let request = KillRequest { signal, all: false };
+    let request = KillRequest { signal, ..KillRequest::default() };
     match within(SHORT, "kill the container", shim.tasks().kill(request)).await {
         Ok(_) => {}
         Err(error) if error.reason() == reason::CONTAINER_NOT_RUNNING => return Err(not_running()),

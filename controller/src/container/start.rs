@@ -110,7 +110,9 @@ async fn attempt(
     if let Some(size) = size {
         within(SHORT, "size the terminal", shim.tasks().resize(ResizeRequest { size: Some(size) })).await?;
     }
-    let answer = within(LONG, "start the container", shim.tasks().start(StartRequest { life })).await;
+    let answer =
+        within(LONG, "start the container", shim.tasks().start(StartRequest { life, actor: String::new() }))
+            .await;
     match answer {
         Ok(started) => {
             pass(failpoint::START_OPENED).await?;

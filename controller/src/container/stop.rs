@@ -57,7 +57,7 @@ pub async fn stop(engine: &Arc<Engine>, id: &ContainerId, how: How) -> Result<Op
         true => (None, FOREVER),
         false => (Some(proto_duration(patience)), patience.saturating_add(LONG)),
     };
-    let request = StopRequest { signal: number, timeout };
+    let request = StopRequest { signal: number, timeout, actor: String::new() };
     let asked = match engine.shim(id) {
         Ok(shim) => within(limit, "stop the container", shim.tasks().stop(request)).await,
         Err(error) => Err(error),

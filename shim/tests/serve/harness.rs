@@ -130,7 +130,7 @@ impl Shim {
     }
 
     pub async fn start(&mut self, life: u64) -> Result<StartResponse, Status> {
-        Ok(self.client.start(StartRequest { life }).await?.into_inner())
+        Ok(self.client.start(StartRequest { life, ..Default::default() }).await?.into_inner())
     }
 
     pub fn bundle(&self) -> PathBuf {

@@ -146,7 +146,12 @@ async fn stop_asks_first_and_kills_later() {
     shim.start(1).await.unwrap();
     client.says("ready").await;
     let timeout = Some(prost_types::Duration { seconds: 100, nanos: 0 });
-    let stopped = shim.client.stop(StopRequest { signal: 15, timeout }).await.unwrap().into_inner();
+    let stopped = shim
+        .client
+        .stop(StopRequest { signal: 15, timeout, ..Default::default() })
+        .await
+        .unwrap()
+        .into_inner();
     assert_eq!(stopped.exit.unwrap().exit_code, 5);
     drop(client);
     shim.gone().await;
@@ -161,7 +166,7 @@ async fn stop_asks_first_and_kills_later() {
     {
         // The caller goes at once; the clock is the shim's.
         let mut caller = shim.client.clone();
-        let call = caller.stop(StopRequest { signal: 15, timeout });
+        let call = caller.stop(StopRequest { signal: 15, timeout, ..Default::default() });
         let cut = tokio::time::timeout(Duration::from_millis(100), call).await;
         assert!(cut.is_err(), "{cut:?}");
     }
@@ -179,18 +184,19 @@ async fn signals_reach_init_and_sigkill_all() {
     }
     let spec = Spec::shell("trap 'echo usr' USR1; echo ready; while :; do sleep 0.01; done");
     let mut shim = Shim::create(&spec, ConfigureRequest::default()).await;
-    let early = shim.client.kill(KillRequest { signal: 9, all: false }).await.unwrap_err();
+    let early =
+        shim.client.kill(KillRequest { signal: 9, all: false, ..Default::default() }).await.unwrap_err();
     assert!(RemoteError::from(early).is(reason::CONTAINER_NOT_RUNNING));
     let mut client = shim.attach(listening()).await;
     shim.start(1).await.unwrap();
     client.says("ready").await;
     for (signal, all) in [(0, false), (65, false), (15, true)] {
-        let error = shim.client.kill(KillRequest { signal, all }).await.unwrap_err();
+        let error = shim.client.kill(KillRequest { signal, all, ..Default::default() }).await.unwrap_err();
         assert_eq!(error.code(), Code::InvalidArgument);
     }
-    shim.client.kill(KillRequest { signal: 10, all: false }).await.unwrap();
+    shim.client.kill(KillRequest { signal: 10, all: false, ..Default::default() }).await.unwrap();
     client.says("usr").await;
-    shim.client.kill(KillRequest { signal: 9, all: true }).await.unwrap();
+    shim.client.kill(KillRequest { signal: 9, all: true, ..Default::default() }).await.unwrap();
     let (_, _, exit) = client.rest().await;
     assert_eq!(exit.exit_code, 137);
     drop(client);
@@ -335,7 +341,7 @@ async fn a_container_with_the_hosts_pids_ends_as_whole_as_any() {
     let stdin = ConfigureRequest { open_stdin: true, ..ConfigureRequest::default() };
     let run = async || {
         let mut shim = Shim::launch_shared().await;
-        shim.make(&spec, stdin).await.unwrap();
+        shim.make(&spec, stdin.clone()).await.unwrap();
         let mut client = shim.attach(crate::harness::typing("")).await;
         let started = shim.start(1).await.unwrap();
         let said = client.says("\n").await;

@@ -70,7 +70,7 @@ async fn what_is_not_there_is_said_so() {
     assert_eq!(state.shim_pid as u32, shim.pid);
     let exec = RemoteError::from(shim.client.exec(ExecRequest::default()).await.unwrap_err());
     assert!(exec.is(reason::NOT_IMPLEMENTED), "{exec:?}");
-    let pause = shim.client.pause(PauseRequest {}).await.unwrap_err();
+    let pause = shim.client.pause(PauseRequest::default()).await.unwrap_err();
     assert_eq!(pause.code(), Code::Unimplemented);
     let early = shim.start(1).await.unwrap_err();
     assert_eq!(early.code(), Code::FailedPrecondition);
