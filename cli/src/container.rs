@@ -8,6 +8,7 @@ pub mod inspect;
 pub mod kill;
 pub mod logs;
 pub mod ls;
+mod order;
 pub mod pause;
 pub mod port;
 pub mod prune;

@@ -22,6 +22,9 @@ pub enum Error {
     /// Flags that exclude each other, or arguments that do not fit together.
     #[error("{0}")]
     Usage(String),
+    /// What was typed is gone.
+    #[error(transparent)]
+    Lost(#[from] crate::stream::Lost),
     /// A template of `--format` is wrong.
     #[error(transparent)]
     Format(#[from] crate::format::Malformed),

@@ -61,6 +61,7 @@ pub fn of(error: &Error, place: Place) -> u8 {
         Error::Invalid(_) | Error::Usage(_) if place != Place::Ordinary => ENGINE,
         Error::Format(_)
         | Error::Invalid(_)
+        | Error::Lost(_)
         | Error::Io { .. }
         | Error::Remote(_)
         | Error::Unreachable(_)

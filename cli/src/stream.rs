@@ -16,18 +16,19 @@ mod input;
 pub mod output;
 mod ready;
 mod signal;
+mod typed;
 
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use davit_proto::status::RemoteError;
-use davit_proto::types::{Exit, Input, Output};
+use davit_proto::types::{Exit, Output, TerminalSize};
 use futures_util::{Stream, StreamExt as _};
 use tokio::sync::mpsc;
-use tokio_stream::wrappers::{ReceiverStream, UnboundedReceiverStream};
+use tokio_stream::wrappers::ReceiverStream;
 
-use crate::detach::{DetachKeys, Typed};
+use crate::detach::{self, DetachKeys};
 use crate::error::Error;
 use crate::terminal;
 
@@ -35,6 +36,8 @@ pub use frame::{Down, Up};
 use input::{Read, Stdin};
 use output::Writer;
 use signal::{Caught, Signals};
+pub use typed::Lost;
+use typed::Typed;
 
 /// Frames of input that may wait for the engine.
 const WAITING: usize = 8;
@@ -74,29 +77,29 @@ pub enum Ended {
 /// Frames from the engine.
 pub type Downlink = Pin<Box<dyn Stream<Item = Result<Down, RemoteError>>>>;
 
-/// Frames to the engine. Input waits its turn; sizes and signals never do.
+/// Input to the engine. It waits when the container does not read.
 #[derive(Debug)]
 pub struct Uplink {
     input: Option<mpsc::Sender<Up>>,
-    control: mpsc::UnboundedSender<Up>,
 }
 
-impl Uplink {
-    /// Tells the terminal's size.
-    pub fn resize(&self, size: davit_proto::types::TerminalSize) {
-        // Nobody there to hear it: the pump will find that out.
-        let _ = self.control.send(Up::Resize(size));
-    }
+/// What a person wants besides typing. It goes by calls of its own, for input that nobody reads would hold it up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// The terminal has another size.
+    Resize(TerminalSize),
+    /// A signal for the process.
+    Signal(u32),
 }
+
+/// Where orders come from.
+pub type Orders = mpsc::UnboundedReceiver<Order>;
 
 /// The two ends of the way to the engine; `open` is the first frame on it.
 pub fn uplink<T: From<Up> + Send + 'static>(open: T) -> (Uplink, impl Stream<Item = T> + Send + 'static) {
     let (input, inputs) = mpsc::channel(WAITING);
-    let (control, controls) = mpsc::unbounded_channel();
-    let both =
-        futures_util::stream::select(UnboundedReceiverStream::new(controls), ReceiverStream::new(inputs));
-    let frames = futures_util::stream::iter([open]).chain(both.map(T::from));
-    (Uplink { input: Some(input), control }, frames)
+    let frames = futures_util::stream::iter([open]).chain(ReceiverStream::new(inputs).map(T::from));
+    (Uplink { input: Some(input) }, frames)
 }
 
 /// One seat at a container: what it wrote so far, what was typed so far. Outlives a broken connection.
@@ -107,20 +110,23 @@ pub struct Seat {
     stdin: Option<Stdin>,
     signals: Signals,
     writer: Writer,
-    /// Bytes of input sent on the present connection.
-    typed: u64,
+    typed: Typed,
+    orders: mpsc::UnboundedSender<Order>,
     interrupts: Vec<Instant>,
 }
 
 impl Seat {
-    /// Takes a seat: raw mode, when a person types at a container's terminal.
-    pub fn take(manner: Manner) -> Result<Self, Error> {
+    /// Takes a seat: raw mode, when a person types at a container's terminal. What the person wants besides typing
+    /// comes out of the second half.
+    pub fn take(manner: Manner) -> Result<(Self, Orders), Error> {
         let raw = (manner.stdin && manner.terminal && terminal::at_stdin())
             .then(terminal::Raw::enter)
             .transpose()?;
         let signals = Signals::catch().map_err(|error| Error::io("catch signals", error))?;
         let stdin = manner.stdin.then(Stdin::open);
-        Ok(Self { manner, raw, stdin, signals, writer: Writer::default(), typed: 0, interrupts: Vec::new() })
+        let (orders, wanted) = mpsc::unbounded_channel();
+        let (writer, typed) = (Writer::default(), Typed::default());
+        Ok((Self { manner, raw, stdin, signals, writer, typed, orders, interrupts: Vec::new() }, wanted))
     }
 
     /// Next bytes wanted of each stream.
@@ -147,11 +153,19 @@ impl Seat {
         self.raw = None;
     }
 
-    /// Carries bytes and events until something ends it.
-    pub async fn pump(&mut self, mut up: Uplink, mut down: Downlink) -> Result<Ended, Error> {
-        self.typed = 0;
-        let mut pending: Option<Up> = None;
-        if self.stdin.is_none() {
+    /// Tells the terminal's size.
+    pub fn resize(&self, size: TerminalSize) {
+        // Nobody there to hear it: then nobody shows anything either.
+        let _ = self.orders.send(Order::Resize(size));
+    }
+
+    /// Carries bytes and events until something ends it. The container has taken so many bytes of input before.
+    pub async fn pump(&mut self, mut up: Uplink, mut down: Downlink, taken: u64) -> Result<Ended, Error> {
+        let mut pending: VecDeque<Up> = match self.manner.stdin {
+            true => self.typed.again(taken)?.into_iter().map(Up).collect(),
+            false => VecDeque::new(),
+        };
+        if self.stdin.is_none() && pending.is_empty() {
             up.input = None;
         }
         loop {
@@ -159,7 +173,7 @@ impl Seat {
             tokio::select! {
                 biased;
                 caught = self.signals.next() => {
-                    if let Some(ended) = self.caught(caught, &up) {
+                    if let Some(ended) = self.caught(caught) {
                         return Ok(ended);
                     }
                 }
@@ -170,15 +184,15 @@ impl Seat {
                     Some(Err(error)) => return Ok(Ended::Broken(error)),
                     None => return Ok(Ended::Broken(frame::cut_off())),
                 },
-                sent = send(&mut up, &mut pending), if pending.is_some() => {
+                sent = send(&mut up, &mut pending), if !pending.is_empty() => {
                     if !sent {
                         // The engine takes no more input; what it still says is worth hearing.
                         self.stdin = None;
                     }
                 }
-                read = input::next(&mut self.stdin), if pending.is_none() && self.stdin.is_some() => {
+                read = input::next(&mut self.stdin), if pending.is_empty() && self.stdin.is_some() => {
                     match self.typed(read) {
-                        Next::Send(frame) => pending = Some(frame),
+                        Next::Send(frame) => pending.push_back(frame),
                         Next::Detach(rest) => {
                             self.part(&up, rest);
                             return Ok(Ended::Detached);
@@ -194,40 +208,34 @@ impl Seat {
     fn typed(&mut self, read: Read) -> Next {
         let Read::Bytes(bytes) = read else {
             self.stdin = None;
-            return Next::Send(Up::Input(Input { offset: self.typed, data: Bytes::new(), eof: true }));
+            return Next::Send(Up(self.typed.finish()));
         };
         let bytes = if self.raw.is_none() {
             bytes
         } else {
             match self.manner.detach.feed(&bytes) {
-                Typed::Forward(bytes) if bytes.is_empty() => return Next::Nothing,
-                Typed::Forward(bytes) => bytes.into(),
-                Typed::Detach(bytes) => return Next::Detach(bytes),
+                detach::Typed::Forward(bytes) if bytes.is_empty() => return Next::Nothing,
+                detach::Typed::Forward(bytes) => bytes.into(),
+                detach::Typed::Detach(bytes) => return Next::Detach(bytes),
             }
         };
-        Next::Send(self.input(bytes))
-    }
-
-    fn input(&mut self, data: Bytes) -> Up {
-        let offset = self.typed;
-        self.typed += data.len() as u64;
-        Up::Input(Input { offset, data, eof: false })
+        Next::Send(Up(self.typed.push(bytes)))
     }
 
     /// Sends what was typed before the detach keys, if there is room.
     fn part(&mut self, up: &Uplink, rest: Vec<u8>) {
         if let (false, Some(input)) = (rest.is_empty(), &up.input) {
-            let frame = self.input(rest.into());
+            let frame = Up(self.typed.push(rest.into()));
             let _ = input.try_send(frame);
         }
     }
 
     /// What a signal does: see the table above.
-    fn caught(&mut self, caught: Caught, up: &Uplink) -> Option<Ended> {
+    fn caught(&mut self, caught: Caught) -> Option<Ended> {
         let number = match caught {
             Caught::Resize => {
                 if let (true, Some(size)) = (self.manner.terminal, terminal::size()) {
-                    up.resize(size);
+                    self.resize(size);
                 }
                 return None;
             }
@@ -237,7 +245,8 @@ impl Seat {
         if !self.manner.sig_proxy.unwrap_or(self.raw.is_none()) || self.is_impatient(number) {
             return Some(Ended::Signal(number));
         }
-        let _ = up.control.send(Up::Signal(number));
+        // Nobody there to hear it: the container has ended.
+        let _ = self.orders.send(Order::Signal(number));
         None
     }
 
@@ -260,19 +269,20 @@ enum Next {
 }
 
 /// Hands over a frame of input when there is room for it. False when nobody takes input any more.
-async fn send(up: &mut Uplink, pending: &mut Option<Up>) -> bool {
+async fn send(up: &mut Uplink, pending: &mut VecDeque<Up>) -> bool {
     let Some(input) = &up.input else {
-        *pending = None;
+        pending.clear();
         return false;
     };
     let Ok(permit) = input.reserve().await else {
-        (up.input, *pending) = (None, None);
+        up.input = None;
+        pending.clear();
         return false;
     };
-    let Some(frame) = pending.take() else {
+    let Some(frame) = pending.pop_front() else {
         return true;
     };
-    let last = matches!(&frame, Up::Input(input) if input.eof);
+    let last = frame.0.eof;
     permit.send(frame);
     if last {
         up.input = None;

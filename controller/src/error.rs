@@ -109,6 +109,12 @@ pub enum Error {
         /// How it shows.
         why: String,
     },
+    /// The connection to a container's streams broke, and the container goes on.
+    #[error("the connection to the streams of container {id} broke: attach again")]
+    Broken {
+        /// Which container.
+        id: ContainerId,
+    },
     /// A call took longer than it may.
     #[error("{doing} took longer than {seconds} s")]
     TimedOut {
@@ -178,7 +184,7 @@ impl Classify for Error {
                 ErrorKind::FailedPrecondition
             }
             Self::Launch { .. } | Self::Task { .. } | Self::Failpoint(_) => ErrorKind::Internal,
-            Self::Unreachable { .. } => ErrorKind::Unavailable,
+            Self::Unreachable { .. } | Self::Broken { .. } => ErrorKind::Unavailable,
             Self::TimedOut { .. } => ErrorKind::DeadlineExceeded,
         }
     }
@@ -199,6 +205,7 @@ impl Classify for Error {
             Self::Phase { .. } => "CONTAINER_PHASE",
             Self::Launch { .. } => "SHIM_NOT_LAUNCHED",
             Self::Unreachable { .. } => reason::SHIM_UNREACHABLE,
+            Self::Broken { .. } => reason::ATTACH_BROKEN,
             Self::TimedOut { .. } => "TIMED_OUT",
             Self::Task { .. } => "TASK_FAILED",
             Self::Failpoint(_) => "FAILPOINT",
@@ -220,7 +227,9 @@ impl Classify for Error {
             Self::Running { container, .. }
             | Self::NotRunning { container, .. }
             | Self::Phase { container, .. } => vec![("container", container.clone())],
-            Self::Launch { id, .. } | Self::Unreachable { id, .. } => vec![("container", id.to_string())],
+            Self::Launch { id, .. } | Self::Unreachable { id, .. } | Self::Broken { id } => {
+                vec![("container", id.to_string())]
+            }
             Self::Failpoint(name) => vec![("failpoint", (*name).to_owned())],
         }
     }

@@ -29,6 +29,8 @@ pub const COMMAND_NOT_FOUND: &str = "COMMAND_NOT_FOUND";
 pub const COMMAND_NOT_EXECUTABLE: &str = "COMMAND_NOT_EXECUTABLE";
 /// The shim that serves the container cannot be reached.
 pub const SHIM_UNREACHABLE: &str = "SHIM_UNREACHABLE";
+/// The connection between engine and shim broke and the container goes on: attach again at the next offset.
+pub const ATTACH_BROKEN: &str = "ATTACH_BROKEN";
 /// A call this version does not serve yet.
 pub const NOT_IMPLEMENTED: &str = "NOT_IMPLEMENTED";
 /// The same request key came with another request.

@@ -3,7 +3,7 @@
 use davit_proto::container::{AttachOpen, InspectRequest, Phase, Streams};
 use davit_proto::status::RemoteError;
 
-use super::session::{Session, attach, check_terminal};
+use super::session::{self, Session, attach, check_terminal};
 use crate::args::container::AttachArgs;
 use crate::client::Engine;
 use crate::detach::DetachKeys;
@@ -40,6 +40,7 @@ pub async fn run(engine: Engine, args: AttachArgs) -> Result<u8, Error> {
     check_terminal(&manner)?;
     let streams = Streams { stdin: manner.stdin, stdout: true, stderr: true };
     let size = spec.terminal.then(terminal::size).flatten();
+    let name = session::name()?;
     let open = AttachOpen {
         container: args.container,
         streams: Some(streams),
@@ -47,12 +48,13 @@ pub async fn run(engine: Engine, args: AttachArgs) -> Result<u8, Error> {
         // One line too many at first: the change to the right size right after makes programs draw anew.
         size: size.map(|size| davit_proto::types::TerminalSize { rows: size.rows + 1, ..size }),
         start: false,
+        session: name.clone(),
     };
-    let (up, down, attached) = attach(&mut containers, open).await?;
+    let (line, attached) = attach(&mut containers, open).await?;
+    let (mut seat, orders) = Seat::take(manner)?;
     if let Some(size) = size {
-        up.resize(size);
+        seat.resize(size);
     }
-    let mut seat = Seat::take(manner)?;
     seat.begin(attached.stdout_offset, attached.stderr_offset);
     let session = Session {
         engine: &engine,
@@ -60,6 +62,7 @@ pub async fn run(engine: Engine, args: AttachArgs) -> Result<u8, Error> {
         streams,
         owner: false,
         revision: container.revision,
+        session: name,
     };
-    session.carry(seat, up, down).await
+    session.carry((seat, orders), line).await
 }

@@ -33,8 +33,8 @@ pub async fn run(engine: Engine, args: ExecArgs) -> Result<u8, Error> {
     if args.detach {
         return Ok(exit::SUCCESS);
     }
-    let mut seat = Seat::take(manner)?;
-    let ended = seat.pump(up, down).await?;
+    let (mut seat, _orders) = Seat::take(manner)?;
+    let ended = seat.pump(up, down, 0).await?;
     seat.leave();
     match ended {
         Ended::Exit(exit) => Ok(exit::of_container(&exit)),

@@ -7,12 +7,12 @@ use davit_proto::status::RemoteError;
 use futures_util::StreamExt as _;
 
 use super::create::{self, CidFile, with_image};
-use super::session::{Session, check_terminal};
+use super::session::{self, Line, Session, check_terminal};
 use crate::args::run::RunArgs;
 use crate::client::Engine;
 use crate::detach::DetachKeys;
 use crate::error::Error;
-use crate::stream::{self, Down, Downlink, Manner, Seat, Uplink, frame};
+use crate::stream::{self, Down, Downlink, Manner, Seat, frame};
 use crate::{exit, output, spec, terminal};
 
 /// Runs a container.
@@ -30,8 +30,10 @@ pub async fn run(engine: Engine, args: RunArgs) -> Result<u8, Error> {
     };
     check_terminal(&manner)?;
     let mut cidfile = CidFile::reserve(args.container.cidfile.as_deref())?;
-    let (up, down, created) =
-        with_image(&engine, &args.container, async || open(&engine, request.clone(), streams).await).await?;
+    let name = session::name()?;
+    let (line, created) =
+        with_image(&engine, &args.container, async || open(&engine, request.clone(), streams, &name).await)
+            .await?;
     create::warn(&created);
     cidfile.write(&created.container_id)?;
     if !streams.stdout && !streams.stderr {
@@ -44,8 +46,9 @@ pub async fn run(engine: Engine, args: RunArgs) -> Result<u8, Error> {
         streams,
         owner: true,
         revision: created.revision,
+        session: name,
     };
-    session.carry(seat, up, down).await
+    session.carry(seat, line).await
 }
 
 /// Opens the stream and waits until the container is made.
@@ -53,15 +56,16 @@ async fn open(
     engine: &Engine,
     create: CreateRequest,
     streams: Streams,
-) -> Result<(Uplink, Downlink, CreateResponse), Error> {
+    session: &str,
+) -> Result<(Line, CreateResponse), Error> {
     // The size travels ahead of the process, so its first line is laid out right.
     let size = create.spec.as_ref().is_some_and(|spec| spec.terminal).then(terminal::size).flatten();
-    let open = RunOpen { create: Some(create), streams: Some(streams), size };
+    let open = RunOpen { create: Some(create), streams: Some(streams), size, session: session.to_owned() };
     let (up, frames) = stream::uplink(RunRequest { frame: Some(run_request::Frame::Open(open)) });
     let answer = engine.containers().await?.run(frames).await.map_err(RemoteError::from)?.into_inner();
     let mut down: Downlink = Box::pin(answer.map(|frame| frame.map(Down::from).map_err(RemoteError::from)));
     match down.next().await {
-        Some(Ok(Down::Created(created))) => Ok((up, down, created)),
+        Some(Ok(Down::Created(created))) => Ok((Line { up, down, taken: 0 }, created)),
         Some(Err(error)) => Err(error.into()),
         Some(Ok(_)) | None => Err(frame::cut_off().into()),
     }

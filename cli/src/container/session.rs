@@ -13,10 +13,11 @@ use davit_proto::types::{Exit, Filter, Output, Stdio};
 use futures_util::StreamExt as _;
 use tonic::transport::Channel;
 
+use super::order;
 use crate::client::Engine;
 use crate::error::Error;
 use crate::patience::{self, Patience};
-use crate::stream::{self, Down, Downlink, Ended, Manner, Seat, Uplink, frame};
+use crate::stream::{self, Down, Downlink, Ended, Manner, Orders, Seat, Uplink, frame};
 use crate::{exit, output, terminal};
 
 /// How long the journal may take to tell of an end that it has.
@@ -37,21 +38,48 @@ pub struct Session<'a> {
     pub owner: bool,
     /// A change of the container before it was started, to look from for its end.
     pub revision: u64,
+    /// Under which the client types, on every connection.
+    pub session: String,
+}
+
+/// The two ways of a connection to a container's streams.
+pub struct Line {
+    /// To the container.
+    pub up: Uplink,
+    /// From it.
+    pub down: Downlink,
+    /// Bytes of input that it took before.
+    pub taken: u64,
+}
+
+/// A name to type under.
+pub fn name() -> Result<String, Error> {
+    davit_proto::id::random_hex().map_err(|error| Error::io("make a session", std::io::Error::other(error)))
 }
 
 /// What a broken connection becomes.
 enum Again {
-    Connected(Uplink, Downlink),
+    Connected(Line),
     Over(Exit),
 }
 
 impl Session<'_> {
     /// Carries everything until the container ends or the client leaves. Answers with the exit code.
-    pub async fn carry(&self, mut seat: Seat, up: Uplink, down: Downlink) -> Result<u8, Error> {
-        let (mut up, mut down) = (up, down);
+    pub async fn carry(&self, seat: (Seat, Orders), line: Line) -> Result<u8, Error> {
+        let (seat, orders) = seat;
+        tokio::select! {
+            code = self.sit(seat, line) => code,
+            () = async {
+                order::carry_out(self.engine, &self.container_id, orders).await;
+                std::future::pending().await
+            } => Ok(exit::SUCCESS),
+        }
+    }
+
+    async fn sit(&self, mut seat: Seat, mut line: Line) -> Result<u8, Error> {
         loop {
-            let ended = seat.pump(up, down).await?;
-            match ended {
+            let Line { up, down, taken } = line;
+            match seat.pump(up, down, taken).await? {
                 Ended::Exit(exit) => {
                     seat.leave();
                     return Ok(told(&exit));
@@ -73,7 +101,7 @@ impl Session<'_> {
                 }
                 Ended::Broken(error) if frame::is_connection(&error) => {
                     match self.again(&seat, error).await? {
-                        Again::Connected(new_up, new_down) => (up, down) = (new_up, new_down),
+                        Again::Connected(next) => line = next,
                         Again::Over(exit) => {
                             let replayed = self.replay(&mut seat, &exit).await;
                             seat.leave();
@@ -153,9 +181,10 @@ impl Session<'_> {
             from: Some(seat.offsets()),
             size: terminal::size(),
             start: false,
+            session: self.session.clone(),
         };
         match attach(&mut containers, open).await {
-            Ok((up, down, _)) => Ok(Again::Connected(up, down)),
+            Ok((line, _)) => Ok(Again::Connected(line)),
             Err(error) if error.is(reason::CONTAINER_NOT_RUNNING) => {
                 let request = WaitRequest { container: self.container_id.clone(), condition: 0 };
                 let answer = containers.wait(request).await.map_err(RemoteError::from)?.into_inner();
@@ -197,13 +226,13 @@ fn told(exit: &Exit) -> u8 {
 pub async fn attach(
     containers: &mut ContainersClient<Channel>,
     open: AttachOpen,
-) -> Result<(Uplink, Downlink, Attached), Error> {
+) -> Result<(Line, Attached), Error> {
     let open = AttachRequest { frame: Some(attach_request::Frame::Open(open)) };
     let (up, frames) = stream::uplink(open);
     let answer = containers.attach(frames).await.map_err(RemoteError::from)?.into_inner();
     let mut down: Downlink = Box::pin(answer.map(|frame| frame.map(Down::from).map_err(RemoteError::from)));
     match down.next().await {
-        Some(Ok(Down::Attached(attached))) => Ok((up, down, attached)),
+        Some(Ok(Down::Attached(attached))) => Ok((Line { up, down, taken: attached.stdin_offset }, attached)),
         Some(Err(error)) => Err(error.into()),
         Some(Ok(_)) | None => Err(frame::cut_off().into()),
     }

@@ -3,7 +3,7 @@
 use davit_proto::container::{AttachOpen, InspectRequest, StartRequest, Streams};
 use davit_proto::status::RemoteError;
 
-use super::session::{Session, attach, check_terminal};
+use super::session::{self, Session, attach, check_terminal};
 use crate::args::container::StartArgs;
 use crate::client::Engine;
 use crate::detach::DetachKeys;
@@ -45,15 +45,17 @@ async fn attached(engine: &Engine, args: &StartArgs, name: &str) -> Result<u8, E
     };
     check_terminal(&manner)?;
     let streams = Streams { stdin: manner.stdin, stdout: true, stderr: true };
+    let session = session::name()?;
     let open = AttachOpen {
         container: name.to_owned(),
         streams: Some(streams),
         from: None,
         size: spec.terminal.then(terminal::size).flatten(),
         start: true,
+        session: session.clone(),
     };
-    let (up, down, attached) = attach(&mut containers, open).await?;
-    let mut seat = Seat::take(manner)?;
+    let (line, attached) = attach(&mut containers, open).await?;
+    let (mut seat, orders) = Seat::take(manner)?;
     seat.begin(attached.stdout_offset, attached.stderr_offset);
     let session = Session {
         engine,
@@ -61,6 +63,7 @@ async fn attached(engine: &Engine, args: &StartArgs, name: &str) -> Result<u8, E
         streams,
         owner: true,
         revision: container.revision,
+        session,
     };
-    session.carry(seat, up, down).await
+    session.carry((seat, orders), line).await
 }

@@ -2,22 +2,15 @@
 
 use davit_proto::container::{
     AttachRequest, AttachResponse, Attached, CreateResponse, ExecRequest, ExecResponse, RunRequest,
-    RunResponse, Signal, attach_request, attach_response, exec_request, exec_response, run_request,
-    run_response,
+    RunResponse, attach_request, attach_response, exec_request, exec_response, run_request, run_response,
 };
+use davit_proto::reason;
 use davit_proto::status::{ErrorKind, RemoteError};
-use davit_proto::types::{Dropped, Exit, Input, Output, TerminalSize};
+use davit_proto::types::{Dropped, Exit, Input, Output};
 
-/// A frame to the engine, after the first one.
+/// A frame to the engine, after the first one: what was typed.
 #[derive(Debug)]
-pub enum Up {
-    /// What was typed.
-    Input(Input),
-    /// The terminal's new size.
-    Resize(TerminalSize),
-    /// A signal for the process.
-    Signal(u32),
-}
+pub struct Up(pub Input);
 
 /// A frame from the engine.
 #[derive(Debug)]
@@ -52,49 +45,29 @@ pub fn cut_off() -> RemoteError {
 
 /// Whether an error tells of the connection and not of the container.
 pub fn is_connection(error: &RemoteError) -> bool {
-    error.reason.is_empty()
-        && matches!(
-            error.kind,
-            ErrorKind::Unavailable | ErrorKind::Cancelled | ErrorKind::Internal | ErrorKind::Aborted
-        )
+    error.reason == reason::ATTACH_BROKEN
+        || error.reason.is_empty()
+            && matches!(
+                error.kind,
+                ErrorKind::Unavailable | ErrorKind::Cancelled | ErrorKind::Internal | ErrorKind::Aborted
+            )
 }
 
 impl From<Up> for RunRequest {
-    fn from(up: Up) -> Self {
-        use run_request::Frame;
-        Self {
-            frame: Some(match up {
-                Up::Input(input) => Frame::Input(input),
-                Up::Resize(size) => Frame::Resize(size),
-                Up::Signal(number) => Frame::Signal(Signal { number }),
-            }),
-        }
+    fn from(Up(input): Up) -> Self {
+        Self { frame: Some(run_request::Frame::Input(input)) }
     }
 }
 
 impl From<Up> for AttachRequest {
-    fn from(up: Up) -> Self {
-        use attach_request::Frame;
-        Self {
-            frame: Some(match up {
-                Up::Input(input) => Frame::Input(input),
-                Up::Resize(size) => Frame::Resize(size),
-                Up::Signal(number) => Frame::Signal(Signal { number }),
-            }),
-        }
+    fn from(Up(input): Up) -> Self {
+        Self { frame: Some(attach_request::Frame::Input(input)) }
     }
 }
 
 impl From<Up> for ExecRequest {
-    fn from(up: Up) -> Self {
-        use exec_request::Frame;
-        Self {
-            frame: Some(match up {
-                Up::Input(input) => Frame::Input(input),
-                Up::Resize(size) => Frame::Resize(size),
-                Up::Signal(number) => Frame::Signal(Signal { number }),
-            }),
-        }
+    fn from(Up(input): Up) -> Self {
+        Self { frame: Some(exec_request::Frame::Input(input)) }
     }
 }
 

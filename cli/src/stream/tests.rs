@@ -1,11 +1,11 @@
 //! The pump's rules, without a terminal.
 
 use davit_proto::container::{RunRequest, run_request};
-use davit_proto::types::{Stdio, TerminalSize};
+use davit_proto::types::{Input, Stdio, TerminalSize};
 
 use super::*;
 
-fn seat(sig_proxy: Option<bool>) -> Seat {
+fn seat(sig_proxy: Option<bool>) -> (Seat, Orders) {
     let manner = Manner { stdin: false, terminal: true, detach: DetachKeys::parse(None).unwrap(), sig_proxy };
     Seat::take(manner).unwrap()
 }
@@ -21,41 +21,64 @@ fn down(frames: Vec<Result<Down, RemoteError>>) -> Downlink {
 #[tokio::test]
 async fn the_first_frame_is_always_the_open() {
     let (up, frames) = uplink(open());
-    up.resize(TerminalSize { rows: 1, columns: 2 });
-    up.input.as_ref().unwrap().try_send(Up::Input(Input::default())).unwrap();
+    up.input.as_ref().unwrap().try_send(Up(Input::default())).unwrap();
     drop(up);
     let frames: Vec<_> = frames.map(|request| request.frame.unwrap()).collect().await;
     assert!(matches!(frames[0], run_request::Frame::Open(_)));
-    assert_eq!(frames.len(), 3);
+    assert_eq!(frames.len(), 2);
 }
 
 #[tokio::test]
-async fn signals_and_sizes_pass_waiting_input() {
-    let (up, frames) = uplink(open());
+async fn signals_and_sizes_do_not_wait_for_input() {
+    let (up, _frames) = uplink(open());
     for _ in 0..WAITING {
-        up.input.as_ref().unwrap().try_send(Up::Input(Input::default())).unwrap();
+        up.input.as_ref().unwrap().try_send(Up(Input::default())).unwrap();
     }
-    assert!(up.input.as_ref().unwrap().try_send(Up::Input(Input::default())).is_err(), "input waits");
-    let mut seat = seat(Some(true));
-    assert!(seat.caught(Caught::Signal(15), &up).is_none());
-    let mut frames = std::pin::pin!(frames);
-    let mut seen = Vec::new();
-    for _ in 0..3 {
-        seen.push(frames.next().await.unwrap().frame.unwrap());
-    }
-    assert!(
-        seen.iter().any(|frame| matches!(frame, run_request::Frame::Signal(signal) if signal.number == 15))
-    );
+    assert!(up.input.as_ref().unwrap().try_send(Up(Input::default())).is_err(), "input waits");
+    let (mut seat, mut orders) = seat(Some(true));
+    assert!(seat.caught(Caught::Signal(15)).is_none());
+    let size = TerminalSize { rows: 1, columns: 2 };
+    seat.resize(size);
+    assert_eq!(orders.recv().await, Some(Order::Signal(15)));
+    assert_eq!(orders.recv().await, Some(Order::Resize(size)));
+}
+
+#[tokio::test]
+async fn a_new_connection_is_sent_what_the_container_did_not_take() {
+    let exit = Exit { exit_code: 3, ..Exit::default() };
+    let (mut seat, _orders) = seat(None);
+    seat.manner.stdin = true;
+    seat.typed.push("abc".into());
+    seat.typed.push("def".into());
+    seat.typed.finish();
+    let (up, frames) = uplink(open());
+    let quiet = futures_util::stream::once(async move {
+        // The exit comes when everything else is done.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        Ok(Down::Exit(exit))
+    });
+    seat.pump(up, Box::pin(quiet), 3).await.unwrap();
+    let sent: Vec<_> = frames.map(|request| request.frame.unwrap()).collect().await;
+    let inputs: Vec<_> = sent
+        .iter()
+        .filter_map(|frame| match frame {
+            run_request::Frame::Input(input) => Some((input.offset, input.data.len(), input.eof)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(inputs, [(3, 3, false), (6, 0, true)]);
+    let (up, _frames) = uplink(open());
+    assert!(seat.pump(up, down(vec![]), 3).await.is_ok());
 }
 
 #[tokio::test]
 async fn an_exit_ends_it_and_a_broken_stream_says_so() {
     let exit = Exit { exit_code: 3, ..Exit::default() };
     let (up, _frames) = uplink(open());
-    let ended = seat(None).pump(up, down(vec![Ok(Down::Started), Ok(Down::Exit(exit))])).await.unwrap();
+    let ended = seat(None).0.pump(up, down(vec![Ok(Down::Started), Ok(Down::Exit(exit))]), 0).await.unwrap();
     assert!(matches!(ended, Ended::Exit(exit) if exit.exit_code == 3));
     let (up, _frames) = uplink(open());
-    let ended = seat(None).pump(up, down(vec![Ok(Down::Started)])).await.unwrap();
+    let ended = seat(None).0.pump(up, down(vec![Ok(Down::Started)]), 0).await.unwrap();
     assert!(matches!(ended, Ended::Broken(error) if frame::is_connection(&error)));
 }
 
@@ -70,13 +93,13 @@ async fn an_answer_of_the_engine_is_no_broken_connection() {
 #[tokio::test]
 async fn input_ends_once() {
     let (mut up, frames) = uplink(open());
-    let mut seat = seat(None);
+    let (mut seat, _orders) = seat(None);
     let Next::Send(frame) = seat.typed(Read::Bytes("abc".into())) else { panic!("bytes are sent") };
-    let mut pending = Some(frame);
-    assert!(send(&mut up, &mut pending).await && pending.is_none());
+    let mut pending = VecDeque::from([frame]);
+    assert!(send(&mut up, &mut pending).await && pending.is_empty());
     let Next::Send(frame) = seat.typed(Read::End) else { panic!("the end is sent") };
-    assert!(matches!(&frame, Up::Input(input) if input.eof && input.offset == 3));
-    pending = Some(frame);
+    assert!(frame.0.eof && frame.0.offset == 3);
+    pending.push_back(frame);
     assert!(send(&mut up, &mut pending).await);
     assert!(up.input.is_none(), "nothing follows the end");
     drop(up);
@@ -87,28 +110,27 @@ async fn input_ends_once() {
 async fn an_engine_that_takes_no_input_is_not_waited_for() {
     let (mut up, frames) = uplink(open());
     drop(frames);
-    let mut pending = Some(Up::Input(Input::default()));
+    let mut pending = VecDeque::from([Up(Input::default())]);
     assert!(!send(&mut up, &mut pending).await);
-    assert!(pending.is_none() && up.input.is_none());
+    assert!(pending.is_empty() && up.input.is_none());
 }
 
 #[tokio::test]
 async fn signals_do_what_the_table_says() {
-    let (up, _frames) = uplink(open());
-    let mut proxy = seat(None);
-    assert!(proxy.caught(Caught::Signal(15), &up).is_none());
-    assert!(proxy.caught(Caught::Signal(signal::INTERRUPT), &up).is_none());
-    assert!(proxy.caught(Caught::Signal(signal::INTERRUPT), &up).is_none());
-    assert!(matches!(proxy.caught(Caught::Signal(signal::INTERRUPT), &up), Some(Ended::Signal(2))));
-    assert!(matches!(proxy.caught(Caught::HangUp, &up), Some(Ended::HungUp)));
-    assert!(proxy.caught(Caught::Resize, &up).is_none());
-    let mut silent = seat(Some(false));
-    assert!(matches!(silent.caught(Caught::Signal(15), &up), Some(Ended::Signal(15))));
+    let (mut proxy, _orders) = seat(None);
+    assert!(proxy.caught(Caught::Signal(15)).is_none());
+    assert!(proxy.caught(Caught::Signal(signal::INTERRUPT)).is_none());
+    assert!(proxy.caught(Caught::Signal(signal::INTERRUPT)).is_none());
+    assert!(matches!(proxy.caught(Caught::Signal(signal::INTERRUPT)), Some(Ended::Signal(2))));
+    assert!(matches!(proxy.caught(Caught::HangUp), Some(Ended::HungUp)));
+    assert!(proxy.caught(Caught::Resize).is_none());
+    let (mut silent, _orders) = seat(Some(false));
+    assert!(matches!(silent.caught(Caught::Signal(15)), Some(Ended::Signal(15))));
 }
 
 #[tokio::test]
 async fn what_is_replayed_is_not_written_twice() {
-    let mut seat = seat(None);
+    let (mut seat, _orders) = seat(None);
     seat.begin(5, 0);
     let output = Output { stream: Stdio::Stdout.into(), offset: 0, data: "12345".into() };
     seat.write(output).await.unwrap();

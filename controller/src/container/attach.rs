@@ -52,6 +52,7 @@ async fn whole(engine: &Arc<Engine>, client: &mut AttachClient) -> Result<(), Er
         terminal: container.spec.as_ref().is_some_and(|spec| spec.terminal),
         stdout_offset: link.attached.stdout_offset,
         stderr_offset: link.attached.stderr_offset,
+        stdin_offset: link.attached.stdin_offset,
     };
     if client.tell(response_of(attach_response::Frame::Attached(attached))).await.is_err() {
         return Ok(());
@@ -98,7 +99,7 @@ fn shim_open(open: &AttachOpen, waits: bool) -> task::AttachOpen {
         // A life that is yet to begin is wanted whole.
         from: if waits { Some(task::AttachOffsets::default()) } else { wanted },
         size: open.size,
-        session: String::new(),
+        session: open.session.clone(),
     }
 }
 

@@ -97,7 +97,7 @@ async fn attach(engine: &Arc<Engine>, id: &ContainerId, open: &RunOpen) -> Resul
         stderr: streams.stderr,
         from: Some(AttachOffsets::default()),
         size: open.size,
-        session: String::new(),
+        session: open.session.clone(),
     };
     Link::open(engine.shim(id)?, open).await
 }

@@ -12,7 +12,9 @@ use davit_proto::id::ContainerId;
 use davit_proto::status::{Classify as _, ErrorKind, RemoteError};
 use davit_proto::task::attach_request::Frame as ToShim;
 use davit_proto::task::attach_response::Frame as FromShim;
-use davit_proto::task::{AttachOpen, AttachRequest, AttachResponse, Attached, ResizeRequest};
+use davit_proto::task::{
+    AttachOpen, AttachRequest, AttachResponse, Attached, ResizeRequest, StateRequest, TaskState,
+};
 use davit_proto::types::{Dropped, Exit, Input, Output, TerminalSize};
 use futures_util::stream::Stream;
 use tokio::sync::mpsc;
@@ -29,8 +31,13 @@ use crate::store::Unresolved;
 
 /// How long a client may take to say what it wants.
 const OPEN: Duration = Duration::from_secs(10);
-/// How long the end of a container may take to be known after its shim broke off.
+/// How long the end of a container may take to be known after its shim broke off; a shim that answers meanwhile only
+/// lost the connection.
 const NEWS: Duration = Duration::from_secs(10);
+/// How often it is looked whether the shim answers.
+const LOOK: Duration = Duration::from_millis(500);
+/// How long a stream stays open after its client has gone, for the shim to see how it ended.
+const LEAVE: Duration = Duration::from_secs(1);
 /// How long a client waits for a container to be gone that is to be removed at its end.
 const REMOVAL: Duration = Duration::from_secs(15);
 /// Frames on their way to a client; what is more waits in its backlog.
@@ -180,10 +187,10 @@ pub async fn carry<Request, Response>(
     client: &mut Client<Request, Response>,
     words: Words<Request, Response>,
 ) -> Result<Ended, Error> {
-    let Link { shim, output, input, .. } = link;
+    let Link { shim, mut output, input, .. } = link;
     let Client { frames, out } = client;
     let id = shim.id().clone();
-    let down = deliver(output, Backlog::new(engine.config.root.clone()), out, words.told);
+    let down = deliver(&mut output, Backlog::new(engine.config.root.clone()), out, words.told);
     let up = async {
         loop {
             match frames.message().await {
@@ -196,15 +203,32 @@ pub async fn carry<Request, Response>(
     };
     let last = tokio::select! {
         last = down => last?,
-        ended = up => return ended,
-        () = out.closed() => return Ok(Ended::Left),
+        ended = up => match ended? {
+            Ended::Left => Last::Left,
+            ended @ Ended::Exit(_) => return Ok(ended),
+        },
+        () = out.closed() => Last::Left,
     };
     match last {
         Last::Exit(exit) => Ok(Ended::Exit(exit)),
-        Last::Left => Ok(Ended::Left),
+        Last::Left => {
+            take_leave(output, input);
+            Ok(Ended::Left)
+        }
         // The shim broke off: its end, and the container's, is on record or soon will be.
         Last::Broken => exit_on_record(engine, &id, life).await.map(Ended::Exit),
     }
+}
+
+/// The client has gone, which the shim is told by the end of its input: a connection that is only cut off may come from
+/// an engine that dies, and its client from coming back.
+fn take_leave(mut output: Streaming<AttachResponse>, input: mpsc::Sender<AttachRequest>) {
+    drop(input);
+    tokio::spawn(async move {
+        let rest = async { while let Ok(Some(_)) = output.message().await {} };
+        // The end of the input is on its way long before.
+        let _ = timeout(LEAVE, rest).await;
+    });
 }
 
 /// How the shim's frames came to an end.
@@ -217,7 +241,7 @@ enum Last {
 
 /// Takes the shim's frames as they come and hands them to the client as it takes them, to the last one.
 async fn deliver<Response>(
-    mut output: Streaming<AttachResponse>,
+    output: &mut Streaming<AttachResponse>,
     mut backlog: Backlog,
     out: &mpsc::Sender<Result<Response, Error>>,
     told: fn(Told) -> Response,
@@ -337,12 +361,29 @@ async fn exit_on_record(engine: &Arc<Engine>, id: &ContainerId, life: u64) -> Re
             }
         }
     };
-    match timeout(NEWS, known).await {
+    match timeout(NEWS, async {
+        tokio::select! { known = known => known, lost = goes_on(engine, id) => Err(lost) }
+    })
+    .await
+    {
         Ok(known) => known,
         Err(_) => Err(Error::Unreachable {
             id: id.clone(),
             why: "it broke off the connection and is not known to have ended".to_owned(),
         }),
+    }
+}
+
+/// Resolves when a container's shim answers: then it is only its client that has to attach again.
+async fn goes_on(engine: &Arc<Engine>, id: &ContainerId) -> Error {
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let Ok(shim) = engine.shim(id) else { continue };
+        if let Ok(answer) = within(SHORT, "look at the container", shim.tasks().state(StateRequest {})).await
+            && answer.snapshot.is_some_and(|snapshot| snapshot.state() != TaskState::Stopped)
+        {
+            return Error::Broken { id: id.clone() };
+        }
     }
 }
 

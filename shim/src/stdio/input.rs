@@ -26,8 +26,9 @@ use crate::watched::watch;
 const QUEUE: usize = 2;
 /// Sessions whose offsets are remembered.
 const SESSIONS: usize = 16;
-/// How long a client that was cut off may stay away before its input counts as ended.
-const GRACE: Duration = Duration::from_secs(10);
+/// How long a client that was cut off may stay away before its input counts as ended: longer than a client waits for
+/// an engine to come back. One that goes on purpose says so, and is not waited for.
+const GRACE: Duration = Duration::from_secs(75);
 
 /// What happens to a container's input when clients go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
