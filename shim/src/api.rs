@@ -27,7 +27,7 @@ use crate::stdio::log::Limits;
 use crate::stdio::pump::{self, StdioError};
 use crate::task::driver::Request as Ask;
 use crate::task::state::Denied;
-use crate::task::{self, Kill, Options, Stop, TaskError};
+use crate::task::{self, Kill, Options, Start, Stop, TaskError};
 
 pub use health::{Health, HealthServer, NAME as HEALTH};
 
@@ -35,6 +35,8 @@ pub use health::{Health, HealthServer, NAME as HEALTH};
 pub const NAME: &str = davit_proto::task::tasks_server::SERVICE_NAME;
 /// Largest message either way.
 const MESSAGE_LIMIT: usize = 4 << 20;
+/// Most bytes of who asks.
+const ACTOR: usize = 256;
 
 /// The service.
 #[derive(Debug, Clone)]
@@ -108,8 +110,10 @@ impl Tasks for Api {
     }
 
     async fn start(&self, request: Request<StartRequest>) -> Answer<StartResponse> {
-        let life = request.into_inner().life;
-        let snapshot = self.task.ask(|reply| Ask::Start(life, reply)).await.map_err(failed)?;
+        let StartRequest { life, actor } = request.into_inner();
+        let actor = actor_of(actor);
+        let start = Start { life, actor };
+        let snapshot = self.task.ask(|reply| Ask::Start(start, reply)).await.map_err(failed)?;
         Ok(Response::new(StartResponse { pid: snapshot.pid, started_at: snapshot.started_at }))
     }
 
@@ -132,22 +136,22 @@ impl Tasks for Api {
     }
 
     async fn kill(&self, request: Request<KillRequest>) -> Answer<KillResponse> {
-        let KillRequest { signal, all, .. } = request.into_inner();
+        let KillRequest { signal, all, actor, .. } = request.into_inner();
         let signal = signal_number(signal).map_err(failed)?;
         if all && signal != davit_sys::process::SIGKILL {
             let (name, value) = ("signal", signal.to_string());
             return Err(failed(TaskError::Invalid { name, value, rule: "only SIGKILL can be sent to all" }));
         }
-        let kill = Kill { signal, all };
+        let kill = Kill { signal, all, actor: actor_of(actor) };
         self.task.ask(|reply| Ask::Kill(kill, reply)).await.map_err(failed)?;
         Ok(Response::new(KillResponse {}))
     }
 
     async fn stop(&self, request: Request<StopRequest>) -> Answer<StopResponse> {
-        let StopRequest { signal, timeout, .. } = request.into_inner();
+        let StopRequest { signal, timeout, actor } = request.into_inner();
         let signal = signal_number(signal).map_err(failed)?;
         let timeout = timeout.as_ref().map(davit_proto::time::duration);
-        let stop = Stop { signal, timeout };
+        let stop = Stop { signal, timeout, actor: actor_of(actor) };
         let snapshot = self.task.ask(|reply| Ask::Stop(stop, reply)).await.map_err(failed)?;
         let exit = task::wait::wait(&self.task, snapshot.life).await.map_err(failed)?;
         Ok(Response::new(StopResponse { exit: Some(exit) }))
@@ -198,6 +202,12 @@ impl Tasks for Api {
     async fn stats(&self, _request: Request<StatsRequest>) -> Answer<StatsResponse> {
         Err(unimplemented("davit.task.v1.Tasks/Stats"))
     }
+}
+
+/// Who asks, cut to a length that a journal can bear.
+fn actor_of(mut said: String) -> String {
+    said.truncate(said.floor_char_boundary(ACTOR));
+    said
 }
 
 fn signal_number(signal: u32) -> Result<i32, TaskError> {

@@ -66,6 +66,8 @@ trait Limits: std::fmt::Debug + Send + Sync {
     fn set(&self, resources: &LinuxResources, devices: &DevicePolicy) -> Result<Vec<String>, CgroupError>;
     /// How many processes the kernel killed here for want of memory.
     fn oom_kills(&self) -> Result<u64, CgroupError>;
+    /// How many bytes of memory there may be; none without a limit.
+    fn memory_limit(&self) -> Result<Option<u64>, CgroupError>;
 }
 
 /// The cgroups of one container, in every hierarchy.
@@ -154,6 +156,14 @@ impl ContainerCgroup {
     /// How many processes the kernel has killed for want of memory since the cgroup was made.
     pub fn oom_kills(&self) -> Result<u64, CgroupError> {
         self.limits.oom_kills()
+    }
+
+    /// The limit of memory in bytes; none without one, or where it cannot be read.
+    pub fn memory_limit(&self) -> Option<u64> {
+        self.limits.memory_limit().unwrap_or_else(|error| {
+            tracing::warn!(%error, "cannot read the limit of memory");
+            None
+        })
     }
 
     /// Removes the cgroups in every hierarchy; the last process must have been killed. What is not there is fine.

@@ -120,7 +120,17 @@ impl Limits for Controllers {
         let text = fs::read_to_string(&path).doing(|| format!("read {}", path.display()))?;
         Ok(counter(&text, "oom_kill").unwrap_or(0))
     }
+
+    fn memory_limit(&self) -> Result<Option<u64>, CgroupError> {
+        let Some(dir) = self.dir("memory") else { return Ok(None) };
+        let path = dir.join("memory.limit_in_bytes");
+        let text = fs::read_to_string(&path).doing(|| format!("read {}", path.display()))?;
+        Ok(text.trim().parse().ok().filter(|limit| *limit < UNLIMITED))
+    }
 }
+
+/// What the kernel shows without a limit, less the page that it rounds down to: the largest signed number.
+const UNLIMITED: u64 = (i64::MAX as u64) & !0xffff;
 
 /// One value for one file.
 #[derive(Debug, PartialEq, Eq)]

@@ -79,6 +79,14 @@ impl Limits for Controllers {
             Err(e) => Err(e),
         }
     }
+
+    fn memory_limit(&self) -> Result<Option<u64>, CgroupError> {
+        match self.dir.read("memory.max") {
+            Ok(text) => Ok(text.trim().parse().ok()),
+            Err(CgroupError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
 }
 
 /// One value for one file.

@@ -7,7 +7,7 @@ use oci_spec::runtime::Spec;
 use super::driver::{Body, Driver, Life};
 use super::error::TaskError;
 use super::state::{Admit, Command, Denied, Event, Task};
-use crate::bundle::Bundle;
+use crate::bundle::{Bundle, Journal};
 use crate::init::{Configuration, Stdio};
 use crate::stdio::log::Limits;
 use crate::stdio::pump;
@@ -34,11 +34,12 @@ pub(super) fn configure(driver: &mut Driver, options: Options) -> Result<(), Tas
     let Task::Prepared { init: body } = &mut driver.task else {
         return Err(Denied::NotPrepared.into());
     };
+    let journalled = driver.journal.as_ref().map_or(0, Journal::life);
     match set_up(&driver.bundle, body, options) {
-        Ok((life, last_life)) => {
+        Ok((life, ended)) => {
             body.life = Some(life);
             driver.unconfigured = None;
-            driver.apply(Event::Configured { last_life });
+            driver.apply(Event::Configured { last_life: journalled.max(ended) });
             Ok(())
         }
         Err(error) => {
@@ -50,7 +51,7 @@ pub(super) fn configure(driver: &mut Driver, options: Options) -> Result<(), Tas
 
 fn set_up(bundle: &Bundle, body: &mut Body, options: Options) -> Result<(Life, u64), TaskError> {
     let spec = bundle.spec()?;
-    let last_life = bundle.last_life()?;
+    let ended = bundle.last_exit()?;
     let terminal = spec.process().as_ref().and_then(|process| process.terminal()).unwrap_or(false);
     let (stdio, pipes) = if terminal {
         (Stdio::Terminal(options.size), None)
@@ -75,7 +76,7 @@ fn set_up(bundle: &Bundle, body: &mut Body, options: Options) -> Result<(Life, u
     };
     let oom_kills = body.cgroup.oom_kills()?;
     let (stdio, pump) = start_pump(bundle, ends, options);
-    Ok((Life { stdio, pump, oom_kills, durability: durability(&spec) }, last_life))
+    Ok((Life { stdio, pump, oom_kills, durability: durability(&spec) }, ended))
 }
 
 fn start_pump(bundle: &Bundle, ends: Ends, options: Options) -> (pump::Handle, tokio::task::JoinHandle<()>) {

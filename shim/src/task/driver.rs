@@ -18,10 +18,11 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 
 use super::error::TaskError;
+use super::note::Asked;
 use super::reserve::Reservation;
 use super::state::{Admit, Command, Event, Task, admit};
 use super::{configure, delete, end, kill, prepare, reserve, start, stop};
-use crate::bundle::Bundle;
+use crate::bundle::{Bundle, Journal};
 use crate::cgroup::ContainerCgroup;
 use crate::init::{Init, Shape};
 use crate::stdio::Stream;
@@ -65,7 +66,7 @@ pub enum Request {
     /// Give init its container.
     Configure(configure::Options, Reply<Snapshot>),
     /// Open the gate for a life.
-    Start(u64, Reply<Snapshot>),
+    Start(start::Start, Reply<Snapshot>),
     /// Send a signal to init, or to all.
     Kill(kill::Kill, Reply<Snapshot>),
     /// Ask init to end, and kill all when the time is over.
@@ -156,6 +157,12 @@ pub struct Driver {
     pub(super) task: Task<Body>,
     /// When everything is killed, after Stop.
     pub(super) kill_at: Option<Instant>,
+    /// The last signal that was asked for in this life.
+    pub(super) asked: Option<Asked>,
+    /// From Prepare on, for only then the bundle is ours.
+    pub(super) journal: Option<Journal>,
+    /// The journal tells of more than was published.
+    pub(super) unpublished: bool,
     /// The shim ends without a life.
     pub(super) ending: bool,
     pub(super) unconfigured: Option<AsyncFd<File>>,
@@ -192,6 +199,9 @@ impl Driver {
             cgroup_parent: setup.cgroup_parent,
             task: Task::Empty,
             kill_at: None,
+            asked: None,
+            journal: None,
+            unpublished: false,
             ending: false,
             unconfigured,
             shim_pid: setup.shim_pid,
@@ -217,6 +227,7 @@ impl Driver {
                 }
                 Wake::PumpEnded => {}
             }
+            self.settle();
         }
         self.task
     }
@@ -259,8 +270,8 @@ impl Driver {
                 let done = configure::configure(self, options);
                 let _ = reply.send(self.answer(done));
             }
-            Request::Start(life, reply) => {
-                let done = start::start(self, life).await;
+            Request::Start(start, reply) => {
+                let done = start::start(self, start).await;
                 let _ = reply.send(self.answer(done));
             }
             Request::Kill(kill, reply) => {
@@ -278,7 +289,8 @@ impl Driver {
         }
     }
 
-    fn answer(&self, done: Result<(), TaskError>) -> Result<Snapshot, TaskError> {
+    fn answer(&mut self, done: Result<(), TaskError>) -> Result<Snapshot, TaskError> {
+        self.settle();
         done.map(|()| self.publisher.borrow().snapshot())
     }
 
@@ -293,14 +305,23 @@ impl Driver {
         self.publish();
     }
 
+    /// Publishes a note that nobody else published.
+    fn settle(&mut self) {
+        if self.unpublished {
+            self.publish();
+        }
+    }
+
     /// Publishes what is true now, with the next generation.
     pub(super) fn publish(&mut self) {
         let mut snapshot = Snapshot {
             container_id: self.container_id.clone(),
             generation: self.publisher.borrow().generation() + 1,
             shim_pid: self.shim_pid,
+            journal: self.journal.as_ref().map_or(0, Journal::last),
             ..Snapshot::default()
         };
+        self.unpublished = false;
         let body = self.task.init();
         snapshot.ports =
             body.map(|body| body.ports.iter().map(Reservation::held).collect()).unwrap_or_default();

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use davit_proto::journal::What;
 use davit_proto::time::timestamp;
 use davit_proto::types::{Exit, exit::How};
 use davit_sys::file::Durability;
@@ -9,24 +10,38 @@ use davit_sys::process;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::driver::{Body, DRAIN, Driver};
+use super::note::{Oom, cause_of_exit};
 use super::state::{Event, Task};
 use crate::init::Init;
 
 /// How long killed processes may take to be gone.
 const GONE: Duration = Duration::from_secs(5);
 
+/// The end of a life.
+#[derive(Debug)]
+pub(super) struct Ending {
+    /// How.
+    pub exit: Exit,
+    /// When it was seen.
+    pub finished_at: SystemTime,
+    /// Why, for the journal.
+    pub cause: String,
+}
+
 /// Init has ended and was reaped.
 pub(super) async fn end(driver: &mut Driver, status: process::Exit) {
     let finished_at = SystemTime::now();
     driver.kill_at = None;
+    let oom = driver.task.init().and_then(oom);
+    let cause = cause_of_exit(status, driver.asked.take().as_ref(), oom);
     let exit = match &driver.task {
-        Task::Running { init, life, started_at } => Exit {
+        Task::Running { life, started_at, .. } => Exit {
             life: *life,
             how: Some(how(status)),
             exit_code: status.code().into(),
             started_at: Some(timestamp(*started_at)),
             finished_at: Some(timestamp(finished_at)),
-            oom_killed: was_oom_killed(init),
+            oom_killed: oom.is_some(),
             reason: String::new(),
         },
         // No life had begun, so there is none to record.
@@ -43,11 +58,12 @@ pub(super) async fn end(driver: &mut Driver, status: process::Exit) {
         // In a pid namespace of its own the kernel has killed them with init.
         driver.kill_all();
     }
-    conclude(driver, exit).await;
+    conclude(driver, Ending { exit, finished_at, cause }).await;
 }
 
-/// Makes the exit true: log whole, record on disk, then published, then told to who is attached.
-pub(super) async fn conclude(driver: &mut Driver, exit: Exit) {
+/// Makes the exit true: log whole, record on disk, in the journal, then published, then told to who is attached.
+pub(super) async fn conclude(driver: &mut Driver, ending: Ending) {
+    let Ending { exit, finished_at, cause } = ending;
     let life = driver.task.init().and_then(|body| body.life.as_ref());
     let stdio = life.map(|life| life.stdio.clone());
     let durability = life.map_or(Durability::Synced, |life| life.durability);
@@ -59,12 +75,12 @@ pub(super) async fn conclude(driver: &mut Driver, exit: Exit) {
         }
     }
     if exit.life > 0 {
-        let at = SystemTime::now();
-        if let Err(error) = driver.bundle.record_exit(&exit, at, durability) {
+        if let Err(error) = driver.bundle.record_exit(&exit, durability) {
             // What is true stays true; whoever asks while the shim lives is told.
             let error = davit_proto::status::chain(&error);
             tracing::error!(%error, "the exit could not be recorded");
         }
+        driver.note_at(exit.life, finished_at, entry(&exit), cause);
     }
     driver.apply(Event::Ended { exit: exit.clone() });
     if let Some(stdio) = stdio {
@@ -80,13 +96,29 @@ fn how(status: process::Exit) -> How {
     }
 }
 
-fn was_oom_killed(body: &Body) -> bool {
-    let Some(life) = &body.life else { return false };
+fn entry(exit: &Exit) -> What {
+    What::Exit {
+        exit_code: exit.exit_code,
+        signal: match exit.how {
+            Some(How::Signal(signal)) => Some(signal),
+            Some(How::Code(_)) | None => None,
+        },
+        oom: exit.oom_killed,
+        unborn: exit.started_at.is_none(),
+    }
+}
+
+/// What the kernel did in this life for want of memory; none when nothing, or when that cannot be told.
+fn oom(body: &Body) -> Option<Oom> {
+    let life = body.life.as_ref()?;
     match body.cgroup.oom_kills() {
-        Ok(kills) => kills > life.oom_kills,
+        Ok(kills) if kills > life.oom_kills => {
+            Some(Oom { kills: kills - life.oom_kills, limit: body.cgroup.memory_limit() })
+        }
+        Ok(_) => None,
         Err(error) => {
             tracing::warn!(%error, "cannot tell whether memory was short");
-            false
+            None
         }
     }
 }

@@ -1,30 +1,44 @@
 //! Kill: one signal.
 
+use davit_proto::journal::What;
+use tokio::time::Instant;
+
 use super::driver::Driver;
 use super::error::TaskError;
+use super::note::Asked;
 use super::state::{Command, Denied};
 
 /// A signal and who gets it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kill {
     /// Number, 1–64.
     pub signal: i32,
     /// Every process of the task; only SIGKILL can be sent to all without missing one.
     pub all: bool,
+    /// Who asks; may be empty.
+    pub actor: String,
 }
 
 /// Sends a signal to init, or kills everything.
 pub(super) fn kill(driver: &mut Driver, kill: Kill) -> Result<(), TaskError> {
+    let Kill { signal, all, actor } = kill;
     driver.admit(Command::Kill)?;
+    send(driver, signal, all)?;
+    driver.note(What::Signal { signal: signal.unsigned_abs() }, actor.clone());
+    driver.asked = Some(Asked { signal, actor, at: Instant::now(), stop: false, overdue: None });
+    Ok(())
+}
+
+/// Sends a signal to init, or kills everything.
+pub(super) fn send(driver: &Driver, signal: i32, all: bool) -> Result<(), TaskError> {
     let body = driver.task.living().ok_or(Denied::NotRunning)?;
-    if kill.all {
+    if all {
         return Ok(body.cgroup.kill()?);
     }
-    let sent = body.init.signal(kill.signal);
-    match sent {
+    match body.init.signal(signal) {
         // It has ended, and its end will be seen in a moment.
         Err(error) if is_gone(&error) => Ok(()),
-        sent => sent.map_err(|source| TaskError::Signal { signal: kill.signal, source }),
+        sent => sent.map_err(|source| TaskError::Signal { signal, source }),
     }
 }
 

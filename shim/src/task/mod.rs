@@ -13,7 +13,7 @@
 //! so there is no lock on it. The output of the container is not its business but that of [`crate::stdio`].
 //!
 //! The order at the end of a life is: reap, ask the cgroup about memory, read the last output into the log, write the
-//! exit record, publish, tell the attached clients, let go of namespaces and cgroup. What a caller is told is on disk.
+//! exit record, note it in the journal, publish, tell the attached clients, let go of namespaces and cgroup. What a caller is told is on disk.
 
 mod configure;
 mod delete;
@@ -22,6 +22,7 @@ mod end;
 pub mod error;
 mod holder;
 mod kill;
+mod note;
 mod prepare;
 pub mod reserve;
 mod start;
@@ -35,4 +36,5 @@ pub use driver::Handle;
 pub use end::teardown;
 pub use error::TaskError;
 pub use kill::Kill;
+pub use start::Start;
 pub use stop::Stop;

@@ -31,9 +31,10 @@ pub(super) async fn prepare(driver: &mut Driver, shape: Shape) -> Result<(), Tas
 }
 
 /// Takes the container's lock and makes its cgroup, its namespaces and the process that waits in them.
-async fn make(driver: &Driver, shape: Shape) -> Result<Body, TaskError> {
+async fn make(driver: &mut Driver, shape: Shape) -> Result<Body, TaskError> {
     // Before anything that is named after the container, since the one before may still be taking it down.
     let lock = lock(&driver.bundle).await?;
+    driver.journal = Some(driver.bundle.journal()?);
     let cgroup = ContainerCgroup::create(&driver.cgroup_parent, &driver.container_id)?;
     let init = match Init::prepare(&shape, &cgroup, None) {
         Ok(init) => init,

@@ -2,41 +2,58 @@
 
 use std::time::SystemTime;
 
+use davit_proto::journal::What;
 use davit_proto::time::timestamp;
 use davit_proto::types::Exit;
 
 use super::driver::Driver;
-use super::end;
+use super::end::{self, Ending};
 use super::error::TaskError;
 use super::state::{Admit, Command, Denied, Event, Task};
 
+/// Which life begins, and for whom.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Start {
+    /// Number of the life.
+    pub life: u64,
+    /// Who asks; may be empty.
+    pub actor: String,
+}
+
 /// Lets init execute the container's program. A life that could not begin is over, with a record that says why.
-pub(super) async fn start(driver: &mut Driver, life: u64) -> Result<(), TaskError> {
+pub(super) async fn start(driver: &mut Driver, start: Start) -> Result<(), TaskError> {
+    let Start { life, actor } = start;
     if driver.admit(Command::Start { life })? == Admit::Repeat {
         return repeat(driver);
     }
-    let Task::Created { init: body, .. } = &mut driver.task else {
+    let Task::Created { init: body, .. } = &driver.task else {
         return Err(Denied::NotConfigured.into());
     };
     // The number is used up before the program can do anything, so that no life is lived twice.
-    let at = SystemTime::now();
-    driver.bundle.record_start(life, at, body.init.host_pid())?;
+    let pid = body.init.host_pid();
+    driver.asked = None;
+    driver.note_at(life, SystemTime::now(), What::Start { pid }, actor);
+    let Task::Created { init: body, .. } = &mut driver.task else {
+        return Err(Denied::NotConfigured.into());
+    };
     match body.init.start() {
         Ok(()) => {
             driver.apply(Event::Started { life, at: SystemTime::now() });
             Ok(())
         }
         Err(error) => {
+            let finished_at = SystemTime::now();
             let exit = Exit {
                 life,
                 exit_code: error.exit_code().into(),
                 reason: davit_proto::status::chain(&error),
-                finished_at: Some(timestamp(SystemTime::now())),
+                finished_at: Some(timestamp(finished_at)),
                 ..Exit::default()
             };
             let failure = failure(&exit);
             driver.kill_all();
-            end::conclude(driver, exit).await;
+            let cause = exit.reason.clone();
+            end::conclude(driver, Ending { exit, finished_at, cause }).await;
             Err(failure)
         }
     }

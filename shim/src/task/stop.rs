@@ -2,20 +2,24 @@
 
 use std::time::Duration;
 
+use davit_proto::journal::What;
 use tokio::time::Instant;
 
 use super::driver::Driver;
 use super::error::TaskError;
-use super::kill::{Kill, kill};
+use super::kill::send;
+use super::note::Asked;
 use super::state::{Admit, Command};
 
 /// How a task is asked to end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stop {
     /// The signal to ask with.
     pub signal: i32,
     /// How long to wait before SIGKILL; none for ever.
     pub timeout: Option<Duration>,
+    /// Who asks; may be empty.
+    pub actor: String,
 }
 
 /// Sends the signal and sets the clock. Asked again, the earlier end of the two holds.
@@ -23,16 +27,32 @@ pub(super) fn stop(driver: &mut Driver, stop: Stop) -> Result<(), TaskError> {
     if driver.admit(Command::Stop)? == Admit::Repeat {
         return Ok(());
     }
-    let kill_at = stop.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+    let Stop { signal, timeout, actor } = stop;
+    let now = Instant::now();
+    let kill_at = timeout.and_then(|timeout| now.checked_add(timeout));
     driver.kill_at = match (driver.kill_at, kill_at) {
         (Some(before), Some(now)) => Some(before.min(now)),
         (before, now) => before.or(now),
     };
-    kill(driver, Kill { signal: stop.signal, all: false })
+    send(driver, signal, false)?;
+    let timeout_ms = timeout.map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX));
+    driver.note(What::Stop { signal: signal.unsigned_abs(), timeout_ms }, actor.clone());
+    driver.asked = Some(Asked { signal, actor, at: now, stop: true, overdue: None });
+    Ok(())
 }
 
 /// The clock has run down.
 pub(super) fn time_is_over(driver: &mut Driver) {
     driver.kill_at = None;
     driver.kill_all();
+    let actor = driver.asked.as_ref().map(|asked| asked.actor.clone()).unwrap_or_default();
+    driver.note(What::StopTimeout, actor);
+    if let Some(asked) = &mut driver.asked {
+        asked.overdue = Some(in_milliseconds(asked.at.elapsed()));
+    }
+}
+
+/// What a person reads has no use for more.
+fn in_milliseconds(time: Duration) -> Duration {
+    Duration::from_millis(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
 }

@@ -9,12 +9,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use davit_proto::id::ContainerId;
+use davit_proto::journal::{Entry, entries};
 use davit_proto::task::attach_request::Frame as Send;
 use davit_proto::task::attach_response::Frame as Got;
 use davit_proto::task::tasks_client::TasksClient;
 use davit_proto::task::{
     AttachOpen, AttachRequest, AttachResponse, Attached, ConfigureRequest, Namespace, NamespaceMode,
-    PrepareRequest, PrepareResponse, Shape, StartRequest, StartResponse,
+    PrepareRequest, PrepareResponse, Shape, Snapshot, StartRequest, StartResponse, StateRequest,
 };
 use davit_proto::transport::{Address, InProcess, dial};
 use davit_proto::types::{Exit, Input, Stdio};
@@ -102,7 +103,7 @@ impl Shim {
         let client = dial_shim(&socket).await;
         let mut shim = Self { id, root, client, pid: 0, unconfigured: Some(writer) };
         // The first answer comes when shim.json is there.
-        shim.client.state(davit_proto::task::StateRequest {}).await.unwrap();
+        shim.client.state(StateRequest {}).await.unwrap();
         shim.pid = u32::try_from(shim.announcement()["pid"].as_u64().unwrap()).unwrap();
         shim
     }
@@ -153,6 +154,22 @@ impl Shim {
     pub fn exit_record(&self) -> Option<Exit> {
         let bytes = fs::read(self.bundle().join("exit")).ok()?;
         Some(Exit::decode(bytes.as_slice()).unwrap())
+    }
+
+    /// Every entry of the journal; their numbers have no gap.
+    pub fn journal(&self) -> Vec<Entry> {
+        let text = fs::read(self.bundle().join("life")).unwrap_or_default();
+        let all: Vec<Entry> = entries(&text).collect();
+        let first = all.first().map_or(1, |entry| entry.n);
+        let numbers: Vec<u64> = all.iter().map(|entry| entry.n).collect();
+        assert_eq!(numbers, (first..first + all.len() as u64).collect::<Vec<_>>());
+        assert!(all.iter().map(|entry| &entry.at).is_sorted(), "{all:#?}");
+        all
+    }
+
+    /// The state now.
+    pub async fn state(&mut self) -> Snapshot {
+        self.client.state(StateRequest {}).await.unwrap().into_inner().snapshot.unwrap()
     }
 
     /// The lines of the whole log without their times, each with its stream; parts of a line are put together.

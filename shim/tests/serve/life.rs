@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::harness::{Shim, Spec, is_alive, listening, possible, until};
+use davit_proto::journal::What;
 use davit_proto::reason;
 use davit_proto::status::RemoteError;
 use davit_proto::task::{
@@ -48,11 +49,10 @@ async fn a_life_from_prepare_to_the_exit_record() {
     assert_eq!((last.state(), last.exit), (TaskState::Stopped, Some(exit)));
     drop((client, watch));
     shim.gone().await;
-    let journal = std::fs::read_to_string(shim.bundle().join("life")).unwrap();
-    let events: Vec<serde_json::Value> =
-        journal.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!((&events[0]["event"], &events[0]["life"]), (&"start".into(), &1.into()));
-    assert_eq!((&events[1]["event"], &events[1]["code"]), (&"exit".into(), &3.into()));
+    let journal = shim.journal();
+    let exit = What::Exit { exit_code: 3, signal: None, oom: false, unborn: false };
+    assert_eq!(journal.last().unwrap().what, exit);
+    assert_eq!((journal.len(), last.journal), (2, 2));
 }
 
 #[tokio::test]
