@@ -69,7 +69,7 @@ pub fn of(args: &ContainerArgs, streams: Streams) -> Result<ContainerSpec, Error
         return Err(Invalid::new("image", image.as_str(), "its name must not be empty").into());
     }
     if args.rm && args.restart.as_deref().is_some_and(|policy| policy != "no") {
-        return Err(Error::Usage("--rm and --restart exclude each other".into()));
+        return Err(Error::Usage("conflicting options: --restart and --rm".into()));
     }
     let mut spec = ContainerSpec {
         image: image.clone(),
@@ -115,23 +115,32 @@ pub fn bytes(flag: &str, value: &str) -> Result<u64, Invalid> {
 }
 
 /// `no`, `always`, `unless-stopped`, `on-failure[:N]`.
-pub fn restart(text: &str) -> Result<RestartPolicy, Invalid> {
-    let invalid = |rule: &str| Invalid::new("--restart", text, rule);
+pub fn restart(text: &str) -> Result<RestartPolicy, Error> {
+    let refused = |why: &str| Error::Usage(format!("invalid restart policy{why}"));
     let (name, count) = match text.split_once(':') {
+        Some(("", _)) => return Err(refused(" format: no policy provided before colon")),
         Some((name, count)) => (name, Some(count)),
         None => (text, None),
     };
     let mode = match name {
-        "no" => RestartMode::No,
+        "no" | "" => RestartMode::No,
         "always" => RestartMode::Always,
         "unless-stopped" => RestartMode::UnlessStopped,
         "on-failure" => RestartMode::OnFailure,
-        _ => return Err(invalid("no, always, unless-stopped or on-failure[:N] is wanted")),
+        _ => {
+            let rule = "use one of 'no', 'always', 'on-failure', or 'unless-stopped'";
+            return Err(refused(&format!(": unknown policy '{name}'; {rule}")));
+        }
     };
-    let max_retries = match count {
+    let max_retries = match count.map(str::parse::<i32>) {
         None => 0,
-        Some(_) if mode != RestartMode::OnFailure => return Err(invalid("only on-failure takes a number")),
-        Some(count) => count.parse().map_err(|_| invalid("the number of retries must be a whole number"))?,
+        Some(Err(_)) => return Err(refused(" format: maximum retry count must be an integer")),
+        Some(Ok(count)) if count != 0 && mode != RestartMode::OnFailure => {
+            return Err(refused(": maximum retry count can only be used with 'on-failure'"));
+        }
+        Some(Ok(count)) => {
+            u32::try_from(count).map_err(|_| refused(": maximum retry count cannot be negative"))?
+        }
     };
     Ok(RestartPolicy { mode: mode.into(), max_retries })
 }

@@ -93,6 +93,16 @@ pub enum Error {
         /// What it is doing: "being removed".
         phase: &'static str,
     },
+    /// The container changed since the caller looked at it.
+    #[error("container {container:?} is at revision {present}, not at {expected} any more")]
+    Outdated {
+        /// Its name.
+        container: String,
+        /// The revision that the caller saw.
+        expected: u64,
+        /// Its revision now.
+        present: u64,
+    },
     /// A shim could not be launched.
     #[error("launch the shim of container {id}: {why}")]
     Launch {
@@ -183,6 +193,7 @@ impl Classify for Error {
             Self::Running { .. } | Self::NotRunning { .. } | Self::Phase { .. } => {
                 ErrorKind::FailedPrecondition
             }
+            Self::Outdated { .. } => ErrorKind::Aborted,
             Self::Launch { .. } | Self::Task { .. } | Self::Failpoint(_) => ErrorKind::Internal,
             Self::Unreachable { .. } | Self::Broken { .. } => ErrorKind::Unavailable,
             Self::TimedOut { .. } => ErrorKind::DeadlineExceeded,
@@ -203,6 +214,7 @@ impl Classify for Error {
             Self::Running { .. } => reason::CONTAINER_RUNNING,
             Self::NotRunning { .. } => reason::CONTAINER_NOT_RUNNING,
             Self::Phase { .. } => "CONTAINER_PHASE",
+            Self::Outdated { .. } => "REVISION_OUTDATED",
             Self::Launch { .. } => "SHIM_NOT_LAUNCHED",
             Self::Unreachable { .. } => reason::SHIM_UNREACHABLE,
             Self::Broken { .. } => reason::ATTACH_BROKEN,
@@ -227,6 +239,7 @@ impl Classify for Error {
             Self::Running { container, .. }
             | Self::NotRunning { container, .. }
             | Self::Phase { container, .. } => vec![("container", container.clone())],
+            Self::Outdated { present, .. } => vec![("revision", present.to_string())],
             Self::Launch { id, .. } | Self::Unreachable { id, .. } | Self::Broken { id } => {
                 vec![("container", id.to_string())]
             }

@@ -3,6 +3,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod actor;
 pub mod api;
 pub mod config;
 pub mod container;

@@ -123,6 +123,35 @@ fn streams_follow_the_flags() {
 }
 
 #[test]
+fn restart_policies_are_dockers() {
+    let policy = restart("on-failure:3").unwrap();
+    assert_eq!((policy.mode(), policy.max_retries), (RestartMode::OnFailure, 3));
+    for (text, mode) in [
+        ("", RestartMode::No),
+        ("no", RestartMode::No),
+        ("always", RestartMode::Always),
+        ("unless-stopped", RestartMode::UnlessStopped),
+        ("on-failure", RestartMode::OnFailure),
+    ] {
+        assert_eq!(restart(text).unwrap().mode(), mode, "{text}");
+    }
+    for (text, why) in [
+        (":1", "invalid restart policy format: no policy provided before colon"),
+        ("on-failure:x", "invalid restart policy format: maximum retry count must be an integer"),
+        ("always:1", "invalid restart policy: maximum retry count can only be used with 'on-failure'"),
+        ("on-failure:-1", "invalid restart policy: maximum retry count cannot be negative"),
+        (
+            "never",
+            "invalid restart policy: unknown policy 'never'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'",
+        ),
+    ] {
+        assert_eq!(restart(text).unwrap_err().to_string(), why);
+    }
+    let error = spec_of("--rm --restart always x").unwrap_err();
+    assert_eq!(error.to_string(), "conflicting options: --restart and --rm");
+}
+
+#[test]
 fn what_makes_no_sense_is_refused() {
     for words in [
         "--rm --restart always x",

@@ -19,9 +19,12 @@ use davit_proto::{task, time};
 use futures_util::{Stream, StreamExt as _};
 use tonic::{Request, Response, Status, Streaming};
 
+use super::actor;
+use crate::actor::Actor;
 use crate::container::create::Promise;
 use crate::container::{
-    attach, create, inspect, kill, list, logs, prune, remove, rename, restart, run, signal, start, stop, wait,
+    attach, create, inspect, kill, list, logs, pause, prune, remove, rename, restart, resume, run, signal,
+    start, stop, update, wait,
 };
 use crate::engine::Engine;
 use crate::error::Error;
@@ -77,44 +80,44 @@ fn timeout_of(timeout: Option<&prost_types::Duration>) -> Result<Option<Duration
 }
 
 impl Api {
-    async fn started(&self, request: StartRequest) -> Result<StartResponse, Error> {
+    async fn started(&self, request: StartRequest, actor: &Actor) -> Result<StartResponse, Error> {
         let id = self.engine.find(&request.container)?;
-        let started = start::start(&self.engine, &id, request.size).await?;
+        let started = start::start(&self.engine, &id, request.size, actor).await?;
         Ok(StartResponse { container_id: id.to_string(), already_running: started.already_running })
     }
 
-    async fn stopped(&self, request: StopRequest) -> Result<StopResponse, Error> {
+    async fn stopped(&self, request: StopRequest, actor: &Actor) -> Result<StopResponse, Error> {
         let id = self.engine.find(&request.container)?;
         let how = stop::How {
             timeout: timeout_of(request.timeout.as_ref())?,
             signal: signal_of(&request.signal)?,
             forever: request.no_timeout,
         };
-        Ok(StopResponse { exit: stop::stop(&self.engine, &id, how).await? })
+        Ok(StopResponse { exit: stop::stop(&self.engine, &id, how, actor).await? })
     }
 
-    async fn killed(&self, request: KillRequest) -> Result<KillResponse, Error> {
+    async fn killed(&self, request: KillRequest, actor: &Actor) -> Result<KillResponse, Error> {
         let id = self.engine.find(&request.container)?;
         let signal = signal_of(&request.signal)?.unwrap_or(kill::SIGKILL);
-        kill::kill(&self.engine, &id, signal).await?;
+        kill::kill(&self.engine, &id, signal, actor).await?;
         Ok(KillResponse {})
     }
 
-    async fn restarted(&self, request: RestartRequest) -> Result<RestartResponse, Error> {
+    async fn restarted(&self, request: RestartRequest, actor: &Actor) -> Result<RestartResponse, Error> {
         let id = self.engine.find(&request.container)?;
         let how = stop::How {
             timeout: timeout_of(request.timeout.as_ref())?,
             signal: signal_of(&request.signal)?,
             forever: false,
         };
-        restart::restart(&self.engine, &id, how).await?;
+        restart::restart(&self.engine, &id, how, actor).await?;
         Ok(RestartResponse {})
     }
 
-    async fn removed(&self, request: RemoveRequest) -> Result<RemoveResponse, Error> {
+    async fn removed(&self, request: RemoveRequest, actor: &Actor) -> Result<RemoveResponse, Error> {
         let id = self.engine.find(&request.container)?;
         let how = remove::How { force: request.force, volumes: request.volumes };
-        remove::remove(&self.engine, &id, how).await?;
+        remove::remove(&self.engine, &id, how, actor).await?;
         Ok(RemoveResponse { container_id: id.to_string() })
     }
 
@@ -123,10 +126,27 @@ impl Api {
         Ok(WaitResponse { exit: wait::wait(&self.engine, &id, request.condition()).await? })
     }
 
-    async fn renamed(&self, request: RenameRequest) -> Result<RenameResponse, Error> {
+    async fn renamed(&self, request: RenameRequest, actor: &Actor) -> Result<RenameResponse, Error> {
         let id = self.engine.find(&request.container)?;
-        rename::rename(&self.engine, &id, &request.name).await?;
+        rename::rename(&self.engine, &id, &request.name, actor).await?;
         Ok(RenameResponse {})
+    }
+
+    async fn paused(&self, request: PauseRequest, actor: &Actor) -> Result<PauseResponse, Error> {
+        let id = self.engine.find(&request.container)?;
+        pause::pause(&self.engine, &id, actor).await?;
+        Ok(PauseResponse {})
+    }
+
+    async fn resumed(&self, request: ResumeRequest, actor: &Actor) -> Result<ResumeResponse, Error> {
+        let id = self.engine.find(&request.container)?;
+        resume::resume(&self.engine, &id, actor).await?;
+        Ok(ResumeResponse {})
+    }
+
+    async fn updated(&self, request: UpdateRequest, actor: &Actor) -> Result<UpdateResponse, Error> {
+        let id = self.engine.find(&request.container)?;
+        Ok(UpdateResponse { warnings: update::update(&self.engine, &id, request, actor).await? })
     }
 
     async fn resized(&self, request: ResizeRequest) -> Result<ResizeResponse, Error> {
@@ -141,7 +161,8 @@ impl Api {
 #[tonic::async_trait]
 impl Containers for Api {
     async fn create(&self, request: Request<CreateRequest>) -> Answer<CreateResponse> {
-        let created = create::create(&self.engine, request.into_inner(), Promise::Durable).await;
+        let actor = actor::of("create", &request);
+        let created = create::create(&self.engine, request.into_inner(), Promise::Durable, &actor).await;
         answer(created.map(|created| CreateResponse {
             container_id: created.id.to_string(),
             warnings: created.warnings,
@@ -150,17 +171,20 @@ impl Containers for Api {
     }
 
     async fn start(&self, request: Request<StartRequest>) -> Answer<StartResponse> {
-        answer(self.started(request.into_inner()).await)
+        let actor = actor::of("start", &request);
+        answer(self.started(request.into_inner(), &actor).await)
     }
 
     type RunStream = Frames<RunResponse>;
     async fn run(&self, request: Request<Streaming<RunRequest>>) -> Answer<Self::RunStream> {
-        Ok(frames(run::run(self.engine.clone(), request.into_inner())))
+        let actor = actor::of("run", &request);
+        Ok(frames(run::run(self.engine.clone(), request.into_inner(), actor)))
     }
 
     type AttachStream = Frames<AttachResponse>;
     async fn attach(&self, request: Request<Streaming<AttachRequest>>) -> Answer<Self::AttachStream> {
-        Ok(frames(attach::attach(self.engine.clone(), request.into_inner())))
+        let actor = actor::of("attach", &request);
+        Ok(frames(attach::attach(self.engine.clone(), request.into_inner(), actor)))
     }
 
     async fn wait(&self, request: Request<WaitRequest>) -> Answer<WaitResponse> {
@@ -168,19 +192,23 @@ impl Containers for Api {
     }
 
     async fn stop(&self, request: Request<StopRequest>) -> Answer<StopResponse> {
-        answer(self.stopped(request.into_inner()).await)
+        let actor = actor::of("stop", &request);
+        answer(self.stopped(request.into_inner(), &actor).await)
     }
 
     async fn kill(&self, request: Request<KillRequest>) -> Answer<KillResponse> {
-        answer(self.killed(request.into_inner()).await)
+        let actor = actor::of("kill", &request);
+        answer(self.killed(request.into_inner(), &actor).await)
     }
 
     async fn restart(&self, request: Request<RestartRequest>) -> Answer<RestartResponse> {
-        answer(self.restarted(request.into_inner()).await)
+        let actor = actor::of("restart", &request);
+        answer(self.restarted(request.into_inner(), &actor).await)
     }
 
     async fn remove(&self, request: Request<RemoveRequest>) -> Answer<RemoveResponse> {
-        answer(self.removed(request.into_inner()).await)
+        let actor = actor::of("remove", &request);
+        answer(self.removed(request.into_inner(), &actor).await)
     }
 
     type ListStream = Frames<ListResponse>;
@@ -200,7 +228,8 @@ impl Containers for Api {
     }
 
     async fn rename(&self, request: Request<RenameRequest>) -> Answer<RenameResponse> {
-        answer(self.renamed(request.into_inner()).await)
+        let actor = actor::of("rename", &request);
+        answer(self.renamed(request.into_inner(), &actor).await)
     }
 
     async fn resize(&self, request: Request<ResizeRequest>) -> Answer<ResizeResponse> {
@@ -208,7 +237,8 @@ impl Containers for Api {
     }
 
     async fn prune(&self, request: Request<PruneRequest>) -> Answer<PruneResponse> {
-        answer(prune::prune(&self.engine, request.into_inner()).await)
+        let actor = actor::of("prune", &request);
+        answer(prune::prune(&self.engine, request.into_inner(), &actor).await)
     }
 
     type ExecStream = Frames<ExecResponse>;
@@ -216,16 +246,19 @@ impl Containers for Api {
         Err(unimplemented("Containers.Exec"))
     }
 
-    async fn pause(&self, _: Request<PauseRequest>) -> Answer<PauseResponse> {
-        Err(unimplemented("Containers.Pause"))
+    async fn pause(&self, request: Request<PauseRequest>) -> Answer<PauseResponse> {
+        let actor = actor::of("pause", &request);
+        answer(self.paused(request.into_inner(), &actor).await)
     }
 
-    async fn resume(&self, _: Request<ResumeRequest>) -> Answer<ResumeResponse> {
-        Err(unimplemented("Containers.Resume"))
+    async fn resume(&self, request: Request<ResumeRequest>) -> Answer<ResumeResponse> {
+        let actor = actor::of("resume", &request);
+        answer(self.resumed(request.into_inner(), &actor).await)
     }
 
-    async fn update(&self, _: Request<UpdateRequest>) -> Answer<UpdateResponse> {
-        Err(unimplemented("Containers.Update"))
+    async fn update(&self, request: Request<UpdateRequest>) -> Answer<UpdateResponse> {
+        let actor = actor::of("update", &request);
+        answer(self.updated(request.into_inner(), &actor).await)
     }
 
     async fn top(&self, _: Request<TopRequest>) -> Answer<TopResponse> {

@@ -1,6 +1,7 @@
 //! The API on the wire: one file a service, each call decodes, calls one function and encodes. Only here errors
 //! become statuses.
 
+mod actor;
 pub mod container;
 pub mod image;
 pub mod network;

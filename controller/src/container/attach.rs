@@ -13,6 +13,7 @@ use tonic::Streaming;
 use super::live::status_of;
 use super::session::{self, Client, Ended, Link, Said, Told, Words};
 use super::start;
+use crate::actor::Actor;
 use crate::engine::Engine;
 use crate::error::Error;
 
@@ -20,8 +21,9 @@ use crate::error::Error;
 pub fn attach(
     engine: Arc<Engine>,
     frames: Streaming<AttachRequest>,
+    actor: Actor,
 ) -> impl Stream<Item = Result<AttachResponse, Error>> + Send + 'static {
-    let (client, told) = Client::new(frames);
+    let (client, told) = Client::new(frames, actor);
     tokio::spawn(session(engine, client));
     told
 }
@@ -58,7 +60,7 @@ async fn whole(engine: &Arc<Engine>, client: &mut AttachClient) -> Result<(), Er
         return Ok(());
     }
     let life = match open.start {
-        true => start::start(engine, &id, open.size).await?.life,
+        true => start::start(engine, &id, open.size, &client.actor).await?.life,
         false => status_of(&container).life,
     };
     match session::carry(engine, link, life, client, Words { said, told: tell }).await? {

@@ -8,52 +8,24 @@ use std::sync::OnceLock;
 
 use davit_proto::store::ContainerRecord;
 use davit_proto::types::Exit;
+use davit_proto::wanted::Wanted;
 use davit_sys::file::{Durability, Flock, open_dir, read_bounded, sync_dir, write_atomic};
 use prost::Message as _;
 use prost_reflect::{
     DescriptorPool, DeserializeOptions, DynamicMessage, MessageDescriptor, SerializeOptions,
 };
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 /// Sizes that are read at most.
 const SPEC: usize = 8 << 20;
 const EXIT: usize = 64 << 10;
 const LIFE: usize = 8 << 20;
+const WANTED: usize = 4 << 10;
 
 /// A container's folder.
 #[derive(Debug, Clone)]
 pub struct Bundle {
     path: PathBuf,
-}
-
-/// What the controller wants of a container's shim.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Wanted {
-    /// Revision of the record when it was written.
-    pub revision: u64,
-    /// Whether it shall run.
-    pub want: Want,
-    /// What happens when its init ends.
-    pub restart: Restart,
-}
-
-/// Whether a container shall run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Want {
-    /// It shall.
-    Run,
-    /// It shall not.
-    Stop,
-}
-
-/// A restart policy, as the shim reads it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Restart {
-    /// "no", "on-failure", "always", "unless-stopped".
-    pub mode: String,
-    /// For "on-failure": give up after so many; 0 for never.
-    pub max_retries: u32,
 }
 
 impl Bundle {
@@ -159,6 +131,15 @@ impl Bundle {
     /// When the file system refuses.
     pub fn write_wanted(&self, wanted: &Wanted) -> io::Result<()> {
         self.write("wanted", &serde_json::to_vec(wanted)?, Durability::Cached)
+    }
+
+    /// What is wanted; `None` when that was never said.
+    ///
+    /// # Errors
+    /// When it is there and cannot be read.
+    pub fn read_wanted(&self) -> io::Result<Option<Wanted>> {
+        let bytes = self.read("wanted", WANTED)?;
+        bytes.map(|bytes| serde_json::from_slice(&bytes).map_err(io::Error::from)).transpose()
     }
 
     /// How the last life ended, as the shim wrote it; `None` when none has.

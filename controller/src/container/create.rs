@@ -19,6 +19,7 @@ use super::content::{self, Content};
 use super::release;
 use super::wire::{self, Plan, Wired};
 use super::{launch, shape, spec, validate};
+use crate::actor::Actor;
 use crate::engine::{Engine, Turn};
 use crate::error::Error;
 use crate::failpoint::{self, pass};
@@ -57,10 +58,11 @@ pub async fn create(
     engine: &Arc<Engine>,
     request: CreateRequest,
     promise: Promise,
+    actor: &Actor,
 ) -> Result<Created, Error> {
     validate::create(&request)?;
     let shape = shape::of(request.spec.as_ref().unwrap_or(&Default::default()))?;
-    let engine = engine.clone();
+    let (engine, actor) = (engine.clone(), actor.clone());
     let made = tokio::spawn(async move {
         let created = match intend(&engine, &request, &shape).await? {
             Intent::Repeated(created) => created,

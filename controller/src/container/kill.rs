@@ -7,10 +7,11 @@ use davit_proto::id::ContainerId;
 use davit_proto::reason;
 use davit_proto::status::Classify as _;
 use davit_proto::task::KillRequest;
+use davit_proto::wanted::Want;
 
-use super::bundle::Want;
 use super::live::status_of;
-use super::start;
+use super::{signal, want};
+use crate::actor::Actor;
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::events;
@@ -18,12 +19,14 @@ use crate::shim::{SHORT, within};
 
 /// The signal that nobody survives.
 pub const SIGKILL: u32 = 9;
+/// The signal that asks for an end where nothing else is said.
+const SIGTERM: u32 = 15;
 
-/// Sends a signal. `SIGKILL` also says that the container shall not run.
+/// Sends a signal. `SIGKILL` and the container's own stop signal also say that it shall not run.
 ///
 /// # Errors
 /// When the container does not run, or its shim cannot be reached.
-pub async fn kill(engine: &Arc<Engine>, id: &ContainerId, signal: u32) -> Result<(), Error> {
+pub async fn kill(engine: &Arc<Engine>, id: &ContainerId, number: u32, actor: &Actor) -> Result<(), Error> {
     engine.heard_from(id).await;
     let container = engine.container(id)?;
     let status = status_of(&container);
@@ -36,16 +39,16 @@ pub async fn kill(engine: &Arc<Engine>, id: &ContainerId, signal: u32) -> Result
             return Err(not_running());
         }
     }
-    if signal == SIGKILL {
-        start::want(engine, id, Want::Stop)?;
+    if number == SIGKILL || signal::parse(&container.stop_signal).unwrap_or(SIGTERM) == number {
+        want::want(engine, id, Want::Stop)?;
     }
     let Ok(shim) = engine.shim(id) else { return Err(not_running()) };
-    let request = KillRequest { signal, ..KillRequest::default() };
+    let request = KillRequest { signal: number, actor: actor.text().to_owned(), ..KillRequest::default() };
     match within(SHORT, "kill the container", shim.tasks().kill(request)).await {
         Ok(_) => {}
         Err(error) if error.reason() == reason::CONTAINER_NOT_RUNNING => return Err(not_running()),
         Err(error) => return Err(error),
     }
-    engine.store.note(events::of_container(&container, "kill", [("signal", signal.to_string())]));
+    engine.store.note(events::of_container(&container, "kill", [("signal", number.to_string())]));
     Ok(())
 }

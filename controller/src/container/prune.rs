@@ -12,6 +12,7 @@ use davit_proto::time::system_time;
 
 use super::live::status_of;
 use super::remove::{self, How};
+use crate::actor::Actor;
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::filter::{Filters, Invalid};
@@ -23,7 +24,11 @@ const BLOCK: u64 = 512;
 ///
 /// # Errors
 /// When a condition makes no sense. One that will not go does not keep the others.
-pub async fn prune(engine: &Arc<Engine>, request: PruneRequest) -> Result<PruneResponse, Error> {
+pub async fn prune(
+    engine: &Arc<Engine>,
+    request: PruneRequest,
+    actor: &Actor,
+) -> Result<PruneResponse, Error> {
     let filters = Filters::new(&request.filters, &["until", "label", "label!"])?;
     let until = filters.values("until").iter().map(|text| moment(text)).collect::<Result<Vec<_>, _>>()?;
     let mut pruned = PruneResponse::default();
@@ -35,7 +40,7 @@ pub async fn prune(engine: &Arc<Engine>, request: PruneRequest) -> Result<PruneR
         let id: ContainerId = container.id.parse()?;
         let upper = engine.config.bundle(&id).join("upper");
         let bytes = tokio::task::spawn_blocking(move || disk_usage(&upper)).await.unwrap_or(0);
-        match remove::remove(engine, &id, How::default()).await {
+        match remove::remove(engine, &id, How::default(), actor).await {
             Ok(()) => {
                 pruned.container_ids.push(container.id);
                 pruned.reclaimed_bytes += bytes;

@@ -7,6 +7,7 @@ use davit_proto::id::ContainerId;
 
 use super::live::status_of;
 use super::release;
+use crate::actor::Actor;
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::failpoint::{self, pass};
@@ -26,8 +27,8 @@ pub struct How {
 ///
 /// # Errors
 /// When it runs and `force` is not said, or something of it cannot be released.
-pub async fn remove(engine: &Arc<Engine>, id: &ContainerId, how: How) -> Result<(), Error> {
-    let (engine, id) = (engine.clone(), id.clone());
+pub async fn remove(engine: &Arc<Engine>, id: &ContainerId, how: How, actor: &Actor) -> Result<(), Error> {
+    let (engine, id, actor) = (engine.clone(), id.clone(), actor.clone());
     let removed = tokio::spawn(async move {
         let _turn = engine.turn(&id).await;
         engine.heard_from(&id).await;

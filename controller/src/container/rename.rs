@@ -6,6 +6,7 @@ use davit_proto::id::{ContainerId, Name};
 
 use super::bundle::Bundle;
 use super::create;
+use crate::actor::Actor;
 use crate::engine::Engine;
 use crate::error::Error;
 
@@ -13,7 +14,7 @@ use crate::error::Error;
 ///
 /// # Errors
 /// When the name is no name, or taken.
-pub async fn rename(engine: &Arc<Engine>, id: &ContainerId, name: &str) -> Result<(), Error> {
+pub async fn rename(engine: &Arc<Engine>, id: &ContainerId, name: &str, actor: &Actor) -> Result<(), Error> {
     let name: Name = name.parse()?;
     let _turn = engine.turn(id).await;
     let record = engine.store.rename(id, name.as_str())?;

@@ -6,6 +6,7 @@ use davit_proto::id::ContainerId;
 
 use super::start;
 use super::stop::{self, How};
+use crate::actor::Actor;
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::events;
@@ -14,9 +15,9 @@ use crate::events;
 ///
 /// # Errors
 /// When it does not end, or cannot be started.
-pub async fn restart(engine: &Arc<Engine>, id: &ContainerId, how: How) -> Result<(), Error> {
-    stop::stop(engine, id, how).await?;
-    start::start(engine, id, None).await?;
+pub async fn restart(engine: &Arc<Engine>, id: &ContainerId, how: How, actor: &Actor) -> Result<(), Error> {
+    stop::stop(engine, id, how, actor).await?;
+    start::start(engine, id, None, actor).await?;
     let container = engine.container(id)?;
     engine.store.note(events::of_container(&container, "restart", []));
     Ok(())

@@ -16,6 +16,7 @@ use super::create::{self, Promise};
 use super::remove;
 use super::session::{self, Client, Ended, Link, Said, Told, Words};
 use super::start;
+use crate::actor::Actor;
 use crate::engine::Engine;
 use crate::error::Error;
 
@@ -23,8 +24,9 @@ use crate::error::Error;
 pub fn run(
     engine: Arc<Engine>,
     frames: Streaming<RunRequest>,
+    actor: Actor,
 ) -> impl Stream<Item = Result<RunResponse, Error>> + Send + 'static {
-    let (client, told) = Client::new(frames);
+    let (client, told) = Client::new(frames, actor);
     tokio::spawn(session(engine, client));
     told
 }
@@ -44,7 +46,7 @@ async fn whole(engine: &Arc<Engine>, client: &mut RunClient) -> Result<(), Error
     };
     let create = open.create.clone().unwrap_or_default();
     let goes = create.spec.as_ref().is_some_and(|spec| spec.auto_remove);
-    let created = create::create(engine, create, Promise::Cached).await?;
+    let created = create::create(engine, create, Promise::Cached, &client.actor).await?;
     let id = created.id;
     let response = CreateResponse {
         container_id: id.to_string(),
@@ -54,21 +56,21 @@ async fn whole(engine: &Arc<Engine>, client: &mut RunClient) -> Result<(), Error
     let told = client.tell(response_of(run_response::Frame::Created(response))).await;
     if told.is_err() {
         // Nobody waits for it any more, so it is not started.
-        return abandon(engine, &id, goes).await;
+        return abandon(engine, &id, goes, &client.actor).await;
     }
     let link = match attach(engine, &id, &open).await {
         Ok(link) => link,
         Err(error) => {
-            abandon(engine, &id, goes).await?;
+            abandon(engine, &id, goes, &client.actor).await?;
             return Err(error);
         }
     };
     let started = match goes {
-        true => start::start(engine, &id, open.size).await?,
+        true => start::start(engine, &id, open.size, &client.actor).await?,
         // What is to outlive its end also outlives a power cut, once it is said to be started.
         false => {
             let (kept, started) =
-                tokio::join!(create::keep(engine, &id), start::start(engine, &id, open.size));
+                tokio::join!(create::keep(engine, &id), start::start(engine, &id, open.size, &client.actor));
             let started = started?;
             kept?;
             started
@@ -103,12 +105,12 @@ async fn attach(engine: &Arc<Engine>, id: &ContainerId, open: &RunOpen) -> Resul
 }
 
 /// A container that will not be started: it stays as it was made, unless it was to go with its end.
-async fn abandon(engine: &Arc<Engine>, id: &ContainerId, goes: bool) -> Result<(), Error> {
+async fn abandon(engine: &Arc<Engine>, id: &ContainerId, goes: bool, actor: &Actor) -> Result<(), Error> {
     if !goes {
         return create::keep(engine, id).await;
     }
     let how = remove::How { force: true, volumes: true };
-    if let Err(error) = remove::remove(engine, id, how).await {
+    if let Err(error) = remove::remove(engine, id, how, actor).await {
         tracing::error!(container_id = %id, error = %chain(&error), "failed to remove a container that nobody waits for");
     }
     Ok(())

@@ -24,6 +24,7 @@ use tonic::Streaming;
 
 use super::backlog::Backlog;
 use super::{kill, live};
+use crate::actor::Actor;
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::shim::{SHORT, Shim, within};
@@ -80,6 +81,8 @@ pub struct Client<Request, Response> {
     pub frames: Streaming<Request>,
     /// What it is sent.
     pub out: mpsc::Sender<Result<Response, Error>>,
+    /// Who it is.
+    pub actor: Actor,
 }
 
 /// The client has gone; nobody is left to be told.
@@ -90,12 +93,13 @@ impl<Request, Response> Client<Request, Response> {
     /// A client of these frames, and the stream of what it is sent.
     pub fn new(
         frames: Streaming<Request>,
+        actor: Actor,
     ) -> (Self, impl Stream<Item = Result<Response, Error>> + Send + 'static + use<Request, Response>)
     where
         Response: Send + 'static,
     {
         let (out, told) = mpsc::channel(WAITING);
-        (Self { frames, out }, ReceiverStream::new(told))
+        (Self { frames, out, actor }, ReceiverStream::new(told))
     }
 
     /// Its first frame.
@@ -188,13 +192,13 @@ pub async fn carry<Request, Response>(
     words: Words<Request, Response>,
 ) -> Result<Ended, Error> {
     let Link { shim, mut output, input, .. } = link;
-    let Client { frames, out } = client;
+    let Client { frames, out, actor } = client;
     let id = shim.id().clone();
     let down = deliver(&mut output, Backlog::new(engine.config.root.clone()), out, words.told);
     let up = async {
         loop {
             match frames.message().await {
-                Ok(Some(frame)) => obey(engine, &shim, &input, (words.said)(frame)).await?,
+                Ok(Some(frame)) => obey(engine, (&shim, &input), (words.said)(frame), actor).await?,
                 // It has no more to say, and still listens.
                 Ok(None) => std::future::pending().await,
                 Err(_) => return Ok::<Ended, Error>(Ended::Left),
@@ -293,9 +297,9 @@ impl<Request, Response> Copy for Words<Request, Response> {}
 /// Does what a client says.
 async fn obey(
     engine: &Arc<Engine>,
-    shim: &Shim,
-    input: &mpsc::Sender<AttachRequest>,
+    (shim, input): (&Shim, &mpsc::Sender<AttachRequest>),
     said: Said,
+    actor: &Actor,
 ) -> Result<(), Error> {
     match said {
         Said::Input(typed) => {
@@ -315,7 +319,7 @@ async fn obey(
             }
         }
         Said::Signal(number @ 1..=64) => {
-            if let Err(error) = kill::kill(engine, shim.id(), number).await {
+            if let Err(error) = kill::kill(engine, shim.id(), number, actor).await {
                 // Too early or too late: the client sees the container's end for itself.
                 tracing::debug!(container_id = %shim.id(), %error, number, "a signal came to nothing");
             }

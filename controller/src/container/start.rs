@@ -2,23 +2,25 @@
 
 use std::sync::Arc;
 
-use davit_proto::container::{ContainerSpec, Phase, RestartMode};
+use davit_proto::container::{ContainerSpec, Phase};
 use davit_proto::id::ContainerId;
 use davit_proto::reason;
 use davit_proto::status::{Classify as _, ErrorKind, chain};
 use davit_proto::store::ContainerRecord;
 use davit_proto::task::{ResizeRequest, StartRequest};
 use davit_proto::types::{Exit, TerminalSize};
+use davit_proto::wanted::Want;
 
-use super::bundle::{Bundle, Restart, Want, Wanted};
-use super::create;
+use super::bundle::Bundle;
 use super::live::{self, Began, status_of};
 use super::release::{self, How};
+use super::{create, want};
+use crate::actor::Actor;
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::failpoint::{self, pass};
 use crate::shim::{LONG, SHORT, Shim, within};
-use crate::store::{self, Change, Unresolved};
+use crate::store::{self, Change};
 use crate::supervise;
 
 /// A container that runs.
@@ -41,20 +43,21 @@ pub async fn start(
     engine: &Arc<Engine>,
     id: &ContainerId,
     size: Option<TerminalSize>,
+    actor: &Actor,
 ) -> Result<Started, Error> {
-    let (engine, id) = (engine.clone(), id.clone());
+    let (engine, id, actor) = (engine.clone(), id.clone(), actor.clone());
     let started = tokio::spawn(async move {
         let _turn = engine.turn(&id).await;
         engine.heard_from(&id).await;
         if let Some(running) = admit(&engine, &id)? {
             return Ok(running);
         }
-        match attempt(&engine, &id, size).await {
+        match attempt(&engine, &id, size, &actor).await {
             // The shim died at its gate, unnoticed: a new one.
             Err(error) if error.kind() == ErrorKind::Unavailable => {
                 tracing::warn!(container_id = %id, error = %chain(&error), "starting with a new shim");
                 release::settle(&engine, &id).await?;
-                attempt(&engine, &id, size).await
+                attempt(&engine, &id, size, &actor).await
             }
             other => other,
         }
@@ -100,19 +103,19 @@ async fn attempt(
     engine: &Arc<Engine>,
     id: &ContainerId,
     size: Option<TerminalSize>,
+    actor: &Actor,
 ) -> Result<Started, Error> {
     let shim = gate(engine, id, size).await?;
     let record = engine.record(id)?;
     let container = record.container.clone().unwrap_or_default();
     let life = status_of(&container).life + 1;
-    want(engine, id, Want::Run)?;
+    want::want(engine, id, Want::Run)?;
     pass(failpoint::START_WANTED).await?;
     if let Some(size) = size {
         within(SHORT, "size the terminal", shim.tasks().resize(ResizeRequest { size: Some(size) })).await?;
     }
-    let answer =
-        within(LONG, "start the container", shim.tasks().start(StartRequest { life, actor: String::new() }))
-            .await;
+    let request = StartRequest { life, actor: actor.text().to_owned() };
+    let answer = within(LONG, "start the container", shim.tasks().start(request)).await;
     match answer {
         Ok(started) => {
             pass(failpoint::START_OPENED).await?;
@@ -202,32 +205,4 @@ fn note_error(engine: &Engine, id: &ContainerId, text: &str) {
         text.clone_into(&mut record.container.as_mut()?.status.as_mut()?.error);
         Change::silent()
     });
-}
-
-/// Writes what is wanted, before anybody is told.
-///
-/// # Errors
-/// When there is no such container, or the file system refuses.
-pub fn want(engine: &Engine, id: &ContainerId, want: Want) -> Result<(), Error> {
-    let record = engine.store.get(id).ok_or_else(|| Unresolved::NotFound(id.to_string()))?;
-    let container = record.container.clone().unwrap_or_default();
-    let policy = container.spec.and_then(|spec| spec.restart).unwrap_or_default();
-    let mode = match policy.mode() {
-        RestartMode::Unspecified | RestartMode::No => "no",
-        RestartMode::OnFailure => "on-failure",
-        RestartMode::Always => "always",
-        RestartMode::UnlessStopped => "unless-stopped",
-    };
-    let restart = Restart { mode: mode.to_owned(), max_retries: policy.max_retries };
-    let bundle = Bundle::new(engine.config.bundle(id));
-    let never = restart.mode == "no";
-    let wanted = Wanted { revision: container.revision, want, restart };
-    match bundle.write_wanted(&wanted) {
-        // Nobody reads it of a container that is never restarted: a full disk must not keep it from being stopped.
-        Err(error) if never => {
-            tracing::warn!(container_id = %id, %error, "failed to write what is wanted");
-            Ok(())
-        }
-        other => other.map_err(Error::io(format!("write {}", bundle.file("wanted").display()))),
-    }
 }

@@ -9,10 +9,11 @@ use davit_proto::status::{Classify as _, ErrorKind};
 use davit_proto::task::StopRequest;
 use davit_proto::time::{duration, proto_duration};
 use davit_proto::types::Exit;
+use davit_proto::wanted::Want;
 
-use super::bundle::Want;
 use super::live::{self, status_of};
-use super::{signal, start, wait};
+use super::{signal, wait, want};
+use crate::actor::Actor;
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::events;
@@ -38,7 +39,12 @@ pub struct How {
 ///
 /// # Errors
 /// When its shim cannot be reached, or it does not end.
-pub async fn stop(engine: &Arc<Engine>, id: &ContainerId, how: How) -> Result<Option<Exit>, Error> {
+pub async fn stop(
+    engine: &Arc<Engine>,
+    id: &ContainerId,
+    how: How,
+    actor: &Actor,
+) -> Result<Option<Exit>, Error> {
     engine.heard_from(id).await;
     let container = engine.container(id)?;
     let status = status_of(&container);
@@ -49,7 +55,7 @@ pub async fn stop(engine: &Arc<Engine>, id: &ContainerId, how: How) -> Result<Op
             return Ok(status.exit);
         }
     }
-    start::want(engine, id, Want::Stop)?;
+    want::want(engine, id, Want::Stop)?;
     let number = how.signal.or_else(|| signal::parse(&container.stop_signal)).unwrap_or(15);
     engine.store.note(events::of_container(&container, "kill", [("signal", number.to_string())]));
     let patience = how.timeout.unwrap_or_else(|| own_timeout(&container));
@@ -57,7 +63,7 @@ pub async fn stop(engine: &Arc<Engine>, id: &ContainerId, how: How) -> Result<Op
         true => (None, FOREVER),
         false => (Some(proto_duration(patience)), patience.saturating_add(LONG)),
     };
-    let request = StopRequest { signal: number, timeout, actor: String::new() };
+    let request = StopRequest { signal: number, timeout, actor: actor.text().to_owned() };
     let asked = match engine.shim(id) {
         Ok(shim) => within(limit, "stop the container", shim.tasks().stop(request)).await,
         Err(error) => Err(error),

@@ -50,6 +50,7 @@ pub fn spec(spec: &ContainerSpec) -> Checked {
         return Err(Error::invalid("spec", &format!("{size} bytes"), format!("at most {SPEC_LIMIT} bytes")));
     }
     unserved(spec)?;
+    restart(spec)?;
     command(spec)?;
     identity(spec)?;
     confinement(spec)?;
@@ -65,13 +66,8 @@ fn unserved(spec: &ContainerSpec) -> Checked {
     let health = spec.health.as_ref().is_some_and(|health| {
         health.test.first().is_some_and(|first| first != "NONE") || health.test.is_empty()
     });
-    let restart = spec
-        .restart
-        .as_ref()
-        .is_some_and(|policy| !matches!(policy.mode(), RestartMode::Unspecified | RestartMode::No));
     for (there, what) in [
         (health, "health checks are"),
-        (restart, "restart policies other than \"no\" are"),
         (!spec.links.is_empty(), "links are"),
         (!spec.volumes_from.is_empty(), "taking volumes from another container is"),
         (!spec.cgroup_parent.is_empty(), "a cgroup parent for one container is"),
@@ -80,10 +76,24 @@ fn unserved(spec: &ContainerSpec) -> Checked {
             return Err(Error::Unserved(what.to_owned()));
         }
     }
-    if let Some(policy) = &spec.restart
-        && RestartMode::try_from(policy.mode).is_err()
-    {
-        return Err(Error::invalid("restart.mode", &policy.mode.to_string(), "no such mode"));
+    Ok(())
+}
+
+/// Whether a restart policy is one, and fits the rest of the wish.
+///
+/// # Errors
+/// When it is not, in docker's words.
+pub fn restart(spec: &ContainerSpec) -> Checked {
+    let Some(policy) = &spec.restart else { return Ok(()) };
+    let mode = RestartMode::try_from(policy.mode)
+        .map_err(|_| Error::invalid("restart.mode", &policy.mode.to_string(), "no such mode"))?;
+    let restarts = !matches!(mode, RestartMode::Unspecified | RestartMode::No);
+    if policy.max_retries > 0 && mode != RestartMode::OnFailure {
+        let rule = "maximum retry count can only be used with 'on-failure'".to_owned();
+        return Err(Error::Conflict(format!("invalid restart policy: {rule}")));
+    }
+    if restarts && spec.auto_remove {
+        return Err(Error::Conflict("conflicting options: --restart and --rm".to_owned()));
     }
     Ok(())
 }

@@ -55,10 +55,22 @@ fn plain_wishes_pass() {
 }
 
 #[test]
+fn restart_policies_fit_their_numbers_and_do_not_fit_auto_remove() {
+    let with = |mode: RestartMode, max_retries| ContainerSpec {
+        restart: Some(RestartPolicy { mode: mode.into(), max_retries }),
+        ..good()
+    };
+    assert_eq!(kind(with(RestartMode::OnFailure, 3)), None);
+    assert_eq!(kind(with(RestartMode::Always, 0)), None);
+    assert_eq!(kind(with(RestartMode::Always, 3)), Some(ErrorKind::InvalidArgument));
+    let both = ContainerSpec { auto_remove: true, ..with(RestartMode::UnlessStopped, 0) };
+    assert_eq!(restart(&both).unwrap_err().to_string(), "conflicting options: --restart and --rm");
+    assert_eq!(kind(ContainerSpec { auto_remove: true, ..with(RestartMode::No, 0) }), None);
+}
+
+#[test]
 fn what_is_not_served_is_named() {
-    let with = |mode: RestartMode| Some(RestartPolicy { mode: mode.into(), max_retries: 0 });
     for spec in [
-        ContainerSpec { restart: with(RestartMode::Always), ..good() },
         ContainerSpec { health: Some(HealthCheck { test: own("CMD"), ..Default::default() }), ..good() },
         ContainerSpec { links: own("a:b"), ..good() },
         ContainerSpec { volumes_from: own("a"), ..good() },
