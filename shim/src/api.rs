@@ -106,7 +106,7 @@ impl Tasks for Api {
         let (open_stdin, stdin_once) = (request.open_stdin, request.stdin_once);
         let options = Options { open_stdin, stdin_once, limits, size };
         self.task.ask(|reply| Ask::Configure(options, reply)).await.map_err(failed)?;
-        Ok(Response::new(ConfigureResponse {}))
+        Ok(Response::new(ConfigureResponse::default()))
     }
 
     async fn start(&self, request: Request<StartRequest>) -> Answer<StartResponse> {

@@ -75,6 +75,12 @@ pub fn set_receive_timeout(socket: impl AsFd, timeout: Option<Duration>) -> io::
     Ok(rustix::net::sockopt::set_socket_timeout(socket, rustix::net::sockopt::Timeout::Recv, timeout)?)
 }
 
+/// An event counter: readable while it is not zero, and reading it makes it zero.
+pub fn event_counter() -> io::Result<OwnedFd> {
+    use rustix::event::EventfdFlags;
+    Ok(rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?)
+}
+
 /// A pipe, close-on-exec, its reading end first, with room for about `capacity` bytes where that is allowed.
 pub fn pipe(capacity: usize) -> io::Result<(OwnedFd, OwnedFd)> {
     let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;

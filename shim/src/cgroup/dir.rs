@@ -61,6 +61,32 @@ impl Dir {
         file::remove_dir_at(&self.0, name.as_ref()).doing(doing)
     }
 
+    /// Adds the processes here and below, as deep as said.
+    pub(super) fn list_processes(&self, pids: &mut Vec<i32>, depth: usize) -> Result<(), CgroupError> {
+        let mut text = String::new();
+        // Longer than other files here: a line a process.
+        let read = self.open("cgroup.procs")?.take(1 << 20).read_to_string(&mut text);
+        match read {
+            Ok(_) => {}
+            // A threaded cgroup lists its processes in the one above, which is the container's.
+            Err(e) if e.kind() == io::ErrorKind::Unsupported => {}
+            Err(e) => return Err(e).doing(|| "list processes".to_owned()),
+        }
+        pids.extend(text.lines().filter_map(|line| line.parse::<i32>().ok()).filter(|pid| *pid > 0));
+        if depth == 0 {
+            return Ok(());
+        }
+        for below in file::list_dirs(&self.0).doing(|| "list cgroups".to_owned())? {
+            match file::open_dir_at(&self.0, &below) {
+                Ok(dir) => Self(dir).list_processes(pids, depth - 1)?,
+                // The one of an exec that has just ended.
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                Err(e) => return Err(e).doing(|| format!("open cgroup {}", below.display())),
+            }
+        }
+        Ok(())
+    }
+
     /// Opens a file for reading.
     pub(super) fn open(&self, name: &str) -> Result<File, CgroupError> {
         let opened = file::open_at(&self.0, OsStr::new(name), OFlags::RDONLY, 0);

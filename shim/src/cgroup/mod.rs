@@ -15,6 +15,7 @@
 mod device;
 mod dir;
 mod layout;
+mod oom;
 mod v1;
 mod v2;
 
@@ -28,6 +29,7 @@ use oci_spec::runtime::LinuxResources;
 pub use device::DevicePolicy;
 use dir::Dir;
 pub use layout::{Layout, Legacy};
+pub use oom::OomWatch;
 
 /// Why something about a cgroup failed.
 #[derive(Debug, thiserror::Error)]
@@ -44,9 +46,92 @@ pub enum CgroupError {
         #[source]
         source: io::Error,
     },
+    /// The kernel does not take the value of a limit.
+    #[error("limit cannot be set: {what}: {}", crate::init::error::reason(.source))]
+    Limit {
+        /// Value and file.
+        what: String,
+        /// The kernel's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// This host cannot limit that.
+    #[error("{limit} cannot be limited on this host: it has no {lacks}")]
+    Unlimited {
+        /// What was to be limited, and to what.
+        limit: String,
+        /// The kernel's file.
+        lacks: String,
+    },
+    /// More memory is in use than it shall be limited to, and cannot be taken back.
+    #[error("memory cannot be limited to {limit} bytes: {used} bytes are in use")]
+    InUse {
+        /// The limit asked for, in bytes.
+        limit: u64,
+        /// What is in use, in bytes.
+        used: u64,
+    },
     /// It was asked for something and did not happen in time.
     #[error("{0}")]
     Timeout(&'static str),
+}
+
+impl CgroupError {
+    /// Tells a value that the kernel does not take from a file that cannot be written.
+    fn of_limit(self) -> Self {
+        use io::ErrorKind::{InvalidInput, PermissionDenied, ResourceBusy};
+        const ERANGE: i32 = 34;
+        match self {
+            Self::Io { what, source }
+                if matches!(source.kind(), InvalidInput | PermissionDenied | ResourceBusy)
+                    || source.raw_os_error() == Some(ERANGE) =>
+            {
+                Self::Limit { what, source }
+            }
+            other => other,
+        }
+    }
+}
+
+/// What it means that a host has no file for a limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Need {
+    /// Somebody asked for the limit: what cannot be kept is refused.
+    Required,
+    /// It is a default, kept where it can be.
+    Wished,
+}
+
+impl Need {
+    fn missing(self, files: &[&str], value: &str, told: &mut Vec<String>) -> Result<(), CgroupError> {
+        let file = files.first().copied().unwrap_or_default();
+        match self {
+            Self::Required => {
+                Err(CgroupError::Unlimited { limit: format!("{file} ({value})"), lacks: files.join(" or ") })
+            }
+            Self::Wished => {
+                told.push(format!("this host has no {file}: it is not limited to {value}"));
+                Ok(())
+            }
+        }
+    }
+}
+
+/// What a container has used, and uses now.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Processor time, in nanoseconds.
+    pub cpu_nanoseconds: u64,
+    /// Memory that could not be given back at once, in bytes.
+    pub memory: u64,
+    /// What memory is limited to, in bytes.
+    pub memory_limit: Option<u64>,
+    /// Processes and threads.
+    pub pids: u64,
+    /// Bytes read from block devices.
+    pub block_read: u64,
+    /// Bytes written to them.
+    pub block_written: u64,
 }
 
 /// Names the operation and object of a failed file operation.
@@ -62,12 +147,14 @@ impl<T> Doing<T> for io::Result<T> {
 
 /// Where limits are kept: v1 hierarchies or the unified one.
 trait Limits: std::fmt::Debug + Send + Sync {
-    /// Sets what is asked for, and says in words what this host cannot limit.
-    fn set(&self, resources: &LinuxResources, devices: &DevicePolicy) -> Result<Vec<String>, CgroupError>;
+    /// Sets what is asked for, now or while it runs, and says in words what this host cannot limit.
+    fn set(&self, resources: &LinuxResources) -> Result<Vec<String>, CgroupError>;
     /// How many processes the kernel killed here for want of memory.
     fn oom_kills(&self) -> Result<u64, CgroupError>;
-    /// How many bytes of memory there may be; none without a limit.
-    fn memory_limit(&self) -> Result<Option<u64>, CgroupError>;
+    /// Tells when that number may have grown; none where memory is not counted.
+    fn watch_oom(&self) -> Result<Option<OomWatch>, CgroupError>;
+    /// Reads the counters; what this host does not count is 0.
+    fn counters(&self) -> Result<Counters, CgroupError>;
 }
 
 /// The cgroups of one container, in every hierarchy.
@@ -79,7 +166,20 @@ pub struct ContainerCgroup {
     legacy: Vec<PathBuf>,
     layout: Layout,
     limits: Box<dyn Limits>,
+    devices: Devices,
 }
+
+/// Where devices are allowed and denied: which is the one thing that may be on another hierarchy than the limits.
+#[derive(Debug)]
+enum Devices {
+    Legacy(PathBuf),
+    Filter(v2::Gate),
+}
+
+/// Most processes that are listed.
+const LISTED: usize = 100_000;
+/// Deepest cgroup below a container's that is looked into.
+const DEPTH: usize = 8;
 
 /// How long emptying, freezing and removing may take.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -101,7 +201,13 @@ impl ContainerCgroup {
         } else {
             Box::new(v2::Controllers::new(unified.try_clone()?))
         };
-        Ok(Self { unified, unified_parent, container_id: container_id.to_owned(), legacy, layout, limits })
+        let on_devices = |l: &Legacy| l.controllers.iter().any(|c| c == "devices");
+        let devices = match layout.legacy.iter().position(on_devices).and_then(|at| legacy.get(at)) {
+            Some(dir) => Devices::Legacy(dir.clone()),
+            None => Devices::Filter(v2::Gate::new(unified.try_clone()?)),
+        };
+        let container_id = container_id.to_owned();
+        Ok(Self { unified, unified_parent, container_id, legacy, layout, limits, devices })
     }
 
     /// The v2 cgroup, to be cloned into.
@@ -125,7 +231,36 @@ impl ContainerCgroup {
         resources: &LinuxResources,
         devices: &DevicePolicy,
     ) -> Result<Vec<String>, CgroupError> {
-        self.limits.set(resources, devices)
+        match &self.devices {
+            Devices::Legacy(dir) => v1::set_devices(dir, devices)?,
+            Devices::Filter(gate) => gate.set(devices)?,
+        }
+        self.limits.set(resources)
+    }
+
+    /// Changes limits, and answers with warnings. The device rules stay.
+    pub fn update_limits(&self, resources: &LinuxResources) -> Result<Vec<String>, CgroupError> {
+        self.limits.set(resources)
+    }
+
+    /// What the container has used, and uses now.
+    pub fn counters(&self) -> Result<Counters, CgroupError> {
+        self.limits.counters()
+    }
+
+    /// Its processes, those of execs too, as this process counts. One that it cannot see is not listed.
+    pub fn processes(&self) -> Result<Vec<i32>, CgroupError> {
+        let mut pids = Vec::new();
+        self.unified.list_processes(&mut pids, DEPTH)?;
+        pids.truncate(LISTED);
+        pids.sort_unstable();
+        pids.dedup();
+        Ok(pids)
+    }
+
+    /// Tells when the kernel kills for want of memory; none where it does not count memory.
+    pub fn watch_oom(&self) -> Result<Option<OomWatch>, CgroupError> {
+        self.limits.watch_oom()
     }
 
     /// Kills every process, frozen ones too.
@@ -160,7 +295,7 @@ impl ContainerCgroup {
 
     /// The limit of memory in bytes; none without one, or where it cannot be read.
     pub fn memory_limit(&self) -> Option<u64> {
-        self.limits.memory_limit().unwrap_or_else(|error| {
+        self.counters().map(|counters| counters.memory_limit).unwrap_or_else(|error| {
             tracing::warn!(%error, "cannot read the limit of memory");
             None
         })

@@ -66,10 +66,9 @@ fn privileged_device_filters_are_taken_by_the_kernel() {
     let parent = format!("davit-filter-{}", std::process::id());
     let root = Dir::unified(&Layout::of_this_host().unwrap()).unwrap();
     let dir = root.make(&parent).unwrap();
-    let controllers = v2::Controllers::new(dir.try_clone().unwrap());
+    let gate = v2::Gate::new(dir.try_clone().unwrap());
     let policy = DevicePolicy::plan(false, &[]).unwrap();
-    let resources = LinuxResources::default();
-    controllers.set(&resources, &policy).unwrap();
+    gate.set(&policy).unwrap();
     // Born in the cgroup: /dev/null is allowed, /dev/kmsg (1:11) is not.
     let args = ["sh", "-c", "exec 3</dev/null || exit 1; exec 4</dev/kmsg"]
         .map(|s| std::ffi::CString::new(s).unwrap());
@@ -84,6 +83,6 @@ fn privileged_device_filters_are_taken_by_the_kernel() {
     })
     .unwrap();
     assert_eq!(davit_sys::process::wait(&child.pidfd).unwrap().code(), 2);
-    controllers.set(&resources, &DevicePolicy::Everything).unwrap();
+    gate.set(&DevicePolicy::Everything).unwrap();
     retry_busy(|| root.remove_tree(&parent)).unwrap();
 }

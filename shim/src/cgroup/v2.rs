@@ -1,12 +1,18 @@
 //! Limits on the unified hierarchy.
 
+mod plan;
+mod stat;
+
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use oci_spec::runtime::LinuxResources;
 
 use super::dir::Dir;
-use super::{CgroupError, DevicePolicy, Doing, Limits, counter};
+use super::oom::OomWatch;
+use super::{CgroupError, Counters, DevicePolicy, Doing, Limits, counter};
+use plan::plan_writes;
+use stat::read_counters;
 
 /// The controllers that containers are limited by.
 const WANTED: [&str; 5] = ["cpu", "cpuset", "io", "memory", "pids"];
@@ -35,41 +41,67 @@ fn hand_down(dir: &Dir) -> Result<(), CgroupError> {
     Ok(())
 }
 
-/// The cgroup of one container.
+/// The limits of one container.
 #[derive(Debug)]
 pub(super) struct Controllers {
     dir: Dir,
-    filtered: AtomicBool,
 }
 
 impl Controllers {
     pub(super) fn new(dir: Dir) -> Self {
-        Self { dir, filtered: AtomicBool::new(false) }
+        Self { dir }
     }
 
-    /// Filters add up, and a later life of the same container has the same one.
-    fn filter_devices(&self, devices: &DevicePolicy) -> Result<(), CgroupError> {
-        let Some(filter) = devices.v2_filter() else { return Ok(()) };
-        if self.filtered.swap(true, Ordering::Relaxed) {
+    fn has(&self, file: &str) -> Result<bool, CgroupError> {
+        self.dir.has(file)
+    }
+
+    /// v2 kills at once where a limit is set below what is in use. So it is asked for the memory first, and when it
+    /// cannot give enough back, nothing is changed.
+    fn make_room(&self, limit: u64) -> Result<(), CgroupError> {
+        let used = || -> Result<u64, CgroupError> {
+            Ok(self.dir.read("memory.current")?.trim().parse().unwrap_or(0))
+        };
+        if used()? <= limit {
             return Ok(());
         }
-        filter.attach(&self.dir).doing(|| "filter devices".to_owned())
+        let before = self.dir.read("memory.high")?;
+        self.dir.write("memory.high", &limit.to_string())?;
+        let left = used();
+        self.dir.write("memory.high", before.trim())?;
+        match left? {
+            used if used > limit => Err(CgroupError::InUse { limit, used }),
+            _ => Ok(()),
+        }
     }
 }
 
 impl Limits for Controllers {
-    fn set(&self, resources: &LinuxResources, devices: &DevicePolicy) -> Result<Vec<String>, CgroupError> {
-        let mut warnings = Vec::new();
-        self.filter_devices(devices)?;
-        for Write2 { file, value } in plan_writes(resources) {
-            match self.dir.write(&file, &value) {
-                Err(CgroupError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-                    warnings.push(format!("this host knows no {file}: it is not limited"));
+    fn set(&self, resources: &LinuxResources) -> Result<Vec<String>, CgroupError> {
+        let limit = resources.memory().and_then(|memory| u64::try_from(memory.limit()?).ok());
+        if let Some(limit) = limit.filter(|limit| *limit != 0)
+            && self.has("memory.high")?
+        {
+            self.make_room(limit)?;
+        }
+        let mut missing = Vec::new();
+        for write in plan_writes(resources) {
+            let mut found = None;
+            for (file, value) in &write.choices {
+                if found.is_none() && self.has(file)? {
+                    found = Some((file, value));
                 }
-                other => other?,
+            }
+            match found {
+                Some((file, value)) => self.dir.write(file, value).map_err(CgroupError::of_limit)?,
+                None => {
+                    let files: Vec<_> = write.choices.iter().map(|(file, _)| file.as_str()).collect();
+                    let value = write.choices.first().map_or("", |(_, value)| value.as_str());
+                    write.need.missing(&files, value, &mut missing)?;
+                }
             }
         }
-        Ok(warnings)
+        Ok(missing)
     }
 
     fn oom_kills(&self) -> Result<u64, CgroupError> {
@@ -80,102 +112,33 @@ impl Limits for Controllers {
         }
     }
 
-    fn memory_limit(&self) -> Result<Option<u64>, CgroupError> {
-        match self.dir.read("memory.max") {
-            Ok(text) => Ok(text.trim().parse().ok()),
-            Err(CgroupError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(e) => Err(e),
+    fn watch_oom(&self) -> Result<Option<OomWatch>, CgroupError> {
+        if self.has("memory.events")? { OomWatch::unified(&self.dir).map(Some) } else { Ok(None) }
+    }
+
+    fn counters(&self) -> Result<Counters, CgroupError> {
+        read_counters(&self.dir)
+    }
+}
+
+/// What lets devices pass or not: a filter on a cgroup.
+#[derive(Debug)]
+pub(super) struct Gate {
+    dir: Dir,
+    filtered: AtomicBool,
+}
+
+impl Gate {
+    pub(super) fn new(dir: Dir) -> Self {
+        Self { dir, filtered: AtomicBool::new(false) }
+    }
+
+    /// Filters add up, and a later life of the same container has the same one.
+    pub(super) fn set(&self, policy: &DevicePolicy) -> Result<(), CgroupError> {
+        let Some(filter) = policy.v2_filter() else { return Ok(()) };
+        if self.filtered.swap(true, Ordering::Relaxed) {
+            return Ok(());
         }
-    }
-}
-
-/// One value for one file.
-#[derive(Debug, PartialEq, Eq)]
-struct Write2 {
-    file: String,
-    value: String,
-}
-
-/// What to write; v1's notions are translated as all engines do.
-fn plan_writes(resources: &LinuxResources) -> Vec<Write2> {
-    let mut writes = Vec::new();
-    let mut add = |file: &str, value: Option<String>| {
-        if let Some(value) = value {
-            writes.push(Write2 { file: file.to_owned(), value });
-        }
-    };
-    if let Some(memory) = resources.memory() {
-        let size = |n: i64| if n < 0 { "max".to_owned() } else { n.to_string() };
-        let limit = memory.limit().filter(|n| *n != 0);
-        add("memory.max", limit.map(size));
-        add("memory.low", memory.reservation().filter(|n| *n != 0).map(size));
-        let swap = memory.swap().filter(|n| *n != 0);
-        add("memory.swap.max", swap.map(|both| plan_swap(both, limit)));
-    }
-    if let Some(cpu) = resources.cpu() {
-        add("cpu.weight", cpu.shares().filter(|n| *n != 0).map(|n| plan_weight(n).to_string()));
-        let period = cpu.period().filter(|n| *n != 0).unwrap_or(100_000);
-        let quota = cpu.quota().filter(|n| *n != 0);
-        let quota = quota.map(|q| if q < 0 { "max".to_owned() } else { q.to_string() });
-        add("cpu.max", quota.map(|quota| format!("{quota} {period}")));
-        add("cpuset.cpus", cpu.cpus().clone().filter(|l| !l.is_empty()));
-        add("cpuset.mems", cpu.mems().clone().filter(|l| !l.is_empty()));
-    }
-    if let Some(pids) = resources.pids() {
-        add("pids.max", Some(if pids.limit() > 0 { pids.limit().to_string() } else { "max".to_owned() }));
-    }
-    let mut unified: Vec<_> = resources.unified().iter().flatten().collect();
-    unified.sort();
-    for (file, value) in unified.into_iter().filter(|(file, _)| !file.contains('/')) {
-        add(file, Some(value.clone()));
-    }
-    writes
-}
-
-/// v1 counts memory and swap together, v2 swap alone.
-fn plan_swap(both: i64, memory: Option<i64>) -> String {
-    match memory {
-        _ if both < 0 => "max".to_owned(),
-        Some(memory) if memory > 0 => both.saturating_sub(memory).max(0).to_string(),
-        _ => both.to_string(),
-    }
-}
-
-/// Shares run from 2 to 262144, weights from 1 to 10000.
-fn plan_weight(shares: u64) -> u64 {
-    1 + (shares.clamp(2, 262_144) - 2) * 9_999 / 262_142
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn old_notions_are_translated() {
-        let resources: LinuxResources = serde_json::from_str(
-            r#"{"memory":{"limit":1000,"swap":3000},"pids":{"limit":0},"cpu":{"shares":1024,"quota":50000},
-                "unified":{"memory.high":"900","../x/y":"1"}}"#,
-        )
-        .unwrap();
-        let seen: Vec<_> =
-            plan_writes(&resources).into_iter().map(|w| format!("{}={}", w.file, w.value)).collect();
-        assert_eq!(
-            seen,
-            [
-                "memory.max=1000",
-                "memory.swap.max=2000",
-                "cpu.weight=39",
-                "cpu.max=50000 100000",
-                "pids.max=max",
-                "memory.high=900"
-            ]
-        );
-    }
-
-    #[test]
-    fn ends_of_the_scales() {
-        assert_eq!((plan_weight(0), plan_weight(2), plan_weight(262_144)), (1, 1, 10_000));
-        assert_eq!(plan_swap(-1, Some(5)), "max");
-        assert_eq!(plan_swap(5, Some(9)), "0");
+        filter.attach(&self.dir).doing(|| "filter devices".to_owned())
     }
 }
