@@ -21,13 +21,14 @@ use davit_proto::task::{
 use davit_proto::types::TerminalSize;
 use davit_sys::pty::WindowSize;
 use futures_util::{Stream, StreamExt as _};
+use oci_spec::runtime::LinuxResources;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::stdio::log::Limits;
 use crate::stdio::pump::{self, StdioError};
 use crate::task::driver::Request as Ask;
 use crate::task::state::Denied;
-use crate::task::{self, Kill, Options, Start, Stop, TaskError};
+use crate::task::{self, Kill, Options, Start, Stop, TaskError, Update};
 
 pub use health::{Health, HealthServer, NAME as HEALTH};
 
@@ -105,8 +106,8 @@ impl Tasks for Api {
         let size = request.size.map(window_size).transpose().map_err(failed)?;
         let (open_stdin, stdin_once) = (request.open_stdin, request.stdin_once);
         let options = Options { open_stdin, stdin_once, limits, size };
-        self.task.ask(|reply| Ask::Configure(options, reply)).await.map_err(failed)?;
-        Ok(Response::new(ConfigureResponse::default()))
+        let warnings = self.task.ask(|reply| Ask::Configure(options, reply)).await.map_err(failed)?;
+        Ok(Response::new(ConfigureResponse { warnings }))
     }
 
     async fn start(&self, request: Request<StartRequest>) -> Answer<StartResponse> {
@@ -191,17 +192,42 @@ impl Tasks for Api {
         Err(unimplemented("davit.task.v1.Tasks/Resume"))
     }
 
-    async fn update(&self, _request: Request<UpdateRequest>) -> Answer<UpdateResponse> {
-        Err(unimplemented("davit.task.v1.Tasks/Update"))
+    async fn update(&self, request: Request<UpdateRequest>) -> Answer<UpdateResponse> {
+        let UpdateRequest { resources, actor } = request.into_inner();
+        let resources = resources_of(&resources).map_err(failed)?;
+        let update = Box::new(Update { resources, actor: actor_of(actor) });
+        let warnings = self.task.ask(|reply| Ask::Update(update, reply)).await.map_err(failed)?;
+        Ok(Response::new(UpdateResponse { warnings }))
     }
 
     async fn top(&self, _request: Request<TopRequest>) -> Answer<TopResponse> {
-        Err(unimplemented("davit.task.v1.Tasks/Top"))
+        let pids = self.task.ask(Ask::Top).await.map_err(failed)?;
+        Ok(Response::new(TopResponse { pids }))
     }
 
     async fn stats(&self, _request: Request<StatsRequest>) -> Answer<StatsResponse> {
-        Err(unimplemented("davit.task.v1.Tasks/Stats"))
+        let stats = self.task.ask(Ask::Stats).await.map_err(failed)?;
+        Ok(Response::new(StatsResponse {
+            at: Some(davit_proto::time::timestamp(stats.at)),
+            cpu_nanoseconds: stats.counters.cpu_nanoseconds,
+            memory_bytes: stats.counters.memory,
+            memory_limit_bytes: stats.counters.memory_limit.unwrap_or(0),
+            pids: stats.counters.pids,
+            block_read_bytes: stats.counters.block_read,
+            block_write_bytes: stats.counters.block_written,
+            network_received_bytes: stats.received,
+            network_sent_bytes: stats.sent,
+        }))
     }
+}
+
+/// The limits of an update, as a runtime spec says them.
+fn resources_of(json: &[u8]) -> Result<LinuxResources, TaskError> {
+    serde_json::from_slice(json).map_err(|error| TaskError::Invalid {
+        name: "resources",
+        value: error.to_string(),
+        rule: "must be the resources of an OCI runtime spec, as JSON",
+    })
 }
 
 /// Who asks, cut to a length that a journal can bear.

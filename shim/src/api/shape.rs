@@ -20,7 +20,17 @@ pub fn decode(shape: Option<task::Shape>) -> Result<Shape, TaskError> {
         cgroup: namespace("shape.cgroup", shape.cgroup, standard.cgroup)?,
         privileged: shape.privileged,
         unmask: shape.unmask,
+        cgroup_parent: Some(shape.cgroup_parent).filter(|parent| !parent.is_empty()),
+        shm: joined_only("shape.shm", shape.shm)?,
     })
+}
+
+/// A namespace that is joined or none at all.
+fn joined_only(name: &'static str, said: Option<task::Namespace>) -> Result<Option<Namespace>, TaskError> {
+    match namespace(name, said, Namespace::Host)? {
+        joined @ Namespace::Joined { .. } => Ok(Some(joined)),
+        Namespace::Host | Namespace::Own => Ok(None),
+    }
 }
 
 fn namespace(

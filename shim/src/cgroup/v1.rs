@@ -104,9 +104,9 @@ impl Controllers {
     fn write_limits(&self, resources: &LinuxResources, present: Present) -> Result<Vec<String>, CgroupError> {
         let mut missing = Vec::new();
         for write in plan_writes(resources, present) {
-            let found = self.dir(write.controller).and_then(|dir| {
-                write.files.iter().map(|file| dir.join(file)).find(|path| path.exists())
-            });
+            let found = self
+                .dir(write.controller)
+                .and_then(|dir| write.files.iter().map(|file| dir.join(file)).find(|path| path.exists()));
             match found {
                 Some(path) => self::write(&path, &write.value).map_err(|e| self.explain(e, &write))?,
                 None => write.need.missing(write.files, &write.value, &mut missing)?,

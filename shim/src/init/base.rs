@@ -50,16 +50,19 @@ const LINKS: [(&str, &str); 6] = [
 ];
 
 impl Base {
-    /// Leaves the host's tree for one of our own.
-    pub fn build(plan: &PreparePlan) -> Result<Self, Failure> {
-        let host_shm = plan.host_shm.then(open_host_shm).transpose()?;
+    /// Leaves the host's tree for one of our own. `shm` is another container's `/dev/shm`.
+    pub fn build(plan: &PreparePlan, shm: Option<OwnedFd>) -> Result<Self, Failure> {
+        let shared_shm = match shm {
+            None => plan.host_shm.then(open_host_shm).transpose()?,
+            other => other,
+        };
         let root = enter_empty_root()?;
         let proc = filesystem("proc", &[], NOTHING_SPECIAL, &root, "proc")?;
         let sys_attributes =
             if plan.writable_sys { NOTHING_SPECIAL } else { NOTHING_SPECIAL.with(Attributes::READ_ONLY) };
         let sys = filesystem("sysfs", &[], sys_attributes, &root, "sys")?;
         show_cgroups(plan, sys_attributes)?;
-        let (dev, devpts, shm) = make_dev(&root, host_shm)?;
+        let (dev, devpts, shm) = make_dev(&root, shared_shm)?;
         let proc_sys = Root::open(Path::new("/proc/sys")).step("open /proc/sys")?;
         let mut masks = Masks { null: dev.try_clone().step("keep /dev")?, empty: None };
         let here = Root::from_fd(root.try_clone().step("keep the empty root")?);
@@ -121,7 +124,7 @@ fn filesystem(
     mounted.step(format_args!("mount {kind} on {name}"))
 }
 
-fn make_dev(root: &OwnedFd, host_shm: Option<OwnedFd>) -> Result<(OwnedFd, OwnedFd, OwnedFd), Failure> {
+fn make_dev(root: &OwnedFd, shared_shm: Option<OwnedFd>) -> Result<(OwnedFd, OwnedFd, OwnedFd), Failure> {
     let attributes = Attributes::NO_SUID.with(Attributes::NO_EXEC);
     let dev = filesystem("tmpfs", &[("mode", "755"), ("size", "64k")], attributes, root, "dev")?;
     for (name, major, minor) in NODES {
@@ -137,10 +140,10 @@ fn make_dev(root: &OwnedFd, host_shm: Option<OwnedFd>) -> Result<(OwnedFd, Owned
     let options = [("ptmxmode", "0666"), ("mode", "0620"), ("gid", "5")];
     let devpts = filesystem("devpts", &options, attributes, &dev, "pts")?;
     filesystem("mqueue", &[], NOTHING_SPECIAL, &dev, "mqueue")?;
-    let shm = match host_shm {
+    let shm = match shared_shm {
         Some(tree) => {
             let target = file::open_dir_at(&dev, "shm".as_ref()).step("open /dev/shm")?;
-            mount::attach(&tree, target).step("attach the host's /dev/shm")?;
+            mount::attach(&tree, target).step("attach a shared /dev/shm")?;
             tree
         }
         None => filesystem("tmpfs", &[("mode", "1777"), ("size", "64m")], NOTHING_SPECIAL, &dev, "shm")?,

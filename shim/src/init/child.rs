@@ -2,8 +2,11 @@
 
 use std::convert::Infallible;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 use std::process::ExitCode;
 
+use davit_sys::file::Root;
+use davit_sys::mount::{self, TreeDepth};
 use davit_sys::namespace::{self, Kind};
 use davit_sys::process::Exit;
 use davit_sys::{fd, privilege};
@@ -96,8 +99,9 @@ fn order(channel: &Channel) -> Result<(Request, Vec<OwnedFd>), End> {
     }
 }
 
-fn prepare(channel: &Channel, plan: &PreparePlan, fds: Vec<OwnedFd>) -> Result<Base, Failure> {
+fn prepare(channel: &Channel, plan: &PreparePlan, mut fds: Vec<OwnedFd>) -> Result<Base, Failure> {
     join_cgroups(&plan.tasks)?;
+    let shm = plan.joined_shm.then(|| take_shm(fds.pop())).transpose()?;
     join_namespaces(&plan.join, fds)?;
     if plan.own_cgroup_view {
         // After joining, so that its root is the container's cgroup.
@@ -105,7 +109,7 @@ fn prepare(channel: &Channel, plan: &PreparePlan, fds: Vec<OwnedFd>) -> Result<B
     }
     // Before the change of root takes the host's /proc away.
     let held = hold_namespaces()?;
-    let base = Base::build(plan)?;
+    let base = Base::build(plan, shm)?;
     if plan.bring_up_loopback {
         namespace::loopback_up().step("bring up loopback")?;
     }
@@ -133,6 +137,19 @@ fn join_namespaces(kinds: &[JoinKind], fds: Vec<OwnedFd>) -> Result<(), Failure>
         namespace::enter(namespace, kind).step(format_args!("join the {} namespace", kind.name()))?;
     }
     Ok(())
+}
+
+/// The `/dev/shm` that another container has mounted, as a tree of ours. Nothing but a look at its mounts is taken
+/// there: this process has one thread, and comes back before it does anything else.
+fn take_shm(mounts: Option<OwnedFd>) -> Result<OwnedFd, Failure> {
+    let mounts = mounts.ok_or_else(|| Failure::invalid("the mounts to share /dev/shm of are missing"))?;
+    let home = namespace::open_own(Kind::Mount).step("hold the mount namespace")?;
+    namespace::enter(mounts, Kind::Mount).step("look at the mounts of the other container")?;
+    let taken = Root::open(Path::new("/"))
+        .and_then(|root| root.open_path(Path::new("dev/shm")))
+        .and_then(|shm| mount::open_tree(shm, Path::new(""), TreeDepth::Single));
+    namespace::enter(home, Kind::Mount).step("come back from the other container")?;
+    taken.step("share /dev/shm of the other container")
 }
 
 fn hold_namespaces() -> Result<Vec<OwnedFd>, Failure> {

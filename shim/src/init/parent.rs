@@ -2,11 +2,12 @@
 
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use davit_proto::task::HeldNamespace;
 use davit_sys::file::Flock;
 use davit_sys::namespace::{self, Kind};
 use davit_sys::process::{self, Child, Exit, NewNamespaces, SIGKILL, Spawn};
@@ -14,7 +15,7 @@ use davit_sys::pty::WindowSize;
 use oci_spec::runtime::{LinuxResources, Spec};
 
 use super::child::CHANNEL;
-use super::error::{Failure, InitError, Step};
+use super::error::{Failure, FailureKind, InitError, Step};
 use super::guard::Guard;
 use super::message::{Channel, Reply, Request};
 use super::plan::{JoinKind, StdioPlan};
@@ -22,7 +23,7 @@ use super::shape::{Namespace, Shape};
 use super::shape_plan::{plan_join, plan_prepare};
 use super::source;
 use super::spec::{SpecPlan, plan_spec};
-use crate::cgroup::{ContainerCgroup, DevicePolicy};
+use crate::cgroup::{CgroupError, ContainerCgroup, DevicePolicy};
 
 /// The namespaces that init hands to the shim, in this order.
 pub const HELD: [Kind; 4] = [Kind::Mount, Kind::Net, Kind::Ipc, Kind::Uts];
@@ -48,6 +49,18 @@ impl Namespaces {
     fn take(fds: Vec<OwnedFd>) -> Result<Self, InitError> {
         let [mnt, net, ipc, uts] = <[OwnedFd; 4]>::try_from(fds).map_err(|_| nonsense())?;
         Ok(Self { mnt, net, ipc, uts })
+    }
+
+    /// What others may join, and where they find it in this process. One whose number cannot be read is not told of.
+    pub fn held(&self) -> Vec<HeldNamespace> {
+        let Self { mnt, net, ipc, uts } = self;
+        let held = [(Kind::Mount, mnt), (Kind::Net, net), (Kind::Ipc, ipc), (Kind::Uts, uts)];
+        held.into_iter()
+            .filter_map(|(kind, fd)| {
+                let inode = namespace::inode(fd).ok()?;
+                Some(HeldNamespace { kind: kind.name().to_owned(), fd: fd.as_raw_fd(), inode })
+            })
+            .collect()
     }
 
     /// What a later life goes on with.
@@ -278,6 +291,9 @@ fn open_joined(shape: &Shape, kept: Option<&Kept>) -> Result<Vec<OwnedFd>, Failu
             (_, None) => return Err(Failure::invalid("a namespace of an earlier life is missing")),
         });
     }
+    if let Some(Namespace::Joined { path, inode }) = &shape.shm {
+        fds.push(open_checked(path, *inode)?);
+    }
     Ok(fds)
 }
 
@@ -337,7 +353,10 @@ fn set_limits(spec: &Spec, cgroup: &ContainerCgroup, devices: &DevicePolicy) -> 
     let given = spec.linux().as_ref().and_then(|linux| linux.resources().clone());
     let resources: LinuxResources = given.unwrap_or_default();
     let limited = cgroup.set_limits(&resources, devices);
-    limited.map_err(|e| Failure::new(super::error::FailureKind::Kernel, e.to_string()))
+    limited.map_err(|e| match e {
+        CgroupError::Io { .. } | CgroupError::Timeout(_) => Failure::new(FailureKind::Kernel, e.to_string()),
+        other => Failure::invalid(other.to_string()),
+    })
 }
 
 /// An answer, or how init ended instead of giving one.

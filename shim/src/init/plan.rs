@@ -20,6 +20,8 @@ pub struct PreparePlan {
     pub bring_up_loopback: bool,
     /// `/dev/shm` is the host's, as its System V memory is.
     pub host_shm: bool,
+    /// `/dev/shm` is another container's: the last descriptor that comes along is its mount namespace.
+    pub joined_shm: bool,
     /// v1 hierarchies to show: folder name and controllers.
     pub legacy: Vec<(String, Vec<String>)>,
     /// Whether the host mounts v2.

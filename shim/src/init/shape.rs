@@ -46,6 +46,10 @@ pub struct Shape {
     pub privileged: bool,
     /// Paths to leave unmasked and writable; `ALL` for every one.
     pub unmask: Vec<String>,
+    /// Cgroup to make the container's below, where it is not the engine's.
+    pub cgroup_parent: Option<String>,
+    /// The mount namespace whose `/dev/shm` is shared, with the IPC namespace of the same container.
+    pub shm: Option<Namespace>,
 }
 
 impl Shape {
@@ -65,6 +69,8 @@ impl Shape {
             cgroup: Namespace::Own,
             privileged: false,
             unmask: Vec::new(),
+            cgroup_parent: None,
+            shm: None,
         }
     }
 }

@@ -39,6 +39,7 @@ pub fn plan_prepare(shape: &Shape, tasks: Vec<String>, layout: &Layout, kept: bo
         own_cgroup_view: shape.cgroup.is_own(),
         bring_up_loopback: shape.net.is_own() && !kept,
         host_shm: shape.ipc == Namespace::Host,
+        joined_shm: shape.shm.is_some(),
         legacy: legacy.collect(),
         unified: layout.unified.is_some(),
         writable_sys: shape.privileged,

@@ -46,7 +46,11 @@ pub fn plan_spec(spec: &Spec, shape: &Shape, bundle: &Path, stdio: StdioPlan) ->
         hostname: plan_name(shape, spec.hostname().as_deref())?,
         domainname: plan_name(shape, spec.domainname().as_deref())?,
         sysctls: plan_sysctls(spec, shape)?,
-        shm: shm.into_iter().filter(|(key, _)| key == "size" || key.starts_with("nr_")).collect(),
+        // One that is shared keeps the size that its owner gave it.
+        shm: shm
+            .into_iter()
+            .filter(|(key, _)| shape.ipc.is_own() && (key == "size" || key.starts_with("nr_")))
+            .collect(),
         oom_score_adj: plan_badness(spec)?,
         process: plan_process(spec, shape, stdio)?,
     };

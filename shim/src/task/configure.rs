@@ -6,6 +6,7 @@ use oci_spec::runtime::Spec;
 
 use super::driver::{Body, Driver, Life};
 use super::error::TaskError;
+use super::oom::Alarm;
 use super::state::{Admit, Command, Denied, Event, Task};
 use crate::bundle::{Bundle, Journal};
 use crate::init::{Configuration, Stdio};
@@ -27,20 +28,22 @@ pub struct Options {
 }
 
 /// Gives the prepared init its container. When that fails nothing of it can be used any more, and the shim ends.
-pub(super) fn configure(driver: &mut Driver, options: Options) -> Result<(), TaskError> {
+/// Answers with what is not exactly as asked.
+pub(super) fn configure(driver: &mut Driver, options: Options) -> Result<Vec<String>, TaskError> {
     if driver.admit(Command::Configure)? == Admit::Repeat {
-        return Ok(());
+        return Ok(Vec::new());
     }
     let Task::Prepared { init: body } = &mut driver.task else {
         return Err(Denied::NotPrepared.into());
     };
     let journalled = driver.journal.as_ref().map_or(0, Journal::life);
     match set_up(&driver.bundle, body, options) {
-        Ok((life, ended)) => {
+        Ok(SetUp { life, ended, warnings }) => {
             body.life = Some(life);
+            driver.oom = Alarm::set(&body.cgroup);
             driver.unconfigured = None;
             driver.apply(Event::Configured { last_life: journalled.max(ended) });
-            Ok(())
+            Ok(warnings)
         }
         Err(error) => {
             driver.ending = true;
@@ -49,7 +52,14 @@ pub(super) fn configure(driver: &mut Driver, options: Options) -> Result<(), Tas
     }
 }
 
-fn set_up(bundle: &Bundle, body: &mut Body, options: Options) -> Result<(Life, u64), TaskError> {
+struct SetUp {
+    life: Life,
+    /// The last life that has an exit record.
+    ended: u64,
+    warnings: Vec<String>,
+}
+
+fn set_up(bundle: &Bundle, body: &mut Body, options: Options) -> Result<SetUp, TaskError> {
     let spec = bundle.spec()?;
     let ended = bundle.last_exit()?;
     let terminal = spec.process().as_ref().and_then(|process| process.terminal()).unwrap_or(false);
@@ -76,7 +86,8 @@ fn set_up(bundle: &Bundle, body: &mut Body, options: Options) -> Result<(Life, u
     };
     let oom_kills = body.cgroup.oom_kills()?;
     let (stdio, pump) = start_pump(bundle, ends, options);
-    Ok((Life { stdio, pump, oom_kills, durability: durability(&spec) }, ended))
+    let life = Life { stdio, pump, oom_kills, durability: durability(&spec) };
+    Ok(SetUp { life, ended, warnings: configured.warnings })
 }
 
 fn start_pump(bundle: &Bundle, ends: Ends, options: Options) -> (pump::Handle, tokio::task::JoinHandle<()>) {

@@ -21,7 +21,7 @@ use super::error::TaskError;
 use super::note::Asked;
 use super::reserve::Reservation;
 use super::state::{Admit, Command, Event, Task, admit};
-use super::{configure, delete, end, kill, prepare, reserve, start, stop};
+use super::{configure, delete, end, kill, oom, prepare, reserve, start, stats, stop, top, update};
 use crate::bundle::{Bundle, Journal};
 use crate::cgroup::ContainerCgroup;
 use crate::init::{Init, Shape};
@@ -63,14 +63,20 @@ pub enum Request {
     Prepare(Box<Shape>, Reply<Snapshot>),
     /// Hold ports.
     Reserve(Vec<reserve::Wanted>, Reply<Vec<PortReservation>>),
-    /// Give init its container.
-    Configure(configure::Options, Reply<Snapshot>),
+    /// Give init its container; answered with what is not exactly as asked.
+    Configure(configure::Options, Reply<Vec<String>>),
     /// Open the gate for a life.
     Start(start::Start, Reply<Snapshot>),
     /// Send a signal to init, or to all.
     Kill(kill::Kill, Reply<Snapshot>),
     /// Ask init to end, and kill all when the time is over.
     Stop(stop::Stop, Reply<Snapshot>),
+    /// Set other limits; answered with what this host cannot limit.
+    Update(Box<update::Update>, Reply<Vec<String>>),
+    /// Read the counters.
+    Stats(Reply<stats::Stats>),
+    /// List the processes, as the host counts.
+    Top(Reply<Vec<i32>>),
     /// End the shim; by force also when init runs.
     Delete(bool, Reply<Snapshot>),
 }
@@ -157,6 +163,8 @@ pub struct Driver {
     pub(super) task: Task<Body>,
     /// When everything is killed, after Stop.
     pub(super) kill_at: Option<Instant>,
+    /// From Configure on, where memory is counted.
+    pub(super) oom: Option<oom::Alarm>,
     /// The last signal that was asked for in this life.
     pub(super) asked: Option<Asked>,
     /// From Prepare on, for only then the bundle is ours.
@@ -176,6 +184,7 @@ enum Wake {
     Request(Option<Request>),
     Signal(io::Result<i32>),
     KillNow,
+    ShortOfMemory,
     Abandoned,
     PumpEnded,
 }
@@ -199,6 +208,7 @@ impl Driver {
             cgroup_parent: setup.cgroup_parent,
             task: Task::Empty,
             kill_at: None,
+            oom: None,
             asked: None,
             journal: None,
             unpublished: false,
@@ -221,6 +231,7 @@ impl Driver {
                 Wake::Signal(Ok(signal)) => self.on_signal(signal).await,
                 Wake::Signal(Err(error)) => tracing::error!(%error, "cannot read signals"),
                 Wake::KillNow => stop::time_is_over(&mut self),
+                Wake::ShortOfMemory => oom::count(&mut self),
                 Wake::Abandoned => {
                     tracing::info!("nobody configured this shim: ending");
                     self.ending = true;
@@ -251,6 +262,7 @@ impl Driver {
             request = self.requests.recv() => Wake::Request(request),
             signal = self.signals.async_io(Interest::READABLE, SignalFd::next) => Wake::Signal(signal),
             () = sleep_until(kill_at.unwrap_or_else(Instant::now)), if kill_at.is_some() => Wake::KillNow,
+            () = oom::rings(self.oom.as_mut()) => Wake::ShortOfMemory,
             () = end_of_file(self.unconfigured.as_ref()) => Wake::Abandoned,
             () = ended(pump) => Wake::PumpEnded,
         }
@@ -268,7 +280,8 @@ impl Driver {
             }
             Request::Configure(options, reply) => {
                 let done = configure::configure(self, options);
-                let _ = reply.send(self.answer(done));
+                self.settle();
+                let _ = reply.send(done);
             }
             Request::Start(start, reply) => {
                 let done = start::start(self, start).await;
@@ -281,6 +294,17 @@ impl Driver {
             Request::Stop(stop, reply) => {
                 let done = stop::stop(self, stop);
                 let _ = reply.send(self.answer(done));
+            }
+            Request::Update(update, reply) => {
+                let done = update::update(self, *update);
+                self.settle();
+                let _ = reply.send(done);
+            }
+            Request::Stats(reply) => {
+                let _ = reply.send(stats::stats(self));
+            }
+            Request::Top(reply) => {
+                let _ = reply.send(top::top(self));
             }
             Request::Delete(force, reply) => {
                 let done = delete::delete(self, force);
@@ -326,6 +350,7 @@ impl Driver {
         snapshot.ports =
             body.map(|body| body.ports.iter().map(Reservation::held).collect()).unwrap_or_default();
         snapshot.network_namespace = body.and_then(|body| body.network);
+        snapshot.namespaces = body.map(|body| body.init.namespaces().held()).unwrap_or_default();
         let pid = |body: &Body| i32::try_from(body.init.host_pid()).unwrap_or_default();
         let state = match &self.task {
             Task::Empty => TaskState::Empty,

@@ -10,7 +10,8 @@ use davit_sys::process;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::driver::{Body, DRAIN, Driver};
-use super::note::{Oom, cause_of_exit};
+use super::note::cause_of_exit;
+use super::oom;
 use super::state::{Event, Task};
 use crate::init::Init;
 
@@ -32,7 +33,7 @@ pub(super) struct Ending {
 pub(super) async fn end(driver: &mut Driver, status: process::Exit) {
     let finished_at = SystemTime::now();
     driver.kill_at = None;
-    let oom = driver.task.init().and_then(oom);
+    let oom = driver.task.init().and_then(oom::kills);
     let cause = cause_of_exit(status, driver.asked.take().as_ref(), oom);
     let exit = match &driver.task {
         Task::Running { life, started_at, .. } => Exit {
@@ -105,21 +106,6 @@ fn entry(exit: &Exit) -> What {
         },
         oom: exit.oom_killed,
         unborn: exit.started_at.is_none(),
-    }
-}
-
-/// What the kernel did in this life for want of memory; none when nothing, or when that cannot be told.
-fn oom(body: &Body) -> Option<Oom> {
-    let life = body.life.as_ref()?;
-    match body.cgroup.oom_kills() {
-        Ok(kills) if kills > life.oom_kills => {
-            Some(Oom { kills: kills - life.oom_kills, limit: body.cgroup.memory_limit() })
-        }
-        Ok(_) => None,
-        Err(error) => {
-            tracing::warn!(%error, "cannot tell whether memory was short");
-            None
-        }
     }
 }
 

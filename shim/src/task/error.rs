@@ -123,10 +123,10 @@ impl Classify for TaskError {
             Self::Stdio(StdioError::NoTerminal) => ErrorKind::FailedPrecondition,
             Self::Stdio(StdioError::TooMany) => ErrorKind::ResourceExhausted,
             Self::Port { source, .. } => port_kind(source),
+            Self::Cgroup(error) => cgroup_kind(error),
             Self::Signal { .. }
             | Self::Namespace(_)
             | Self::Streams(_)
-            | Self::Cgroup(_)
             | Self::Bundle(_)
             | Self::Stdio(_) => ErrorKind::Internal,
         }
@@ -151,7 +151,8 @@ impl Classify for TaskError {
             Self::Signal { .. } => "SIGNAL_FAILED",
             Self::Streams(_) | Self::Stdio(_) => "STREAMS_FAILED",
             Self::ForgottenLife { .. } => "LIFE_FORGOTTEN",
-            Self::Cgroup(_) => "CGROUP_FAILED",
+            Self::Cgroup(CgroupError::Io { .. } | CgroupError::Timeout(_)) => "CGROUP_FAILED",
+            Self::Cgroup(_) => "LIMIT_NOT_SET",
             Self::Bundle(_) => "BUNDLE_FAILED",
             Self::Ending => "SHIM_ENDING",
         }
@@ -170,6 +171,16 @@ impl Classify for TaskError {
             Self::Start { exit_code, .. } => vec![("exit_code", exit_code.to_string())],
             _ => Vec::new(),
         }
+    }
+}
+
+fn cgroup_kind(error: &CgroupError) -> ErrorKind {
+    match error {
+        CgroupError::Parent(_) => ErrorKind::InvalidArgument,
+        CgroupError::Limit { .. } | CgroupError::Unlimited { .. } | CgroupError::InUse { .. } => {
+            ErrorKind::FailedPrecondition
+        }
+        CgroupError::Io { .. } | CgroupError::Timeout(_) => ErrorKind::Internal,
     }
 }
 

@@ -35,7 +35,8 @@ async fn make(driver: &mut Driver, shape: Shape) -> Result<Body, TaskError> {
     // Before anything that is named after the container, since the one before may still be taking it down.
     let lock = lock(&driver.bundle).await?;
     driver.journal = Some(driver.bundle.journal()?);
-    let cgroup = ContainerCgroup::create(&driver.cgroup_parent, &driver.container_id)?;
+    let parent = shape.cgroup_parent.as_ref().unwrap_or(&driver.cgroup_parent);
+    let cgroup = ContainerCgroup::create(parent, &driver.container_id)?;
     let init = match Init::prepare(&shape, &cgroup, None) {
         Ok(init) => init,
         Err(error) => {

@@ -155,7 +155,12 @@ mod tests {
             "throttleWriteIOPSDevice":[{"major":8,"minor":16,"rate":10}]}}"#;
         assert_eq!(
             seen(json),
-            ["io.bfq.weight=default 500", "io.bfq.weight=8:0 200", "io.max=8:0 rbps=1048576", "io.max=8:16 wiops=10"]
+            [
+                "io.bfq.weight=default 500",
+                "io.bfq.weight=8:0 200",
+                "io.max=8:0 rbps=1048576",
+                "io.max=8:16 wiops=10"
+            ]
         );
         let resources: LinuxResources = serde_json::from_str(json).unwrap();
         assert_eq!(plan_writes(&resources)[0].choices[1].1, "default 4950");

@@ -28,7 +28,8 @@ pub(super) fn read_counters(dir: &Dir) -> Result<Counters, CgroupError> {
 /// Bytes read and written over all devices: `8:0 rbytes=1 wbytes=2 rios=…`.
 fn block_bytes(text: &str) -> (u64, u64) {
     let sum = |key: &str| {
-        let words = text.split_ascii_whitespace().filter_map(|word| word.strip_prefix(key)?.parse::<u64>().ok());
+        let words =
+            text.split_ascii_whitespace().filter_map(|word| word.strip_prefix(key)?.parse::<u64>().ok());
         words.fold(0_u64, u64::saturating_add)
     };
     (sum("rbytes="), sum("wbytes="))
@@ -40,7 +41,8 @@ mod tests {
 
     #[test]
     fn devices_are_added_up() {
-        let text = "254:0 rbytes=4096 wbytes=1 rios=1 wios=1 dbytes=0 dios=0\n8:0 rbytes=4 wbytes=2 rios=1\n7:0 \n";
+        let text =
+            "254:0 rbytes=4096 wbytes=1 rios=1 wios=1 dbytes=0 dios=0\n8:0 rbytes=4 wbytes=2 rios=1\n7:0 \n";
         assert_eq!(block_bytes(text), (4100, 3));
         assert_eq!(block_bytes(""), (0, 0));
     }
