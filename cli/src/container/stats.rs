@@ -27,7 +27,7 @@ const COLUMNS: &[Column] = &[
 /// Shows what containers use.
 pub async fn run(engine: Engine, args: StatsArgs) -> Result<u8, Error> {
     let format = Format::of(args.format.as_deref());
-    let request = StatsRequest { containers: args.containers, once: args.no_stream };
+    let request = StatsRequest { containers: args.containers, once: args.no_stream, all: false };
     let mut answer = engine.containers().await?.stats(request).await.map_err(RemoteError::from)?.into_inner();
     let mut latest: BTreeMap<String, Pair> = BTreeMap::new();
     while let Some(frame) = answer.message().await.map_err(RemoteError::from)? {

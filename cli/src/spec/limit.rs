@@ -42,6 +42,7 @@ fn resources(args: &LimitArgs) -> Result<Resources, Error> {
         pids: pids(args.pids_limit),
         blkio_weight: args.blkio_weight.unwrap_or(0),
         throttles: throttles(args)?,
+        ..Resources::default()
     })
 }
 
@@ -57,7 +58,7 @@ pub fn changed(args: &UpdateArgs) -> Result<Resources, Error> {
         cpuset_mems: text(args.cpuset_mems.as_ref()),
         pids: pids(args.pids_limit),
         blkio_weight: args.blkio_weight.unwrap_or(0),
-        throttles: Vec::new(),
+        ..Resources::default()
     })
 }
 

@@ -95,6 +95,8 @@ pub fn of(spec: &ContainerSpec) -> Result<Shape, Error> {
         user: made(NamespaceMode::Host),
         privileged: spec.privileged,
         unmask: security::parse(&spec.security_opt)?.unmask,
+        cgroup_parent: String::new(),
+        shm: None,
     })
 }
 
