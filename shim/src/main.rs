@@ -28,6 +28,7 @@ fn main() -> ExitCode {
     let _ = davit_sys::process::set_name(c"davit-shim");
     match command.to_str() {
         Some("init") => init::child::run(),
+        Some("enter") => init::enter::run(),
         Some("guard") => init::guard::run(),
         Some("launch") => told(launch(words)),
         Some("serve") => told(serve(words)),

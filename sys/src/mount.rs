@@ -10,7 +10,7 @@ mod overlay;
 mod table;
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::mount::{MoveMountFlags, OpenTreeFlags, UnmountFlags};
@@ -99,23 +99,36 @@ pub fn set_attributes(
     set: Attributes,
     propagation: Option<Propagation>,
 ) -> io::Result<()> {
-    change_attributes(mount, depth, set, Attributes::NONE, propagation)
+    change_attributes(mount, depth, Change { set, propagation, ..Change::default() })
 }
 
 /// Takes attributes away from the mount that a descriptor is the root of.
 pub fn clear_attributes(mount: impl AsFd, depth: TreeDepth, clear: Attributes) -> io::Result<()> {
-    change_attributes(mount, depth, Attributes::NONE, clear, None)
+    change_attributes(mount, depth, Change { clear, ..Change::default() })
 }
 
-fn change_attributes(
-    mount: impl AsFd,
-    depth: TreeDepth,
+/// Shows the owners of a detached tree as a user namespace maps them: what belongs to id 0 on disk belongs to the
+/// namespace's root here, and what its root makes here belongs to id 0 on disk.
+///
+/// `EINVAL` means that a file system of the tree cannot do that, or that the tree is mapped already.
+pub fn set_id_map(tree: impl AsFd, depth: TreeDepth, user_namespace: impl AsFd) -> io::Result<()> {
+    let user_namespace = Some(user_namespace.as_fd());
+    change_attributes(tree, depth, Change { user_namespace, ..Change::default() })
+}
+
+/// What becomes of a mount.
+#[derive(Debug, Default)]
+struct Change<'a> {
     set: Attributes,
     clear: Attributes,
     propagation: Option<Propagation>,
-) -> io::Result<()> {
+    user_namespace: Option<BorrowedFd<'a>>,
+}
+
+fn change_attributes(mount: impl AsFd, depth: TreeDepth, change: Change<'_>) -> io::Result<()> {
+    let Change { set, clear, propagation, user_namespace } = change;
     let attr = libc::mount_attr {
-        attr_set: set.0,
+        attr_set: set.0 | if user_namespace.is_some() { libc::MOUNT_ATTR_IDMAP } else { 0 },
         attr_clr: clear.0 | if set.has(Attributes::NO_ATIME) { libc::MOUNT_ATTR__ATIME } else { 0 },
         propagation: propagation.map_or(0, |p| match p {
             Propagation::Private => libc::MS_PRIVATE,
@@ -123,10 +136,11 @@ fn change_attributes(
             Propagation::Shared => libc::MS_SHARED,
             Propagation::Unbindable => libc::MS_UNBINDABLE,
         }),
-        userns_fd: 0,
+        userns_fd: user_namespace.map_or(0, |fd| u64::try_from(fd.as_raw_fd()).unwrap_or(u64::MAX)),
     };
     let recursive = if depth == TreeDepth::Recursive { libc::AT_RECURSIVE } else { 0 };
-    // SAFETY: an empty path with AT_EMPTY_PATH and a structure of the size that is passed along.
+    // SAFETY: an empty path with AT_EMPTY_PATH, a structure of the size that is passed along, and a descriptor in it
+    // that is borrowed for the call.
     let result = unsafe {
         libc::syscall(
             libc::SYS_mount_setattr,

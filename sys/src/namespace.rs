@@ -104,6 +104,16 @@ pub fn leave(kind: Kind) -> io::Result<()> {
     unsafe { Ok(rustix::thread::unshare_unsafe(kind.unshare())?) }
 }
 
+/// Gives a new user namespace its ids: 0 and the `count` - 1 after it inside are `uid`, `gid` and those after them
+/// outside. `pid` is a process in it, as the mounted `/proc` counts; it can be done once.
+pub fn map_ids(pid: u32, uid: u32, gid: u32, count: u32) -> io::Result<()> {
+    for (file, first) in [("uid_map", uid), ("gid_map", gid)] {
+        // One write: the kernel takes the whole map at once.
+        std::fs::write(format!("/proc/{pid}/{file}"), format!("0 {first} {count}\n"))?;
+    }
+    Ok(())
+}
+
 /// Names the host of the calling thread's UTS namespace.
 pub fn set_host_name(name: &str) -> io::Result<()> {
     Ok(rustix::system::sethostname(name.as_bytes())?)

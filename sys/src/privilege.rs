@@ -153,6 +153,35 @@ pub fn set_identity(uid: u32, gid: u32, groups: &[u32]) -> io::Result<()> {
     Ok(())
 }
 
+/// Makes files as another user and group while `f` runs, with all rights that this process has. For a thread that ends
+/// afterwards: what fails half-way is not taken back.
+pub fn with_file_identity<T>(uid: u32, gid: u32, f: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    use nix::unistd::{Gid, Uid, setfsgid, setfsuid};
+    let own = rustix::thread::capabilities(None)?;
+    let dumpable = is_dumpable()?;
+    setfsgid(Gid::from_raw(gid));
+    setfsuid(Uid::from_raw(uid));
+    // It took the rights to files away.
+    rustix::thread::set_capabilities(None, own)?;
+    // And hid the whole process, with all its threads, from its own user.
+    set_dumpable(dumpable)?;
+    // These calls do not say whether they worked; to set what is no id answers what is.
+    if setfsuid(Uid::from_raw(u32::MAX)) != Uid::from_raw(uid)
+        || setfsgid(Gid::from_raw(u32::MAX)) != Gid::from_raw(gid)
+    {
+        return Err(io::ErrorKind::PermissionDenied.into());
+    }
+    f()
+}
+
+fn is_dumpable() -> io::Result<bool> {
+    // SAFETY: plain prctl without arguments.
+    match unsafe { libc::prctl(libc::PR_GET_DUMPABLE, 0, 0, 0, 0) } {
+        ..0 => Err(io::Error::last_os_error()),
+        n => Ok(n == 1),
+    }
+}
+
 /// Whether other processes of the same user may look into this one.
 pub fn set_dumpable(dumpable: bool) -> io::Result<()> {
     // SAFETY: plain prctl with an integer argument.
@@ -235,6 +264,21 @@ pub fn set_limit(name: &str, soft: u64, hard: u64) -> io::Result<Limited> {
         }
         Err(e) => Err(e.into()),
     }
+}
+
+/// Raises a hard limit of a child to `hard` where it is lower; its soft limit stays. The child must have the limits
+/// of this process still.
+pub fn raise_limit_of(pid: i32, name: &str, hard: u64) -> io::Result<()> {
+    let invalid = |why| io::Error::new(io::ErrorKind::InvalidInput, why);
+    let resource = resource(name).ok_or_else(|| invalid("unknown resource"))?;
+    let pid = rustix::process::Pid::from_raw(pid).ok_or_else(|| invalid("pid out of range"))?;
+    let own = rustix::process::getrlimit(resource);
+    let lower = own.maximum.is_some_and(|highest| highest < hard);
+    if lower {
+        let wanted = Rlimit { current: own.current, maximum: (hard != u64::MAX).then_some(hard) };
+        rustix::process::prlimit(Some(pid), resource, wanted)?;
+    }
+    Ok(())
 }
 
 /// Whether a hard limit could be set as asked, without setting it.

@@ -16,7 +16,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::process::{PidfdFlags, WaitId, WaitIdOptions};
 
 pub use signal::{SIGCHLD, SIGKILL, SignalWait, reset_signals, signal_number};
-pub use spawn::{Child, Fork, NewNamespaces, Spawn, TARGETS, execute, fork, spawn};
+pub use spawn::{Child, Fork, NewNamespaces, Spawn, TARGETS, execute, fork, spawn, spawn_sibling};
 
 /// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use davit_proto::task;
 
-use crate::init::{Namespace, Shape};
+use crate::init::{IdMap, Namespace, Shape};
 use crate::task::TaskError;
 
 /// The shape that a request asks for; without one, the standard shape.
@@ -13,6 +13,7 @@ pub fn decode(shape: Option<task::Shape>) -> Result<Shape, TaskError> {
     let standard = Shape::standard();
     Ok(Shape {
         user: namespace("shape.user", shape.user, standard.user)?,
+        ids: shape.ids.map(|ids| IdMap { uid: ids.host_uid, gid: ids.host_gid, count: ids.count }),
         pid: namespace("shape.pid", shape.pid, standard.pid)?,
         net: namespace("shape.net", shape.net, standard.net)?,
         ipc: namespace("shape.ipc", shape.ipc, standard.ipc)?,

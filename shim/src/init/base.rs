@@ -5,9 +5,10 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use davit_sys::file::{self, NodeKind, Root};
+use davit_sys::file::{self, Root};
 use davit_sys::mount::{self, Attributes, FileSystem, Propagation, TreeDepth};
 
+use super::dev;
 use super::error::{Failure, Step};
 use super::plan::PreparePlan;
 
@@ -37,32 +38,28 @@ const NOTHING_SPECIAL: Attributes = Attributes::NO_SUID.with(Attributes::NO_DEV)
 /// Name of the directory that the container's root is attached to.
 pub const ROOT: &str = "root";
 
-const NODES: [(&str, u32, u32); 6] =
-    [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
-
-const LINKS: [(&str, &str); 6] = [
-    ("/proc/self/fd", "fd"),
-    ("/proc/self/fd/0", "stdin"),
-    ("/proc/self/fd/1", "stdout"),
-    ("/proc/self/fd/2", "stderr"),
-    ("/proc/kcore", "core"),
-    ("pts/ptmx", "ptmx"),
-];
-
 impl Base {
-    /// Leaves the host's tree for one of our own. `shm` is another container's `/dev/shm`.
-    pub fn build(plan: &PreparePlan, shm: Option<OwnedFd>) -> Result<Self, Failure> {
-        let shared_shm = match shm {
-            None => plan.host_shm.then(open_host_shm).transpose()?,
-            other => other,
-        };
-        let root = enter_empty_root()?;
-        let proc = filesystem("proc", &[], NOTHING_SPECIAL, &root, "proc")?;
+    /// Leaves the host's tree for one of our own.
+    ///
+    /// `shm` is another container's `/dev/shm`; `dev` is what is to be attached as `/dev`, where this process may not
+    /// make it itself.
+    pub fn build(plan: &PreparePlan, shm: Option<OwnedFd>, dev: Option<OwnedFd>) -> Result<Self, Failure> {
         let sys_attributes =
             if plan.writable_sys { NOTHING_SPECIAL } else { NOTHING_SPECIAL.with(Attributes::READ_ONLY) };
-        let sys = filesystem("sysfs", &[], sys_attributes, &root, "sys")?;
-        show_cgroups(plan, sys_attributes)?;
-        let (dev, devpts, shm) = make_dev(&root, shared_shm)?;
+        // While the host's are still to be seen: in a user namespace the kernel makes none that shows more than they.
+        let proc = detached("proc", NOTHING_SPECIAL)?;
+        let sys = detached("sysfs", sys_attributes)?;
+        let host = HostTrees::open(plan, shm)?;
+        let dev = dev.map_or_else(|| dev::make(None), Ok)?;
+        let root = enter_empty_root()?;
+        for (name, tree) in [("proc", &proc), ("sys", &sys), ("dev", &dev)] {
+            attach_to(&root, name, tree)?;
+        }
+        match &host.cgroups {
+            Some(tree) => attach_to(&sys, "fs/cgroup", tree)?,
+            None => show_cgroups(plan, sys_attributes)?,
+        }
+        let (devpts, shm) = furnish_dev(&dev, host)?;
         let proc_sys = Root::open(Path::new("/proc/sys")).step("open /proc/sys")?;
         let mut masks = Masks { null: dev.try_clone().step("keep /dev")?, empty: None };
         let here = Root::from_fd(root.try_clone().step("keep the empty root")?);
@@ -78,9 +75,52 @@ impl Base {
     }
 }
 
-fn open_host_shm() -> Result<OwnedFd, Failure> {
-    let host = file::open_dir(Path::new("/dev/shm")).step("open the host's /dev/shm")?;
-    mount::open_tree(host, Path::new(""), TreeDepth::Recursive).step("bind the host's /dev/shm")
+/// What of the host's tree is shown as it is.
+struct HostTrees {
+    shm: Option<OwnedFd>,
+    mqueue: Option<OwnedFd>,
+    own_mqueue: bool,
+    cgroups: Option<OwnedFd>,
+}
+
+impl HostTrees {
+    fn open(plan: &PreparePlan, shm: Option<OwnedFd>) -> Result<Self, Failure> {
+        let shm = match shm {
+            None => plan.host_shm.then(|| host_tree("/dev/shm")).transpose()?,
+            other => other,
+        };
+        // Queues that belong to the host are not a user namespace's to mount.
+        let own_mqueue = !(plan.host_shm && plan.in_user_namespace);
+        let mqueue = match own_mqueue || !Path::new("/dev/mqueue").exists() {
+            true => None,
+            false => Some(host_tree("/dev/mqueue")?),
+        };
+        let cgroups = plan.host_cgroups.then(|| host_tree("/sys/fs/cgroup")).transpose()?;
+        if let Some(tree) = &cgroups {
+            let readonly = NOTHING_SPECIAL.with(Attributes::READ_ONLY);
+            mount::set_attributes(tree, TreeDepth::Recursive, readonly, None)
+                .step("make the host's cgroups read-only")?;
+        }
+        Ok(Self { shm, mqueue, own_mqueue, cgroups })
+    }
+}
+
+fn host_tree(path: &str) -> Result<OwnedFd, Failure> {
+    let host = file::open_dir(Path::new(path)).step(format_args!("open the host's {path}"))?;
+    mount::open_tree(host, Path::new(""), TreeDepth::Recursive).step(format_args!("bind the host's {path}"))
+}
+
+/// A new file system that is not attached yet.
+fn detached(kind: &str, attributes: Attributes) -> Result<OwnedFd, Failure> {
+    new_filesystem(kind, &[]).and_then(|fs| fs.mount(attributes)).step(format_args!("mount {kind}"))
+}
+
+fn attach_to(parent: &OwnedFd, path: &str, tree: &OwnedFd) -> Result<(), Failure> {
+    let here = || -> io::Result<()> {
+        let target = Root::from_fd(parent.try_clone()?).open_path(Path::new(path))?;
+        mount::attach(tree, target)
+    };
+    here().step(format_args!("attach {path}"))
 }
 
 /// Nothing that is mounted from here on shows outside, and nothing from outside shows here.
@@ -124,31 +164,27 @@ fn filesystem(
     mounted.step(format_args!("mount {kind} on {name}"))
 }
 
-fn make_dev(root: &OwnedFd, shared_shm: Option<OwnedFd>) -> Result<(OwnedFd, OwnedFd, OwnedFd), Failure> {
+/// What is mounted in `/dev`: terminals, message queues, shared memory.
+fn furnish_dev(dev: &OwnedFd, host: HostTrees) -> Result<(OwnedFd, OwnedFd), Failure> {
     let attributes = Attributes::NO_SUID.with(Attributes::NO_EXEC);
-    let dev = filesystem("tmpfs", &[("mode", "755"), ("size", "64k")], attributes, root, "dev")?;
-    for (name, major, minor) in NODES {
-        let kind = NodeKind::Character { major, minor };
-        file::make_node_at(&dev, name.as_ref(), kind, 0o666).step(format_args!("make /dev/{name}"))?;
-    }
-    for (target, name) in LINKS {
-        file::symlink_at(target.as_ref(), &dev, name.as_ref()).step(format_args!("make /dev/{name}"))?;
-    }
-    for name in ["pts", "shm", "mqueue"] {
-        file::make_dir_at(&dev, name.as_ref(), 0o755).step(format_args!("make /dev/{name}"))?;
-    }
     let options = [("ptmxmode", "0666"), ("mode", "0620"), ("gid", "5")];
-    let devpts = filesystem("devpts", &options, attributes, &dev, "pts")?;
-    filesystem("mqueue", &[], NOTHING_SPECIAL, &dev, "mqueue")?;
-    let shm = match shared_shm {
+    let devpts = filesystem("devpts", &options, attributes, dev, "pts").or_else(|failure| {
+        // A user namespace of a few ids has no group 5.
+        filesystem("devpts", &options[..2], attributes, dev, "pts").map_err(|_| failure)
+    })?;
+    match &host.mqueue {
+        Some(tree) => attach_to(dev, "mqueue", tree)?,
+        None if host.own_mqueue => filesystem("mqueue", &[], NOTHING_SPECIAL, dev, "mqueue").map(drop)?,
+        None => {}
+    }
+    let shm = match host.shm {
         Some(tree) => {
-            let target = file::open_dir_at(&dev, "shm".as_ref()).step("open /dev/shm")?;
-            mount::attach(&tree, target).step("attach a shared /dev/shm")?;
+            attach_to(dev, "shm", &tree)?;
             tree
         }
-        None => filesystem("tmpfs", &[("mode", "1777"), ("size", "64m")], NOTHING_SPECIAL, &dev, "shm")?,
+        None => filesystem("tmpfs", &[("mode", "1777"), ("size", "64m")], NOTHING_SPECIAL, dev, "shm")?,
     };
-    Ok((dev, devpts, shm))
+    Ok((devpts, shm))
 }
 
 /// Shows the container its own cgroups, the way the host shows its.

@@ -100,6 +100,7 @@ fn order(channel: &Channel) -> Result<(Request, Vec<OwnedFd>), End> {
 }
 
 fn prepare(channel: &Channel, plan: &PreparePlan, mut fds: Vec<OwnedFd>) -> Result<Base, Failure> {
+    let dev = if plan.in_user_namespace { fds.pop() } else { None };
     join_cgroups(&plan.tasks)?;
     let shm = plan.joined_shm.then(|| take_shm(fds.pop())).transpose()?;
     join_namespaces(&plan.join, fds)?;
@@ -109,7 +110,7 @@ fn prepare(channel: &Channel, plan: &PreparePlan, mut fds: Vec<OwnedFd>) -> Resu
     }
     // Before the change of root takes the host's /proc away.
     let held = hold_namespaces()?;
-    let base = Base::build(plan, shm)?;
+    let base = Base::build(plan, shm, dev)?;
     if plan.bring_up_loopback {
         namespace::loopback_up().step("bring up loopback")?;
     }
@@ -119,7 +120,7 @@ fn prepare(channel: &Channel, plan: &PreparePlan, mut fds: Vec<OwnedFd>) -> Resu
 }
 
 /// Writing `0` into `tasks` moves the writing thread, and unlike a pid in `cgroup.procs` it waits for nobody.
-fn join_cgroups(tasks: &[String]) -> Result<(), Failure> {
+pub fn join_cgroups(tasks: &[String]) -> Result<(), Failure> {
     tasks.iter().try_for_each(|path| std::fs::write(path, "0").step(format_args!("join {path}")))
 }
 

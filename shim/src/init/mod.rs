@@ -21,7 +21,8 @@
 //! `configure` or `start` init has ended and is reaped, and `reap` answers with how.
 //!
 //! ```text
-//! pub struct Shape { user, pid, net, ipc, uts, cgroup: Namespace, privileged: bool, unmask: Vec<String> }
+//! pub struct Shape { user, pid, net, ipc, uts, cgroup: Namespace, ids: Option<IdMap>, privileged: bool,
+//!                    unmask: Vec<String> }
 //! pub enum Namespace { Own, Host, Joined { path: PathBuf, inode: u64 } }
 //!
 //! impl Init {
@@ -36,7 +37,8 @@
 //!     pub fn reap(&self) -> io::Result<Option<Exit>>;            // None: still running; never blocks
 //!     pub fn reap_blocking(&self) -> io::Result<Exit>;
 //! }
-//! pub struct Namespaces { pub mnt: OwnedFd, pub net: OwnedFd, pub ipc: OwnedFd, pub uts: OwnedFd }
+//! pub struct Namespaces { pub mnt: OwnedFd, pub net: OwnedFd, pub ipc: OwnedFd, pub uts: OwnedFd,
+//!                         pub user: Option<OwnedFd> }
 //!     // Also where they are the host's. The net fd's number + davit_sys::namespace::inode(fd) are what the network
 //!     // service is told; close mnt last and off the exit path: the kernel tears the mounts down then.
 //! pub struct Configuration<'a> { spec: &'a oci_spec::runtime::Spec, bundle: &'a Path, lock: &'a Flock,
@@ -67,6 +69,8 @@
 
 mod base;
 pub mod child;
+mod dev;
+pub mod enter;
 pub mod error;
 pub mod guard;
 mod message;
@@ -84,7 +88,8 @@ mod source;
 mod spec;
 mod sysctl;
 mod user;
+mod userns;
 
 pub use error::{Failure, FailureKind, InitError};
 pub use parent::{Configuration, Init, Stdio};
-pub use shape::{Namespace, Shape};
+pub use shape::{IdMap, Namespace, Shape};

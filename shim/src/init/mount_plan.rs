@@ -35,6 +35,8 @@ pub struct TreeSource {
     pub flags: MountFlags,
     /// Whether mounts travel between here and there.
     pub propagation: Propagation,
+    /// Owners are shown as the container's user namespace maps them, where it has one.
+    pub mapped: bool,
 }
 
 /// All mounts of a container.
@@ -231,10 +233,12 @@ fn plan_tree(mount: &Mount) -> Result<TreeSource, Failure> {
         recursive: !options(mount).any(|o| o == "bind"),
         flags: MountFlags::default(),
         propagation: Propagation::Private,
+        mapped: false,
     };
     for option in options(mount) {
         match option {
             "bind" | "rbind" => {}
+            "idmap" | "ridmap" => tree.mapped = true,
             "private" | "rprivate" => tree.propagation = Propagation::Private,
             "slave" | "rslave" => tree.propagation = Propagation::Slave,
             "shared" | "rshared" => tree.propagation = Propagation::Shared,

@@ -18,18 +18,18 @@ use super::child::CHANNEL;
 use super::error::{Failure, FailureKind, InitError, Step};
 use super::guard::Guard;
 use super::message::{Channel, Reply, Request};
-use super::plan::{JoinKind, StdioPlan};
-use super::shape::{Namespace, Shape};
+use super::plan::{ConfigurePlan, JoinKind, StdioPlan};
+use super::shape::{IdMap, Namespace, Shape};
 use super::shape_plan::{plan_join, plan_prepare};
-use super::source;
 use super::spec::{SpecPlan, plan_spec};
+use super::{dev, source, userns};
 use crate::cgroup::{CgroupError, ContainerCgroup, DevicePolicy};
 
 /// The namespaces that init hands to the shim, in this order.
 pub const HELD: [Kind; 4] = [Kind::Mount, Kind::Net, Kind::Ipc, Kind::Uts];
 
 /// How long init may take for one order.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The namespaces of a life, held open: for later lives, and for whoever joins.
 #[derive(Debug)]
@@ -43,17 +43,19 @@ pub struct Namespaces {
     pub ipc: OwnedFd,
     /// Host name.
     pub uts: OwnedFd,
+    /// Users, where the container has its own. Whoever joins the others joins it last.
+    pub user: Option<OwnedFd>,
 }
 
 impl Namespaces {
-    fn take(fds: Vec<OwnedFd>) -> Result<Self, InitError> {
+    fn take(fds: Vec<OwnedFd>, user: Option<OwnedFd>) -> Result<Self, InitError> {
         let [mnt, net, ipc, uts] = <[OwnedFd; 4]>::try_from(fds).map_err(|_| nonsense())?;
-        Ok(Self { mnt, net, ipc, uts })
+        Ok(Self { mnt, net, ipc, uts, user })
     }
 
     /// What others may join, and where they find it in this process. One whose number cannot be read is not told of.
     pub fn held(&self) -> Vec<HeldNamespace> {
-        let Self { mnt, net, ipc, uts } = self;
+        let Self { mnt, net, ipc, uts, user: _ } = self;
         let held = [(Kind::Mount, mnt), (Kind::Net, net), (Kind::Ipc, ipc), (Kind::Uts, uts)];
         held.into_iter()
             .filter_map(|(kind, fd)| {
@@ -65,7 +67,12 @@ impl Namespaces {
 
     /// What a later life goes on with.
     pub fn keep(&self) -> io::Result<Kept> {
-        Ok(Kept { net: self.net.try_clone()?, ipc: self.ipc.try_clone()?, uts: self.uts.try_clone()? })
+        Ok(Kept {
+            net: self.net.try_clone()?,
+            ipc: self.ipc.try_clone()?,
+            uts: self.uts.try_clone()?,
+            user: self.user.as_ref().map(OwnedFd::try_clone).transpose()?,
+        })
     }
 }
 
@@ -75,6 +82,8 @@ pub struct Kept {
     net: OwnedFd,
     ipc: OwnedFd,
     uts: OwnedFd,
+    /// What the others belong to, so they can only be kept together.
+    user: Option<OwnedFd>,
 }
 
 /// Where the container's 0, 1 and 2 come from.
@@ -120,6 +129,8 @@ pub struct Init {
     channel: Channel,
     namespaces: Namespaces,
     shape: Shape,
+    /// `/dev`, where only we may make nodes in it.
+    dev: Option<OwnedFd>,
     exit: OnceLock<Exit>,
     /// Where the pid namespace does not end the container with us.
     _guard: Option<Guard>,
@@ -132,15 +143,19 @@ impl Init {
     pub fn prepare(shape: &Shape, cgroup: &ContainerCgroup, kept: Option<&Kept>) -> Result<Self, InitError> {
         refuse_unsupported(shape)?;
         let joined = open_joined(shape, kept)?;
-        let joined: Vec<_> = joined.iter().map(AsFd::as_fd).collect();
-        let plan = plan_prepare(shape, cgroup.tasks_files(), cgroup.layout(), kept.is_some());
+        let ids = shape.own_ids();
+        let dev = ids.map(|ids| dev::make(Some(ids))).transpose()?;
+        let along: Vec<_> = joined.iter().chain(&dev).map(AsFd::as_fd).collect();
+        // The stage before it has joined them, in a user namespace.
+        let tasks = if ids.is_some() { Vec::new() } else { cgroup.tasks_files() };
+        let plan = plan_prepare(shape, tasks, cgroup.layout(), kept.is_some());
         let shares_pids = !shape.pid.is_own();
         let guard = shares_pids.then(|| Guard::start(cgroup.unified())).transpose().step("start a guard")?;
         let (channel, theirs) = Channel::pair().map_err(InitError::Channel)?;
         channel.set_timeout(PATIENCE).map_err(InitError::Channel)?;
         // In its socket before it exists, so that it need not wait for us.
-        channel.send(&Request::Prepare(plan), &joined).map_err(InitError::Channel)?;
-        let child = clone(shape, cgroup, kept.is_some(), theirs.as_fd()).step("clone init")?;
+        channel.send(&Request::Prepare(plan), &along).map_err(InitError::Channel)?;
+        let (child, user) = clone(shape, cgroup, kept, theirs.as_fd())?;
         drop(theirs);
         let host_pid = match process::host_pid(&child.pidfd) {
             Ok(pid) => pid,
@@ -151,10 +166,10 @@ impl Init {
         };
         match receive(&channel, &child, "was prepared") {
             Ok((Reply::Prepared, fds)) => {
-                let namespaces = Namespaces::take(fds)?;
+                let namespaces = Namespaces::take(fds, user)?;
                 let shape = shape.clone();
                 let exit = OnceLock::new();
-                Ok(Self { child, host_pid, channel, namespaces, shape, exit, _guard: guard })
+                Ok(Self { child, host_pid, channel, namespaces, shape, dev, exit, _guard: guard })
             }
             other => {
                 end(&child);
@@ -177,10 +192,18 @@ impl Init {
             Stdio::Terminal(size) => StdioPlan::terminal(*size),
             Stdio::Given(_) => StdioPlan::Given,
         };
-        let SpecPlan { root, trees, devices, configure } = plan_spec(spec, &self.shape, bundle, stdio_plan)?;
-        let mut fds = vec![source::open_root(&root, lock)?];
+        let SpecPlan { root, trees, devices, mut configure } =
+            plan_spec(spec, &self.shape, bundle, stdio_plan)?;
+        let user = self.namespaces.user.as_ref().map(AsFd::as_fd);
+        let mut fds = vec![source::open_root(&root, user.zip(self.shape.own_ids()), lock)?];
         for tree in &trees {
-            fds.push(source::open_tree(tree)?);
+            fds.push(source::open_tree(tree, user)?);
+        }
+        if let Some(ids) = self.shape.own_ids() {
+            self.do_as_root(ids, &mut configure)?;
+            if let Stdio::Given(streams) = &stdio {
+                userns::give_streams(streams, ids)?;
+            }
         }
         if let Stdio::Given(streams) = stdio {
             fds.extend(streams);
@@ -199,6 +222,15 @@ impl Init {
         warnings.extend(more);
         let root = fds.next().ok_or_else(nonsense)?;
         Ok(Configured { root, terminal: fds.next(), warnings })
+    }
+
+    /// What init may not do itself in a user namespace.
+    fn do_as_root(&self, ids: &IdMap, plan: &mut ConfigurePlan) -> Result<(), Failure> {
+        if let Some(dev) = &self.dev {
+            let nodes = std::mem::take(&mut plan.devices);
+            nodes.iter().try_for_each(|node| dev::add_node(dev, node, Some(ids)))?;
+        }
+        userns::raise_limits(&self.child, &plan.process.limits)
     }
 
     /// Opens the gate. Returns when the container's program runs, or with the reason why it does not; then init has
@@ -267,12 +299,22 @@ impl Init {
 }
 
 fn refuse_unsupported(shape: &Shape) -> Result<(), Failure> {
-    match shape.user {
-        Namespace::Host => Ok(()),
-        Namespace::Own | Namespace::Joined { .. } => {
-            Err(Failure::invalid("user namespaces are not supported"))
+    match (&shape.user, shape.ids) {
+        (Namespace::Host, None) => return Ok(()),
+        (Namespace::Own, Some(ids)) if ids.count > 0 => {}
+        (Namespace::Joined { .. }, _) => return Err(Failure::invalid("user namespaces cannot be joined")),
+        (Namespace::Host | Namespace::Own, _) => {
+            return Err(Failure::invalid("a user namespace and its ids must be asked for together"));
         }
     }
+    // Namespaces of somebody else's are not this one's to mount from or to configure.
+    let joined = |namespace: &Namespace| matches!(namespace, Namespace::Joined { .. });
+    let foreign = [&shape.ipc, &shape.uts, &shape.cgroup].into_iter().any(joined);
+    if shape.privileged || foreign || !shape.pid.is_own() || !shape.net.is_own() {
+        let why = "cannot be privileged, nor share processes, network or another container's namespaces";
+        return Err(Failure::invalid(format!("a container in a user namespace {why}")));
+    }
+    Ok(())
 }
 
 /// Opens what is to be joined, in the order of [`plan_join`].
@@ -309,7 +351,33 @@ fn open_checked(path: &Path, inode: u64) -> Result<OwnedFd, Failure> {
     Ok(opened)
 }
 
-fn clone(shape: &Shape, cgroup: &ContainerCgroup, kept: bool, socket: BorrowedFd<'_>) -> io::Result<Child> {
+fn clone(
+    shape: &Shape,
+    cgroup: &ContainerCgroup,
+    kept: Option<&Kept>,
+    socket: BorrowedFd<'_>,
+) -> Result<(Child, Option<OwnedFd>), Failure> {
+    if let Some(ids) = shape.own_ids() {
+        let user = match kept {
+            None => None,
+            Some(Kept { user: Some(user), .. }) => Some(user),
+            Some(_) => return Err(Failure::invalid("the user namespace of an earlier life is missing")),
+        };
+        let entered = userns::clone(shape, ids, cgroup, user, socket)?;
+        return Ok((entered.child, Some(entered.user)));
+    }
+    let child = spawn_init(shape, kept.is_some(), Some(cgroup.unified()), socket, process::spawn);
+    Ok((child.step("clone init")?, None))
+}
+
+/// Starts init in new namespaces of the caller's user namespace, by one of the ways to start a program.
+pub fn spawn_init(
+    shape: &Shape,
+    kept: bool,
+    cgroup: Option<BorrowedFd<'_>>,
+    socket: BorrowedFd<'_>,
+    spawn: fn(&Spawn<'_>) -> io::Result<Child>,
+) -> io::Result<Child> {
     let mut namespaces = NewNamespaces::MOUNT;
     for (own, flag) in [
         (shape.pid.is_own(), NewNamespaces::PID),
@@ -324,18 +392,18 @@ fn clone(shape: &Shape, cgroup: &ContainerCgroup, kept: bool, socket: BorrowedFd
     let null = std::fs::File::options().read(true).write(true).open("/dev/null")?;
     let null = null.as_fd();
     let args = [c"davit-shim", c"init"].map(CString::from);
-    let spawn = Spawn {
+    let command = Spawn {
         program: c"/proc/self/exe",
         args: &args,
         env: &[],
         fds: &[(null, 0), (null, 1), (null, 2), (socket, CHANNEL)],
         namespaces,
-        cgroup: Some(cgroup.unified()),
+        cgroup,
         session: true,
     };
     match &shape.pid {
-        Namespace::Joined { path, inode } => in_pid_namespace(path, *inode, || process::spawn(&spawn)),
-        Namespace::Own | Namespace::Host => process::spawn(&spawn),
+        Namespace::Joined { path, inode } => in_pid_namespace(path, *inode, || spawn(&command)),
+        Namespace::Own | Namespace::Host => spawn(&command),
     }
 }
 

@@ -12,12 +12,16 @@ use serde::{Deserialize, Serialize};
 pub struct PreparePlan {
     /// Namespaces to join, in the order of the descriptors that come along.
     pub join: Vec<JoinKind>,
+    /// The container lives in a user namespace: `/dev` comes along as the last descriptor.
+    pub in_user_namespace: bool,
     /// v1 `tasks` files to write `0` to.
     pub tasks: Vec<String>,
     /// A view of the cgroup tree of its own.
     pub own_cgroup_view: bool,
     /// The network namespace is new and its loopback is down.
     pub bring_up_loopback: bool,
+    /// The host's cgroup tree is shown, where only a user namespace's own could be mounted.
+    pub host_cgroups: bool,
     /// `/dev/shm` is the host's, as its System V memory is.
     pub host_shm: bool,
     /// `/dev/shm` is another container's: the last descriptor that comes along is its mount namespace.

@@ -149,7 +149,7 @@ fn confine(plan: &ProcessPlan, identity: &Identity) -> Result<(), Failure> {
     privilege::clear_ambient().step("clear ambient capabilities")?;
     privilege::keep_capabilities(true).step("keep capabilities")?;
     let Identity { uid, gid, groups, .. } = identity;
-    privilege::set_identity(*uid, *gid, groups).step(format_args!("become user {uid}:{gid}"))?;
+    privilege::set_identity(*uid, *gid, groups).map_err(|e| unknown_identity(identity, &e))?;
     privilege::keep_capabilities(false).step("keep no capabilities")?;
     // Installing a filter without no-new-privileges needs this one; `execve` computes the sets anew, from the
     // bounding set for root and from nothing for others, so it does not reach the program.
@@ -161,6 +161,16 @@ fn confine(plan: &ProcessPlan, identity: &Identity) -> Result<(), Failure> {
     let permitted = own(plan.permitted).with(own(plan.effective)).with(filter);
     privilege::set_capabilities(own(plan.effective).with(filter), permitted, Capabilities::default())
         .step("set capabilities")
+}
+
+/// All numbers were checked, so one that the kernel does not know is one that a user namespace does not have.
+fn unknown_identity(identity: &Identity, error: &io::Error) -> Failure {
+    let Identity { uid, gid, groups, .. } = identity;
+    if error.kind() == io::ErrorKind::InvalidInput {
+        let why = "not all of these ids are in the container's user namespace";
+        return Failure::invalid(format!("become user {uid}:{gid} with groups {groups:?}: {why}"));
+    }
+    Failure::kernel(format_args!("become user {uid}:{gid}"), error)
 }
 
 /// What `execve` gets.

@@ -7,13 +7,14 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use davit_sys::file::{self, NodeKind, OFlags, Root};
+use davit_sys::file::{self, OFlags, Root};
 use davit_sys::mount::{self, Attributes, FileSystem, TreeDepth};
 use davit_sys::pty::{self, Pty, WindowSize};
 
 use super::base::{Base, ROOT, make_readonly};
+use super::dev;
 use super::error::{Failure, Step};
-use super::plan::{ConfigurePlan, DeviceKind, DeviceNode, MountFlags, MountStep};
+use super::plan::{ConfigurePlan, MountFlags, MountStep};
 
 /// Builds the root from its own tree and the trees that the shim has opened.
 pub fn build(
@@ -34,7 +35,7 @@ pub fn build(
         carry_out(&root, step, trees)?;
     }
     for node in &plan.devices {
-        make_node(&base.dev, node)?;
+        dev::add_node(&base.dev, node, None)?;
     }
     for path in &plan.masked {
         base.masks.hide(&root, Path::new(path))?;
@@ -170,25 +171,6 @@ fn refuse_target(root: &Root, path: &str, tree: &OwnedFd, target: &OwnedFd) -> R
         Some(why) => Err(Failure::refused(format!("mount target {path}: {why}"))),
         None => Ok(()),
     }
-}
-
-fn make_node(dev: &OwnedFd, node: &DeviceNode) -> Result<(), Failure> {
-    let kind = match node.kind {
-        DeviceKind::Character => NodeKind::Character { major: node.major, minor: node.minor },
-        DeviceKind::Block => NodeKind::Block { major: node.major, minor: node.minor },
-        DeviceKind::Fifo => NodeKind::Fifo,
-    };
-    let make = || -> io::Result<()> {
-        let dev = Root::from_fd(dev.try_clone()?);
-        let parent = dev.make_parent(Path::new(&node.path), 0o755)?;
-        match file::make_node_at(&parent.dir, &parent.name, kind, node.mode) {
-            // A default device that the spec names again keeps what it is.
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
-            other => other?,
-        }
-        file::chown_at(&parent.dir, &parent.name, node.uid, node.gid)
-    };
-    make().step(format_args!("make /dev/{}", node.path))
 }
 
 /// Opens a terminal of the container's own devpts, and shows it as `/dev/console`.

@@ -35,7 +35,9 @@ pub fn plan_prepare(shape: &Shape, tasks: Vec<String>, layout: &Layout, kept: bo
     });
     PreparePlan {
         join: plan_join(shape, kept),
+        in_user_namespace: shape.own_ids().is_some(),
         tasks,
+        host_cgroups: shape.own_ids().is_some() && !shape.cgroup.is_own(),
         own_cgroup_view: shape.cgroup.is_own(),
         bring_up_loopback: shape.net.is_own() && !kept,
         host_shm: shape.ipc == Namespace::Host,

@@ -1,7 +1,7 @@
 //! What the shim opens for init, in the host's mount namespace: the root's tree and the trees to be attached.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use davit_sys::file::{self, Flock, Root};
@@ -10,28 +10,87 @@ use davit_sys::mount::{self, Attributes, Overlay, Propagation, TreeDepth};
 use super::error::{Failure, Step};
 use super::mount_plan::{RootSource, TreeSource};
 use super::rootfs::attributes;
+use super::shape::IdMap;
+use super::userns::map_tree;
 
 /// So that a writable layer means the same on every host.
 const OPTIONS: [(&str, &str); 3] = [("redirect_dir", "off"), ("metacopy", "off"), ("index", "off")];
 
 /// A detached mount of the root. The lock shows that nobody else has the writable layer mounted.
-pub fn open_root(source: &RootSource, _lock: &Flock) -> Result<OwnedFd, Failure> {
+///
+/// With a user namespace all owners are shown as it maps them, so that what is on disk has the container's numbers
+/// whichever numbers of the host it lives under, and nothing needs to be copied.
+pub fn open_root(
+    source: &RootSource,
+    user: Option<(BorrowedFd<'_>, &IdMap)>,
+    _lock: &Flock,
+) -> Result<OwnedFd, Failure> {
     match source {
         RootSource::Directory(path) => {
             let bound = bind(path, TreeDepth::Recursive, Attributes::NONE, Propagation::Private);
-            bound.step(format_args!("bind root {}", path.display()))
+            let tree = bound.step(format_args!("bind root {}", path.display()))?;
+            if let Some((user, _)) = user {
+                map_tree(&tree, TreeDepth::Recursive, user, path)?;
+            }
+            Ok(tree)
         }
         RootSource::Overlay { lower, upper, volatile } => {
             let open = |path: &Path| file::open_dir(path).step(format_args!("open layer {}", path.display()));
-            let lower = lower.iter().map(|path| open(path)).collect::<Result<Vec<_>, _>>()?;
-            let upper = match upper {
-                Some((upper, work)) => Some(open_writable(upper, work, &lower)?),
+            let mut lower_fds = lower.iter().map(|path| open(path)).collect::<Result<Vec<_>, _>>()?;
+            let mut upper_fds = match upper {
+                Some((upper, work)) => Some(open_writable(upper, work, &lower_fds)?),
                 None => None,
             };
-            let overlay = Overlay { lower: &lower, upper, options: &OPTIONS, volatile: *volatile };
+            let mut trees = Vec::new();
+            if let Some((user, _)) = user {
+                for (layer, path) in lower_fds.iter_mut().zip(lower) {
+                    *layer = mapped(&*layer, user, path)?;
+                    trees.push(layer.try_clone().step("keep a layer")?);
+                }
+                if let Some((upper, work)) = upper {
+                    let (tree, both) = map_writable(upper, work, user)?;
+                    trees.push(tree);
+                    upper_fds = Some(both);
+                }
+            }
+            let overlay = Overlay {
+                lower: &lower_fds,
+                upper: upper_fds,
+                trees: &trees,
+                owner: user.map(|(_, ids)| (ids.uid, ids.gid)),
+                options: &OPTIONS,
+                volatile: *volatile,
+            };
             overlay.mount().step("mount the overlay of the root")
         }
     }
+}
+
+/// A detached copy of an open folder whose owners are shown as a user namespace maps them.
+fn mapped(folder: &OwnedFd, user: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd, Failure> {
+    let tree = mount::open_tree(folder, Path::new(""), TreeDepth::Single);
+    let tree = tree.step(format_args!("bind {}", path.display()))?;
+    map_tree(&tree, TreeDepth::Single, user, path)?;
+    Ok(tree)
+}
+
+/// An overlay wants both of its own folders on one mount, so it is the folder of both that is mapped.
+fn map_writable(
+    upper: &Path,
+    work: &Path,
+    user: BorrowedFd<'_>,
+) -> Result<(OwnedFd, (OwnedFd, OwnedFd)), Failure> {
+    let folder = upper.parent().filter(|folder| work.parent() == Some(folder));
+    let folder =
+        folder.ok_or_else(|| Failure::invalid("upperdir and workdir of the root are not in one folder"))?;
+    let opened = file::open_dir(folder).step(format_args!("open {}", folder.display()))?;
+    let tree = mapped(&opened, user, folder)?;
+    let below = |path: &Path| {
+        let name = path.file_name().unwrap_or_default();
+        file::open_dir_at(&tree, name).step(format_args!("open {}", path.display()))
+    };
+    let both = (below(upper)?, below(work)?);
+    Ok((tree, both))
 }
 
 /// Opens the writable layer and its work directory, made if they are not there. The writable layer's mode and owner
@@ -70,10 +129,14 @@ fn forget_crash(work: &OwnedFd) -> io::Result<()> {
 }
 
 /// A detached copy of a host's tree, private or as asked, with its attributes set before anyone can see it.
-pub fn open_tree(source: &TreeSource) -> Result<OwnedFd, Failure> {
+pub fn open_tree(source: &TreeSource, user: Option<BorrowedFd<'_>>) -> Result<OwnedFd, Failure> {
     let depth = if source.recursive { TreeDepth::Recursive } else { TreeDepth::Single };
     let bound = bind(&source.source, depth, attributes(source.flags), source.propagation);
-    bound.step(format_args!("bind {}", source.source.display()))
+    let tree = bound.step(format_args!("bind {}", source.source.display()))?;
+    if let Some(user) = user.filter(|_| source.mapped) {
+        map_tree(&tree, depth, user, &source.source)?;
+    }
+    Ok(tree)
 }
 
 fn bind(

@@ -105,7 +105,7 @@ impl Container {
         for applet in [
             "sh", "cat", "ls", "id", "mkdir", "mount", "sleep", "hostname", "stat", "readlink", "env",
             "mknod", "grep", "ip", "test", "echo", "kill", "touch", "unshare", "true", "setsid", "stty",
-            "chmod", "dd",
+            "chmod", "dd", "chown", "rm", "head",
         ] {
             std::os::unix::fs::symlink("busybox", lower.join("bin").join(applet)).unwrap();
         }

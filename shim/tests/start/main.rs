@@ -19,6 +19,7 @@ mod measure;
 mod mounts;
 mod shim;
 mod user;
+mod userns;
 
 use std::panic::catch_unwind;
 use std::process::ExitCode;
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     match words.first().map(String::as_str) {
         Some("init") => return init::child::run(),
+        Some("enter") => return init::enter::run(),
         Some("guard") => return init::guard::run(),
         Some("shim") => return shim::run(),
         Some("measure") => return measure::run(),
@@ -44,7 +46,8 @@ fn main() -> ExitCode {
     }
     let wanted = words.into_iter().find(|word| !word.starts_with('-')).unwrap_or_default();
     let scenes =
-        [lifecycle::SCENES, shim::SCENES, confinement::SCENES, mounts::SCENES, user::SCENES].concat();
+        [lifecycle::SCENES, shim::SCENES, confinement::SCENES, mounts::SCENES, user::SCENES, userns::SCENES]
+            .concat();
     let mut failed = 0;
     for (name, scene) in scenes.into_iter().filter(|(name, _)| name.contains(&wanted)) {
         let result = catch_unwind(scene);

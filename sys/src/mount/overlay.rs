@@ -11,8 +11,8 @@ use std::path::Path;
 use rustix::io::Errno;
 use rustix::mount::MountFlags;
 
-use super::{Attributes, FileSystem, Propagation, TreeDepth, open_tree, set_attributes};
-use crate::namespace;
+use super::{Attributes, FileSystem, Propagation, TreeDepth, attach, open_tree, set_attributes};
+use crate::{namespace, privilege};
 
 /// An overlay to be mounted.
 #[derive(Debug)]
@@ -21,6 +21,11 @@ pub struct Overlay<'a> {
     pub lower: &'a [OwnedFd],
     /// The writable layer and its work directory.
     pub upper: Option<(OwnedFd, OwnedFd)>,
+    /// Detached trees that the layers lie in, where they are not mounted in the caller's mount namespace.
+    pub trees: &'a [OwnedFd],
+    /// User and group that own what the overlay makes for itself, where the layers' mounts have no number for this
+    /// process's own: it would be read-only otherwise.
+    pub owner: Option<(u32, u32)>,
     /// Options with a value.
     pub options: &'a [(&'a str, &'a str)],
     /// Nothing is synced for this overlay's sake, and its upper layer is lost when the host crashes.
@@ -30,11 +35,22 @@ pub struct Overlay<'a> {
 impl Overlay<'_> {
     /// A detached mount of the overlay.
     pub fn mount(&self) -> io::Result<OwnedFd> {
+        match self.owner {
+            None => self.by_best_way(),
+            // On a thread that is thrown away, so that nothing else of the process is done as somebody else.
+            Some((uid, gid)) => {
+                on_a_thread(|| privilege::with_file_identity(uid, gid, || self.by_best_way()))
+            }
+        }
+    }
+
+    fn by_best_way(&self) -> io::Result<OwnedFd> {
         let refusal = match self.by_descriptor() {
             Err(e) if is_too_new(&e) => e,
             other => return other,
         };
         let older = match self.by_string() {
+            Err(e) if is_too_new(&e) && !self.trees.is_empty() => self.with_trees_attached(),
             Err(e) if is_too_new(&e) => self.in_a_namespace(),
             other => other,
         };
@@ -112,9 +128,43 @@ impl Overlay<'_> {
             rustix::mount::mount(c"overlay", c"/sys", c"overlay", MountFlags::empty(), page.as_c_str())?;
             open_tree(rustix::fs::CWD, Path::new("/sys"), TreeDepth::Single)
         };
-        std::thread::scope(|scope| scope.spawn(mount).join())
-            .map_err(|_| io::Error::other("thread that mounts ended early"))?
+        on_a_thread(mount)
     }
+
+    /// Kernels before 6.15 take layers from the caller's mount namespace only: so from one that is thrown away.
+    fn with_trees_attached(&self) -> io::Result<OwnedFd> {
+        let mount = || -> io::Result<OwnedFd> {
+            namespace::leave(namespace::Kind::Mount)?;
+            let root = crate::file::open_dir(Path::new("/"))?;
+            set_attributes(&root, TreeDepth::Recursive, Attributes::NONE, Some(Propagation::Private))?;
+            let folder = FileSystem::open("tmpfs")?.mount(Attributes::NONE)?;
+            attach(&folder, crate::file::open_dir(Path::new("/sys"))?)?;
+            for (n, tree) in self.trees.iter().enumerate() {
+                let name = n.to_string();
+                crate::file::make_dir_at(&folder, name.as_ref(), 0o700)?;
+                attach(tree, crate::file::open_dir_at(&folder, name.as_ref())?)?;
+            }
+            // What was opened below the trees is now mounted here.
+            let refusal = match self.by_descriptor() {
+                Err(e) if is_too_new(&e) => e,
+                other => return other,
+            };
+            match self.by_string() {
+                Err(e) if is_too_new(&e) => {}
+                other => return other,
+            }
+            let page = self.page(self.lower, self.upper.as_ref())?;
+            rustix::mount::mount(c"overlay", c"/sys", c"overlay", MountFlags::empty(), page.as_c_str())
+                .map_err(|_| refusal)?;
+            open_tree(rustix::fs::CWD, Path::new("/sys"), TreeDepth::Single)
+        };
+        on_a_thread(mount)
+    }
+}
+
+fn on_a_thread<T: Send>(f: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+    std::thread::scope(|scope| scope.spawn(f).join())
+        .map_err(|_| io::Error::other("thread that mounts ended early"))?
 }
 
 /// What a kernel says that does not know how layers are given to it.
@@ -155,7 +205,8 @@ mod tests {
             let lower = [open("a"), open("b")];
             let options = [("redirect_dir", "off"), ("metacopy", "off"), ("index", "off")];
             let upper = Some((open("upper"), open("work")));
-            let overlay = Overlay { lower: &lower, upper, options: &options, volatile: true };
+            let overlay =
+                Overlay { lower: &lower, upper, trees: &[], owner: None, options: &options, volatile: true };
             let tree = file::Root::from_fd(way(&overlay).unwrap_or_else(|e| panic!("{what}: {e}")));
             assert_eq!(tree.read(Path::new("who"), 9).unwrap(), b"a", "{what}");
             assert_eq!(tree.read(Path::new("only"), 9).unwrap(), b"b", "{what}");
@@ -163,5 +214,58 @@ mod tests {
             new.unwrap();
             assert!(dir.path().join("upper/new").exists(), "{what}");
         }
+    }
+
+    /// A user namespace that maps 0 to `uid`, held by a process that is killed in the end.
+    fn user_namespace(uid: u32) -> (std::process::Child, OwnedFd) {
+        let child = std::process::Command::new("unshare").args(["--user", "sleep", "100"]).spawn().unwrap();
+        let link = format!("/proc/{}/ns/user", child.id());
+        let own = std::fs::read_link("/proc/self/ns/user").unwrap();
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        while std::fs::read_link(&link).unwrap() == own {
+            assert!(std::time::Instant::now() < deadline, "unshare(1) made no user namespace");
+            std::thread::yield_now();
+        }
+        namespace::map_ids(child.id(), uid, uid, 1000).unwrap();
+        (child, namespace::open(Path::new(&link)).unwrap())
+    }
+
+    #[test]
+    fn privileged_mapped_layers_keep_their_numbers_on_disk() {
+        use std::os::unix::fs::MetadataExt as _;
+        const UID: u32 = 500_000;
+        let (mut holder, user) = user_namespace(UID);
+        let ways: [(&str, Way); 2] =
+            [("best", |o| o.by_best_way()), ("attached", |o| o.with_trees_attached())];
+        for (what, way) in ways {
+            let dir = tempfile::tempdir_in("/var/tmp").unwrap();
+            for name in ["a", "own", "own/upper", "own/work"] {
+                std::fs::create_dir(dir.path().join(name)).unwrap();
+            }
+            std::fs::write(dir.path().join("a/theirs"), "a").unwrap();
+            std::os::unix::fs::chown(dir.path().join("a/theirs"), Some(7), Some(8)).unwrap();
+            let mapped = |name: &str| {
+                let folder = file::open_dir(&dir.path().join(name)).unwrap();
+                let tree = open_tree(folder, Path::new(""), TreeDepth::Single).unwrap();
+                super::super::set_id_map(&tree, TreeDepth::Single, &user).unwrap();
+                tree
+            };
+            let (lower, own) = ([mapped("a")], mapped("own"));
+            let below = |name: &str| file::open_dir_at(&own, name.as_ref()).unwrap();
+            let upper = Some((below("upper"), below("work")));
+            let trees = [lower[0].try_clone().unwrap(), own.try_clone().unwrap()];
+            let overlay =
+                Overlay { lower: &lower, upper, trees: &trees, owner: None, options: &[], volatile: false };
+            let mounted = on_a_thread(|| privilege::with_file_identity(UID, UID, || way(&overlay)));
+            let tree = file::Root::from_fd(mounted.unwrap_or_else(|e| panic!("{what}: {e}")));
+            let seen = file::stat(tree.open_path(Path::new("theirs")).unwrap()).unwrap();
+            assert_eq!((seen.st_uid, seen.st_gid), (UID + 7, UID + 8), "{what}");
+            let change = tree.resolve(Path::new("theirs"), file::OFlags::WRONLY, 0).unwrap();
+            file::chown(&change, UID + 3, UID + 4).unwrap();
+            let on_disk = std::fs::metadata(dir.path().join("own/upper/theirs")).unwrap();
+            assert_eq!((on_disk.uid(), on_disk.gid()), (3, 4), "{what}");
+        }
+        holder.kill().unwrap();
+        holder.wait().unwrap();
     }
 }

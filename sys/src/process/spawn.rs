@@ -91,6 +91,23 @@ struct Launch<'a> {
 /// The child borrows the caller's memory until `execve` (`CLONE_VM | CLONE_VFORK`), so a large caller costs no more
 /// than a small one, and threads of the caller are no danger.
 pub fn spawn(spawn: &Spawn<'_>) -> io::Result<Child> {
+    start(spawn, Relation::Child)
+}
+
+/// Starts a program as [`spawn`] does, whose parent is this process's own parent: that one gets its end, and must be
+/// given the answer's descriptor.
+pub fn spawn_sibling(spawn: &Spawn<'_>) -> io::Result<Child> {
+    start(spawn, Relation::Sibling)
+}
+
+/// What the new process is to the caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Relation {
+    Child,
+    Sibling,
+}
+
+fn start(spawn: &Spawn<'_>, relation: Relation) -> io::Result<Child> {
     if spawn.fds.len() > MAX_FDS || spawn.fds.iter().any(|(_, target)| !(0..TARGETS).contains(target)) {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
@@ -109,15 +126,17 @@ pub fn spawn(spawn: &Spawn<'_>) -> io::Result<Child> {
         mask: block_signals()?,
         error: AtomicI32::new(0),
     };
-    let child = clone_into(&mut launch, spawn);
+    let child = clone_into(&mut launch, spawn, relation);
     let restored = restore_signals(&launch.mask);
     let child = child?;
     restored?;
     match launch.error.load(Ordering::Relaxed) {
         0 => Ok(child),
         errno => {
-            // It has ended already; without this it would stay a zombie.
-            let _ = wait(&child.pidfd);
+            if relation == Relation::Child {
+                // It has ended already; without this it would stay a zombie.
+                let _ = wait(&child.pidfd);
+            }
             Err(io::Error::from_raw_os_error(errno))
         }
     }
@@ -143,7 +162,7 @@ struct CloneArgs {
 const CLONE_CLEAR_SIGHAND: u64 = 1 << 32;
 const CLONE_INTO_CGROUP: u64 = 1 << 33;
 
-fn clone_into(launch: &mut Launch<'_>, spawn: &Spawn<'_>) -> io::Result<Child> {
+fn clone_into(launch: &mut Launch<'_>, spawn: &Spawn<'_>, relation: Relation) -> io::Result<Child> {
     let mut stack = vec![0u128; STACK / 16];
     let mut pidfd: RawFd = -1;
     let basic = (libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD) as u64;
@@ -155,6 +174,11 @@ fn clone_into(launch: &mut Launch<'_>, spawn: &Spawn<'_>) -> io::Result<Child> {
         stack_size: STACK as u64,
         ..CloneArgs::default()
     };
+    if relation == Relation::Sibling {
+        // It ends with the signal that the caller ends with, so none may be named.
+        args.flags |= libc::CLONE_PARENT as u64;
+        args.exit_signal = 0;
+    }
     if let Some(cgroup) = spawn.cgroup {
         args.flags |= CLONE_INTO_CGROUP;
         args.cgroup = u64::try_from(cgroup.as_raw_fd()).unwrap_or(u64::MAX);
