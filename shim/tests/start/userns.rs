@@ -40,6 +40,13 @@ fn root_inside_is_nobody_outside() {
     let (stdio, reader) = piped();
     container.configure(&mut init, stdio).unwrap();
     init.start().unwrap();
+    let mut reader = fs::File::from(reader);
+    let (mut out, mut some) = (Vec::new(), [0; 100]);
+    while !out.ends_with(b"65536\n") {
+        let n = std::io::Read::read(&mut reader, &mut some).unwrap();
+        assert!(n > 0, "{}", String::from_utf8_lossy(&out));
+        out.extend_from_slice(&some[..n]);
+    }
     let status = fs::read_to_string(format!("/proc/{}/status", init.host_pid())).unwrap();
     assert!(status.contains("Uid:\t300000\t300000\t300000\t300000"), "{status}");
     assert!(status.contains("Gid:\t400000\t400000\t400000\t400000"), "{status}");
@@ -52,7 +59,7 @@ fn root_inside_is_nobody_outside() {
     assert!(cgroups.lines().all(|l| l.contains("/davit-start-")), "{cgroups}");
     init.signal(9).unwrap();
     init.reap_blocking().unwrap();
-    let out = read(reader);
+    let out = String::from_utf8(out).unwrap();
     let words: Vec<&str> = out.split_whitespace().collect();
     assert_eq!(words, ["0", "0", "0", "300000", "65536"], "{out}");
 }
