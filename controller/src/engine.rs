@@ -97,6 +97,7 @@ pub struct Engine {
     contacts: Mutex<HashMap<ContainerId, Contact>>,
     locks: Mutex<HashMap<ContainerId, Arc<tokio::sync::Mutex<()>>>>,
     recovery: Mutex<Vec<String>>,
+    ids: Mutex<()>,
 }
 
 impl Engine {
@@ -112,7 +113,13 @@ impl Engine {
             contacts: Mutex::default(),
             locks: Mutex::default(),
             recovery: Mutex::default(),
+            ids: Mutex::default(),
         }
+    }
+
+    /// Held by whoever chooses ids for a container, until its record has them.
+    pub fn choosing_ids(&self) -> MutexGuard<'_, ()> {
+        self.ids.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A client of the image service.

@@ -58,7 +58,7 @@ pub fn document(container: &Container, size: bool) -> Document {
         ("ProcessLabel", "".into()),
         ("AppArmorProfile", "".into()),
         ("ExecIDs", Document::Null),
-        ("HostConfig", host::config(spec)),
+        ("HostConfig", host::config(spec, status)),
         ("GraphDriver", graph(status)),
     ];
     if size {

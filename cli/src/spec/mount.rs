@@ -68,6 +68,8 @@ fn volume_option(mount: &mut MountSpec, option: &str) -> Result<(), String> {
         "ro" | "readonly" => mount.read_only = true,
         "rw" => mount.read_only = false,
         "nocopy" if mount.kind() == MountKind::Volume => mount.no_copy = true,
+        // A volume always is.
+        "idmap" => mount.idmap = mount.kind() == MountKind::Bind,
         _ if IGNORED.contains(&option) => {}
         _ if PROPAGATION.contains(&option) && mount.kind() == MountKind::Bind => {
             option.clone_into(&mut mount.propagation);
@@ -136,6 +138,10 @@ fn field(mount: &mut MountSpec, key: &str, value: Option<&str>) -> Result<(), St
                 return Err(format!("{:?} is no propagation", mount.propagation));
             }
         }
+        "idmap" if matches!(kind, MountKind::Bind | MountKind::Volume) => {
+            // A volume always is.
+            mount.idmap = switch(key, value)? && kind == MountKind::Bind;
+        }
         "bind-create-src" if kind == MountKind::Bind => mount.create_source = switch(key, value)?,
         "volume-nocopy" if kind == MountKind::Volume => mount.no_copy = switch(key, value)?,
         "volume-subpath" if kind == MountKind::Volume => mount.subpath = wanted()?,
@@ -199,6 +205,7 @@ mod tests {
         assert_eq!(volume("/a:/b:ro").unwrap(), read_only);
         assert_eq!(volume("/a:/b:ro,z").unwrap(), read_only);
         assert_eq!(volume("/a:/b:rslave").unwrap().propagation, "rslave");
+        assert!(volume("/a:/b:ro,idmap").unwrap().idmap && !volume("v:/b:idmap").unwrap().idmap);
         assert!(volume("d:/b:nocopy").unwrap().no_copy);
         let here = std::env::current_dir().unwrap();
         assert_eq!(volume("./x:/b").unwrap().source, here.join("x").to_str().unwrap());
@@ -233,6 +240,7 @@ mod tests {
         assert_eq!(mount("type=volume,destination=/b").unwrap().source, "");
         assert!(!mount("type=bind,src=/a,dst=/b,ro=false").unwrap().read_only);
         assert_eq!(mount("type=bind,src=/a,dst=/b,bind-propagation=rshared").unwrap().propagation, "rshared");
+        assert!(mount("type=bind,src=/a,dst=/b,idmap").unwrap().idmap);
         let memory = mount("type=tmpfs,target=/b,tmpfs-size=64m,tmpfs-mode=1777").unwrap();
         assert_eq!(memory.options, ["size=67108864", "mode=1777"]);
         assert!(mount("type=volume,src=d,dst=/b,volume-nocopy,volume-subpath=x").unwrap().no_copy);

@@ -5,11 +5,11 @@
 
 use std::sync::Arc;
 
-use davit_proto::container::{Container, ContainerStatus, CreateRequest, Phase};
+use davit_proto::container::{Container, ContainerStatus, CreateRequest, Phase, UserIds};
 use davit_proto::id::{ContainerId, InvalidId, Name};
 use davit_proto::status::chain;
 use davit_proto::store::ContainerRecord;
-use davit_proto::task::{ConfigureRequest, LogLimits, Shape};
+use davit_proto::task::{ConfigureRequest, IdMap, LogLimits, Shape};
 use davit_proto::types::TerminalSize;
 use prost::Message as _;
 use sha2::Digest as _;
@@ -18,7 +18,7 @@ use super::bundle::Bundle;
 use super::content::{self, Content};
 use super::release;
 use super::wire::{self, Plan, Wired};
-use super::{launch, shape, spec, validate};
+use super::{launch, shape, spec, userns, validate};
 use crate::actor::Actor;
 use crate::engine::{Engine, Turn};
 use crate::error::Error;
@@ -111,7 +111,7 @@ async fn intend(engine: &Arc<Engine>, request: &CreateRequest, shape: &Shape) ->
     let mut tries = 0;
     loop {
         let chosen = choose_name(engine, &request.name, tries)?;
-        match engine.store.insert(new_record(engine, &id, chosen, request, shape)) {
+        match insert(engine, &id, chosen, request, shape)? {
             Ok(Inserted::New(_)) => break,
             Ok(Inserted::Repeated(first)) => {
                 if let Some(created) = join(engine, &first, request).await {
@@ -135,6 +135,29 @@ async fn intend(engine: &Arc<Engine>, request: &CreateRequest, shape: &Shape) ->
         Ok(()) => Ok(Intent::New(record, turn)),
         Err(error) => Err(undo(engine, &id, error).await),
     }
+}
+
+/// Ids are chosen and written down before anybody else can choose.
+fn insert(
+    engine: &Engine,
+    id: &ContainerId,
+    name: Name,
+    request: &CreateRequest,
+    shape: &Shape,
+) -> Result<Result<Inserted, Conflict>, Error> {
+    if !userns::lacks_ids(shape) {
+        return Ok(engine.store.insert(new_record(engine, id, name, request, shape)));
+    }
+    let _choosing = engine.choosing_ids();
+    let listing = engine.store.all();
+    let taken: Vec<_> = listing.records.iter().filter_map(|record| userns::ids_of(record)).collect();
+    let wish = request.spec.as_ref().and_then(|spec| spec.namespaces.as_ref());
+    let wanted = userns::parse(wish.map_or("", |names| names.user.as_str()))?;
+    let mut shape = shape.clone();
+    if let userns::Wanted::Auto { count } = wanted {
+        shape.ids = Some(userns::choose(count, &taken, &engine.config.instance)?);
+    }
+    Ok(engine.store.insert(new_record(engine, id, name, request, &shape)))
 }
 
 /// Steps 2 to 6, or none of them.
@@ -185,6 +208,7 @@ pub async fn assemble(
     let container = record.container.clone().unwrap_or_default();
     let wish = container.spec.clone().unwrap_or_default();
     let shape = Shape::decode(record.shape.as_slice()).unwrap_or_default();
+    let ids = shape.ids;
 
     // 2: the shim's first half, and what the container is made of. Not try_join: a launch is not dropped midway.
     let (prepared, content) =
@@ -207,6 +231,7 @@ pub async fn assemble(
         bundle: bundle.path(),
         cgroup_path: &engine.config.cgroup_path(&id),
         host: &engine.facts.host,
+        ids,
     })?;
     bundle.write_config(&runtime).map_err(Error::io("write config.json"))?;
     pass(failpoint::CREATE_SPEC).await?;
@@ -295,6 +320,8 @@ fn new_record(
         ..ContainerStatus::default()
     };
     status.set_phase(Phase::Creating);
+    let ids = |ids: IdMap| UserIds { host_uid: ids.host_uid, host_gid: ids.host_gid, count: ids.count };
+    status.user_ids = shape.ids.map(ids);
     ContainerRecord {
         version: store::VERSION,
         container: Some(Container {

@@ -4,6 +4,7 @@ use davit_proto::container::{ContainerSpec, EndpointSpec, Namespaces};
 use davit_proto::task::{Namespace, NamespaceMode, Shape};
 
 use super::spec::{Error, security};
+use super::userns;
 
 /// Most networks of one container.
 const NETWORKS: usize = 64;
@@ -79,6 +80,10 @@ fn endpoints(named: &[EndpointSpec]) -> Vec<EndpointSpec> {
 pub fn of(spec: &ContainerSpec) -> Result<Shape, Error> {
     let names = spec.namespaces.clone().unwrap_or_default();
     check(&names)?;
+    let user = userns::parse(&names.user)?;
+    if user.is_own() {
+        check_own_users(spec, &names)?;
+    }
     let mode = |text: &str| if text == "host" { NamespaceMode::Host } else { NamespaceMode::Own };
     let net = match network(spec)? {
         Network::Host => NamespaceMode::Host,
@@ -91,8 +96,9 @@ pub fn of(spec: &ContainerSpec) -> Result<Shape, Error> {
         ipc: made(mode(&names.ipc)),
         uts: made(mode(&names.uts)),
         cgroup: made(mode(&names.cgroup)),
-        // The one that the engine itself is in.
-        user: made(NamespaceMode::Host),
+        // The host's is the one that the engine itself is in.
+        user: made(if user.is_own() { NamespaceMode::Own } else { NamespaceMode::Host }),
+        ids: user.ids(),
         privileged: spec.privileged,
         unmask: security::parse(&spec.security_opt)?.unmask,
         cgroup_parent: String::new(),
@@ -105,7 +111,6 @@ fn check(names: &Namespaces) -> Result<(), Error> {
         ("namespaces.pid", &names.pid),
         ("namespaces.ipc", &names.ipc),
         ("namespaces.uts", &names.uts),
-        ("namespaces.user", &names.user),
         ("namespaces.cgroup", &names.cgroup),
     ];
     for (field, text) in fields {
@@ -126,8 +131,30 @@ fn check(names: &Namespaces) -> Result<(), Error> {
     if names.pid == "host" {
         return Err(Error::Unserved("sharing the host's processes is".to_owned()));
     }
-    if names.user == "private" {
-        return Err(Error::Unserved("a user namespace of its own is".to_owned()));
+    Ok(())
+}
+
+/// What is the host's or another container's is not a user namespace's to mount from or to configure.
+fn check_own_users(spec: &ContainerSpec, names: &Namespaces) -> Result<(), Error> {
+    let conflict = |text: &str| Err(Error::Conflict(text.to_owned()));
+    if spec.privileged {
+        return conflict(
+            "privileged mode is incompatible with user namespaces: --userns=host goes with --privileged",
+        );
+    }
+    if spec.networks.iter().any(|endpoint| endpoint.network == "host") {
+        return conflict("cannot share the host's network namespace when user namespaces are enabled");
+    }
+    if names.pid == "host" {
+        return conflict("cannot share the host PID namespace when user namespaces are enabled");
+    }
+    let networks = spec.networks.iter().map(|endpoint| &endpoint.network);
+    let named = [&names.pid, &names.ipc, &names.uts, &names.cgroup];
+    if networks.chain(named).any(|name| name.starts_with("container:")) {
+        return conflict(
+            "cannot share a namespace of another container when user namespaces are enabled: it belongs to \
+             that one's users",
+        );
     }
     Ok(())
 }
@@ -167,12 +194,33 @@ mod tests {
     }
 
     #[test]
+    fn users_of_its_own_exclude_what_is_the_hosts() {
+        let own = Namespaces { user: "100000:100000:65536".into(), ..Default::default() };
+        let spec = ContainerSpec { namespaces: Some(own.clone()), ..Default::default() };
+        let shape = of(&spec).unwrap();
+        assert_eq!(shape.user.unwrap().mode(), NamespaceMode::Own);
+        assert_eq!(shape.ids.unwrap().host_uid, 100_000);
+        let said = |spec: ContainerSpec| of(&spec).unwrap_err().to_string();
+        assert!(said(ContainerSpec { privileged: true, ..spec.clone() }).contains("--userns=host"));
+        assert!(
+            said(ContainerSpec { networks: named(&["host"]).networks, ..spec.clone() }).contains("network")
+        );
+        for names in [
+            Namespaces { pid: "host".into(), ..own.clone() },
+            Namespaces { pid: "container:x".into(), ..own.clone() },
+            Namespaces { ipc: "container:x".into(), ..own },
+        ] {
+            assert!(of(&ContainerSpec { namespaces: Some(names), ..Default::default() }).is_err());
+        }
+    }
+
+    #[test]
     fn what_cannot_be_shared_yet_is_said() {
         let with = |names: Namespaces| ContainerSpec { namespaces: Some(names), ..Default::default() };
         for names in [
             Namespaces { pid: "host".into(), ..Default::default() },
             Namespaces { ipc: "container:x".into(), ..Default::default() },
-            Namespaces { user: "private".into(), ..Default::default() },
+            Namespaces { user: "keep-id".into(), ..Default::default() },
             Namespaces { cgroup: "odd".into(), ..Default::default() },
             Namespaces { pid: "shareable".into(), ..Default::default() },
         ] {

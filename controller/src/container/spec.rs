@@ -34,10 +34,11 @@ use std::path::{Path, PathBuf};
 
 use davit_proto::container::{ContainerSpec, EndpointSpec, PortSpec};
 use davit_proto::id::ContainerId;
+use davit_proto::task::IdMap;
 use davit_proto::types;
 use oci_spec::runtime::{
-    Linux, LinuxBuilder, LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceType, Process, ProcessBuilder,
-    RootBuilder, Spec, SpecBuilder, User, UserBuilder,
+    Linux, LinuxBuilder, LinuxIdMapping, LinuxIdMappingBuilder, LinuxNamespace, LinuxNamespaceBuilder,
+    LinuxNamespaceType, Process, ProcessBuilder, RootBuilder, Spec, SpecBuilder, User, UserBuilder,
 };
 
 pub use capability::Cap;
@@ -166,6 +167,8 @@ pub struct Input<'a> {
     pub cgroup_path: &'a str,
     /// Facts of the host.
     pub host: &'a Host,
+    /// Ids of the host that are the container's, where it has a user namespace of its own.
+    pub ids: Option<IdMap>,
 }
 
 /// The runtime spec of a container.
@@ -175,7 +178,8 @@ pub struct Input<'a> {
 pub fn build(input: &Input<'_>) -> Result<Spec, Error> {
     let spec = input.spec;
     let options = security::parse(&spec.security_opt)?;
-    let caps = capability::sets(&spec.cap_add, &spec.cap_drop, spec.privileged, input.host)?;
+    let available = if input.ids.is_some() { capability::all() } else { &input.host.capabilities };
+    let caps = capability::sets(&spec.cap_add, &spec.cap_drop, spec.privileged, available)?;
     let given: Vec<String> = caps.bounding().iter().flatten().map(|cap| format!("CAP_{cap}")).collect();
     let (word, profile) = security::seccomp_of(&options, spec.privileged, &given)?;
 
@@ -242,7 +246,7 @@ fn linux_of(input: &Input<'_>, options: &security::Options) -> Result<Linux, Err
     let (masked, protected) = security::paths_of(options, spec.privileged, host);
     let sysctls = limit::sysctls(spec, matches!(network, shape::Network::Host))?;
     let mut linux = LinuxBuilder::default()
-        .namespaces(namespaces(spec, &network))
+        .namespaces(namespaces(spec, &network, input.ids.is_some()))
         .resources(resource::resources(spec, devices, host)?)
         .cgroups_path(PathBuf::from(input.cgroup_path))
         .masked_paths(masked)
@@ -250,11 +254,24 @@ fn linux_of(input: &Input<'_>, options: &security::Options) -> Result<Linux, Err
         .build()
         .expect("every field has a default");
     linux.set_devices((!devices.nodes.is_empty()).then(|| devices.nodes.clone()));
+    if let Some(ids) = input.ids {
+        linux.set_uid_mappings(Some(vec![mapping(ids.host_uid, ids.count)]));
+        linux.set_gid_mappings(Some(vec![mapping(ids.host_gid, ids.count)]));
+    }
     linux.set_sysctl((!sysctls.is_empty()).then_some(sysctls));
     Ok(linux)
 }
 
-fn namespaces(spec: &ContainerSpec, network: &shape::Network) -> Vec<LinuxNamespace> {
+fn mapping(host: u32, count: u32) -> LinuxIdMapping {
+    LinuxIdMappingBuilder::default()
+        .container_id(0u32)
+        .host_id(host)
+        .size(count)
+        .build()
+        .expect("every field has a value")
+}
+
+fn namespaces(spec: &ContainerSpec, network: &shape::Network, own_users: bool) -> Vec<LinuxNamespace> {
     let named = spec.namespaces.clone().unwrap_or_default();
     let own = [
         (LinuxNamespaceType::Mount, true),
@@ -263,6 +280,7 @@ fn namespaces(spec: &ContainerSpec, network: &shape::Network) -> Vec<LinuxNamesp
         (LinuxNamespaceType::Ipc, named.ipc != "host"),
         (LinuxNamespaceType::Uts, named.uts != "host"),
         (LinuxNamespaceType::Cgroup, named.cgroup != "host"),
+        (LinuxNamespaceType::User, own_users),
     ];
     own.into_iter()
         .filter(|(_, own)| *own)

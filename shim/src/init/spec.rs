@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use oci_spec::runtime::{LinuxDevice, LinuxDeviceType, Spec};
+use oci_spec::runtime::{LinuxDevice, LinuxDeviceType, LinuxIdMapping, Spec};
 
 use super::error::Failure;
 use super::mount_plan::{Mounts, RootSource, TreeSource, plan_mounts};
@@ -28,7 +28,7 @@ pub struct SpecPlan {
 
 /// Plans a spec for a shape.
 pub fn plan_spec(spec: &Spec, shape: &Shape, bundle: &Path, stdio: StdioPlan) -> Result<SpecPlan, Failure> {
-    refuse_unsupported(spec)?;
+    refuse_unsupported(spec, shape)?;
     let linux = spec.linux().as_ref();
     let Mounts { root, trees, steps, shm } = plan_mounts(spec, bundle)?;
     let more = |list: Option<&Vec<String>>, known: &[&str]| -> Vec<String> {
@@ -58,15 +58,29 @@ pub fn plan_spec(spec: &Spec, shape: &Shape, bundle: &Path, stdio: StdioPlan) ->
     Ok(SpecPlan { root, trees, devices, configure })
 }
 
-fn refuse_unsupported(spec: &Spec) -> Result<(), Failure> {
+fn refuse_unsupported(spec: &Spec, shape: &Shape) -> Result<(), Failure> {
     if spec.hooks().is_some() {
         return Err(Failure::invalid("hooks are not supported"));
     }
     let Some(linux) = spec.linux() else { return Ok(()) };
-    if linux.uid_mappings().as_ref().is_some_and(|m| !m.is_empty())
-        || linux.gid_mappings().as_ref().is_some_and(|m| !m.is_empty())
+    // The namespace is made, so the spec can only say once more what it is.
+    let ids = shape.own_ids();
+    let said = |given: &Option<Vec<LinuxIdMapping>>, first: Option<u32>| match given
+        .as_deref()
+        .unwrap_or_default()
     {
-        return Err(Failure::invalid("user mappings are not supported"));
+        [] => true,
+        [one] => {
+            one.container_id() == 0
+                && Some(one.host_id()) == first
+                && Some(one.size()) == ids.map(|ids| ids.count)
+        }
+        _ => false,
+    };
+    if !said(linux.uid_mappings(), ids.map(|ids| ids.uid))
+        || !said(linux.gid_mappings(), ids.map(|ids| ids.gid))
+    {
+        return Err(Failure::invalid("user mappings of the spec are not those of the container"));
     }
     match linux.rootfs_propagation().as_deref() {
         None | Some("" | "private" | "rprivate" | "slave" | "rslave") => Ok(()),

@@ -14,7 +14,7 @@ pub struct SecurityArgs {
     /// Drop a capability
     #[arg(long, value_name = "CAPABILITY")]
     pub cap_drop: Vec<String>,
-    /// seccomp=FILE, seccomp=unconfined, no-new-privileges, mask=PATH, unmask=PATH
+    /// seccomp=FILE|unconfined, no-new-privileges, mask=PATH[:PATH], unmask=ALL|PATH[:PATH]
     #[arg(long, value_name = "OPTION")]
     pub security_opt: Vec<String>,
     /// Give it a device of the host
@@ -35,7 +35,7 @@ pub struct SecurityArgs {
     /// Host name it sees: host
     #[arg(long, value_name = "NAMESPACE")]
     pub uts: Option<String>,
-    /// User ids it sees: host
+    /// User ids it has on the host: host, auto, auto:size=N or UID:GID:SIZE
     #[arg(long, value_name = "NAMESPACE")]
     pub userns: Option<String>,
     /// Cgroups it sees: host or private

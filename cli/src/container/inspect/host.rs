@@ -1,6 +1,8 @@
 //! `HostConfig`: what was asked of the host.
 
-use davit_proto::container::{ContainerSpec, HealthCheck, MountKind, MountSpec, Resources, RestartMode};
+use davit_proto::container::{
+    ContainerSpec, ContainerStatus, HealthCheck, MountKind, MountSpec, Resources, RestartMode, UserIds,
+};
 
 use super::or_null;
 use crate::document::{Document, list, map, texts};
@@ -9,9 +11,10 @@ use crate::document::{Document, list, map, texts};
 const SHM: u64 = 64 << 20;
 
 /// The whole of it.
-pub fn config(spec: &ContainerSpec) -> Document {
+pub fn config(spec: &ContainerSpec, status: &ContainerStatus) -> Document {
     let mut fields = files(spec);
     fields.extend(sharing(spec));
+    fields.extend(status.user_ids.map(|ids| ("IDMappings", id_mappings(&ids))));
     fields.extend(limits(spec));
     map(fields)
 }
@@ -128,6 +131,12 @@ fn sharing(spec: &ContainerSpec) -> Vec<(&'static str, Document)> {
         ("Annotations", or_null(texts(&spec.annotations))),
         ("Runtime", "davit-shim".into()),
     ]
+}
+
+/// Podman's field: docker has one map for all containers.
+fn id_mappings(ids: &UserIds) -> Document {
+    let one = |first: u32| list(&[format!("0:{first}:{}", ids.count)]);
+    map([("UidMap", one(ids.host_uid)), ("GidMap", one(ids.host_gid))])
 }
 
 fn limits(spec: &ContainerSpec) -> Vec<(&'static str, Document)> {

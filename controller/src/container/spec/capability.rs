@@ -3,7 +3,7 @@
 
 use oci_spec::runtime::{Capabilities, Capability, LinuxCapabilities, LinuxCapabilitiesBuilder};
 
-use super::{Error, Host};
+use super::Error;
 
 /// One capability.
 pub type Cap = Capability;
@@ -104,7 +104,13 @@ pub fn from_mask(mask: u64) -> Vec<Cap> {
     NUMBERED.into_iter().enumerate().filter(|(bit, _)| mask >> bit & 1 == 1).map(|(_, cap)| cap).collect()
 }
 
-/// The sets of a container's processes. Inheritable and ambient stay empty, or a program without any
+/// All capabilities there are: what root of a user namespace has in it.
+#[must_use]
+pub fn all() -> &'static [Cap] {
+    &NUMBERED
+}
+
+/// The sets of a container's processes, of those that can be given. Inheritable and ambient stay empty, or a program without any
 /// capability on its file would keep them over execve(2).
 ///
 /// # Errors
@@ -113,9 +119,9 @@ pub fn sets(
     add: &[String],
     drop: &[String],
     privileged: bool,
-    host: &Host,
+    available: &[Cap],
 ) -> Result<LinuxCapabilities, Error> {
-    let given = granted(add, drop, privileged, host)?;
+    let given = granted(add, drop, privileged, available)?;
     let all: Capabilities = given.into_iter().collect();
     let none = Capabilities::new();
     Ok(LinuxCapabilitiesBuilder::default()
@@ -128,16 +134,16 @@ pub fn sets(
         .expect("every field has a value"))
 }
 
-fn granted(add: &[String], drop: &[String], privileged: bool, host: &Host) -> Result<Vec<Cap>, Error> {
+fn granted(add: &[String], drop: &[String], privileged: bool, available: &[Cap]) -> Result<Vec<Cap>, Error> {
     if privileged {
-        return Ok(host.capabilities.clone());
+        return Ok(available.to_vec());
     }
     let mut given: Vec<Cap> = if add.iter().any(|text| is_all(text)) {
-        host.capabilities.clone()
+        available.to_vec()
     } else if drop.iter().any(|text| is_all(text)) {
         Vec::new()
     } else {
-        DEFAULT.into_iter().filter(|cap| host.has(*cap)).collect()
+        DEFAULT.into_iter().filter(|cap| available.contains(cap)).collect()
     };
     for text in drop.iter().filter(|text| !is_all(text)) {
         let cap = parse("cap_drop", text)?;
@@ -145,7 +151,7 @@ fn granted(add: &[String], drop: &[String], privileged: bool, host: &Host) -> Re
     }
     for text in add.iter().filter(|text| !is_all(text)) {
         let cap = parse("cap_add", text)?;
-        if !host.has(cap) {
+        if !available.contains(&cap) {
             return Err(Error::Host(format!(
                 "capability {cap} cannot be given: the engine has it not itself"
             )));
@@ -164,7 +170,11 @@ mod tests {
 
     fn names(add: &[&str], drop: &[&str]) -> Vec<String> {
         let own = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
-        granted(&own(add), &own(drop), false, &host()).unwrap().iter().map(ToString::to_string).collect()
+        granted(&own(add), &own(drop), false, &host().capabilities)
+            .unwrap()
+            .iter()
+            .map(ToString::to_string)
+            .collect()
     }
 
     #[test]
@@ -190,9 +200,9 @@ mod tests {
     fn what_the_engine_lacks_is_told() {
         let mut poor = host();
         poor.capabilities.retain(|cap| *cap != Cap::SysResource);
-        let error = granted(&["SYS_RESOURCE".to_owned()], &[], false, &poor).unwrap_err();
+        let error = granted(&["SYS_RESOURCE".to_owned()], &[], false, &poor.capabilities).unwrap_err();
         assert!(error.to_string().contains("SYS_RESOURCE"), "{error}");
         assert!(check(&["NET_ADMINX".to_owned()], &[]).is_err());
-        assert!(!granted(&[], &[], true, &poor).unwrap().contains(&Cap::SysResource));
+        assert!(!granted(&[], &[], true, &poor.capabilities).unwrap().contains(&Cap::SysResource));
     }
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use davit_proto::types;
 use oci_spec::runtime::{Mount, MountBuilder};
 
+use super::mounts::IDMAP;
 use super::{Error, Input, mounts};
 
 /// Bytes of `/dev/shm` where nothing is said.
@@ -31,10 +32,13 @@ pub fn mounts(input: &Input<'_>) -> Result<Vec<Mount>, Error> {
         if input.spec.read_only {
             options.push("ro");
         }
+        if input.ids.is_some() {
+            options.push(IDMAP);
+        }
         let source = input.bundle.join(file).display().to_string();
         all.push(mount("bind", &source, target, &options));
     }
-    all.extend(wanted.iter().map(converted));
+    all.extend(wanted.iter().map(|mount| converted(mount, input.ids.is_some())));
     Ok(all)
 }
 
@@ -91,8 +95,9 @@ fn kernel(input: &Input<'_>) -> Vec<Mount> {
     all
 }
 
-fn converted(from: &types::Mount) -> Mount {
-    let options: Vec<&str> = from.options.iter().map(String::as_str).collect();
+fn converted(from: &types::Mount, own_users: bool) -> Mount {
+    let fits = |option: &&str| own_users || *option != IDMAP;
+    let options: Vec<&str> = from.options.iter().map(String::as_str).filter(fits).collect();
     mount(&from.r#type, &from.source, &from.target, &options)
 }
 

@@ -25,6 +25,8 @@ const PROC_FILES: [&str; 9] = [
     "/proc/slabinfo",
     "/proc/sys/kernel/ns_last_pid",
 ];
+/// Option of a mount whose owners are shown by the container's numbers, where it has a user namespace.
+pub const IDMAP: &str = "idmap";
 /// Words for how mounts pass between inside and outside.
 const PROPAGATIONS: [&str; 6] = ["rprivate", "private", "rslave", "slave", "rshared", "shared"];
 
@@ -50,6 +52,8 @@ pub enum What {
         propagation: String,
         /// A missing source becomes a folder.
         create: bool,
+        /// Its owners are shown by the container's numbers.
+        idmap: bool,
     },
     /// A volume.
     Volume {
@@ -107,6 +111,7 @@ fn wanted(mount: &MountSpec) -> Result<Wanted, Error> {
     if mount.kind() != MountKind::Bind {
         only(!mount.propagation.is_empty(), "mounts.propagation", "bind")?;
         only(mount.create_source, "mounts.create_source", "bind")?;
+        only(mount.idmap, "mounts.idmap", "bind")?;
     }
     if mount.kind() != MountKind::Volume {
         only(!mount.subpath.is_empty(), "mounts.subpath", "volume")?;
@@ -148,6 +153,7 @@ fn bind(mount: &MountSpec) -> Result<What, Error> {
         source: source(&mount.source)?,
         propagation: propagation.to_owned(),
         create: mount.create_source,
+        idmap: mount.idmap,
     })
 }
 
@@ -254,8 +260,11 @@ pub fn resolved(plan: &[Wanted], volumes: &[types::Mount]) -> Result<Vec<types::
     let mut mounts = Vec::with_capacity(plan.len());
     for wanted in plan {
         mounts.push(match &wanted.what {
-            What::Bind { source, propagation, .. } => {
+            What::Bind { source, propagation, idmap, .. } => {
                 let mut options = vec!["rbind".to_owned(), propagation.clone()];
+                if *idmap {
+                    options.push(IDMAP.to_owned());
+                }
                 if wanted.read_only {
                     options.push("ro".to_owned());
                 }
@@ -268,7 +277,9 @@ pub fn resolved(plan: &[Wanted], volumes: &[types::Mount]) -> Result<Vec<types::
                 let mut options = prepared.options.clone();
                 let read_only = wanted.read_only.then_some("ro");
                 // A volume outlives its container and another may use it: no program in it gains rights.
-                for needed in ["nosuid", "nodev"].into_iter().chain(read_only) {
+                // And its files have the numbers of whoever uses it.
+                let mapped = (prepared.r#type == "bind").then_some(IDMAP);
+                for needed in ["nosuid", "nodev"].into_iter().chain(read_only).chain(mapped) {
                     if !options.iter().any(|option| option == needed) {
                         options.push(needed.to_owned());
                     }
@@ -364,7 +375,11 @@ mod tests {
             mounts.iter().map(|m| format!("{}:{}:{}", m.source, m.target, m.options.join(","))).collect();
         assert_eq!(
             shown,
-            ["/1:/a:rbind,nosuid,nodev", "/2:/z:rbind,nosuid,nodev,ro", "/b:/a/b/c:rbind,rprivate"]
+            [
+                "/1:/a:rbind,nosuid,nodev,idmap",
+                "/2:/z:rbind,nosuid,nodev,ro,idmap",
+                "/b:/a/b/c:rbind,rprivate"
+            ]
         );
         assert!(resolved(&plan, &[answer("/1")]).is_err());
     }

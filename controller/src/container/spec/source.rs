@@ -46,8 +46,12 @@ mod tests {
     use super::*;
 
     fn bind(source: &Path, create: bool) -> Vec<Wanted> {
-        let what =
-            What::Bind { source: source.display().to_string(), propagation: "rprivate".to_owned(), create };
+        let what = What::Bind {
+            source: source.display().to_string(),
+            propagation: "rprivate".to_owned(),
+            create,
+            idmap: false,
+        };
         vec![Wanted { target: "/x".to_owned(), read_only: false, what }]
     }
 

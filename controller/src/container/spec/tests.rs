@@ -67,6 +67,7 @@ fn built(spec: &ContainerSpec, image: &ImageConfig) -> Result<Value, Error> {
         bundle: Path::new("/bundle"),
         cgroup_path: "/davit/x",
         host: &host,
+        ids: None,
     })?;
     let mut value = serde_json::to_value(made).unwrap();
     for (_, set) in value["process"]["capabilities"].as_object_mut().unwrap() {
@@ -226,6 +227,7 @@ fn a_root_that_is_no_overlay_is_refused() {
             bundle: Path::new("/b"),
             cgroup_path: "/c",
             host: &host,
+            ids: None,
         };
         assert!(build(&input).is_err(), "{odd:?}");
     }
