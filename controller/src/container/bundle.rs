@@ -109,6 +109,14 @@ impl Bundle {
         self.write("config.json", &serde_json::to_vec(spec)?, Durability::Cached)
     }
 
+    /// Reads the runtime spec; `None` when it was never written.
+    ///
+    /// # Errors
+    /// When it is there and cannot be read.
+    pub fn read_config(&self) -> io::Result<Option<oci_spec::runtime::Spec>> {
+        self.read("config.json", SPEC)?.map(|bytes| Ok(serde_json::from_slice(&bytes)?)).transpose()
+    }
+
     /// Writes a file that the container sees (`hosts`, `resolv.conf`, `hostname`), readable by all of it.
     ///
     /// # Errors

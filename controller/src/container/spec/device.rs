@@ -42,6 +42,8 @@ pub struct Devices {
     pub rules: Vec<LinuxDeviceCgroup>,
     /// Limits of block devices, by the devices' numbers.
     pub throttles: Vec<((i64, i64), BlockThrottle)>,
+    /// Weights of block devices, by the devices' numbers.
+    pub weights: Vec<((i64, i64), u16)>,
 }
 
 /// One `--device`, understood.
@@ -120,6 +122,9 @@ pub fn check(spec: &ContainerSpec) -> Result<(), Error> {
     for throttle in spec.resources.iter().flat_map(|resources| &resources.throttles) {
         clean("throttles.device", &throttle.device)?;
     }
+    for weight in spec.resources.iter().flat_map(|resources| &resources.blkio_weight_devices) {
+        clean("blkio_weight_devices.device", &weight.device)?;
+    }
     Ok(())
 }
 
@@ -157,11 +162,12 @@ impl Devices {
             devices.rules.push(parse_rule(text)?);
         }
         for throttle in spec.resources.iter().flat_map(|resources| &resources.throttles) {
-            let found = stat(Path::new(&throttle.device))?;
-            if !found.file_type().is_block_device() {
-                return Err(Error::invalid("throttles.device", &throttle.device, "no block device"));
-            }
-            devices.throttles.push((numbers(&found), throttle.clone()));
+            let device = block_device("throttles.device", &throttle.device)?;
+            devices.throttles.push((device, throttle.clone()));
+        }
+        for weight in spec.resources.iter().flat_map(|resources| &resources.blkio_weight_devices) {
+            let device = block_device("blkio_weight_devices.device", &weight.device)?;
+            devices.weights.push((device, u16::try_from(weight.weight).unwrap_or(u16::MAX)));
         }
         Ok(devices)
     }
@@ -227,6 +233,15 @@ impl Devices {
         self.rules.push(rule(kind, Some(major), Some(minor), access));
         Ok(())
     }
+}
+
+/// The numbers of a block device of the host.
+fn block_device(field: &'static str, path: &str) -> Result<(i64, i64), Error> {
+    let found = stat(Path::new(path))?;
+    if !found.file_type().is_block_device() {
+        return Err(Error::invalid(field, path, "no block device"));
+    }
+    Ok(numbers(&found))
 }
 
 fn stat(path: &Path) -> Result<fs::Metadata, Error> {

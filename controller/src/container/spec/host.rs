@@ -27,6 +27,14 @@ pub struct Host {
     pub thermal: Vec<PathBuf>,
     /// Processors.
     pub cpus: u32,
+    /// Processors that are online: first and last of each row.
+    pub online_cpus: Vec<(u16, u16)>,
+    /// Memory nodes that are online, in the same form.
+    pub online_mems: Vec<(u16, u16)>,
+    /// Memory in bytes.
+    pub memory: u64,
+    /// Memory is limited through cgroup v1.
+    pub legacy_memory: bool,
     /// Its message queues are mounted, so that a container can share them.
     pub mqueue: bool,
 }
@@ -49,6 +57,12 @@ impl Host {
             platform: format!("linux/{}", architecture()),
             thermal: thermal(Path::new("/sys/devices/system/cpu")),
             mqueue: Path::new("/dev/mqueue").is_dir(),
+            online_cpus: online("/sys/devices/system/cpu/online"),
+            online_mems: online("/sys/devices/system/node/online"),
+            memory: total(&fs::read_to_string("/proc/meminfo")?),
+            legacy_memory: davit_sys::mount::mount_table()?
+                .iter()
+                .any(|mount| mount.kind == "cgroup" && mount.options.iter().any(|o| o == "memory")),
             cpus: std::thread::available_parallelism()
                 .map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX)),
         })
@@ -83,6 +97,19 @@ fn permitted(status: &str) -> io::Result<u64> {
             .ok_or_else(|| io::Error::other(format!("/proc/self/status has no {name}")))
     };
     Ok(field("CapPrm:")? & field("CapBnd:")?)
+}
+
+/// What the kernel says is online; the first only, where it says nothing.
+fn online(path: &str) -> Vec<(u16, u16)> {
+    let rows = fs::read_to_string(path).ok().and_then(|text| super::resource::rows(text.trim()));
+    rows.unwrap_or_else(|| vec![(0, 0)])
+}
+
+fn total(meminfo: &str) -> u64 {
+    let kibibytes = meminfo.lines().find_map(|line| {
+        line.strip_prefix("MemTotal:")?.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()
+    });
+    kibibytes.unwrap_or(0).saturating_mul(1024)
 }
 
 fn thermal(cpus: &Path) -> Vec<PathBuf> {

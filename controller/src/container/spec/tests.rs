@@ -16,6 +16,10 @@ pub fn host() -> Host {
         thermal: vec!["/sys/devices/system/cpu/cpu0/thermal_throttle".into()],
         cpus: 4,
         mqueue: false,
+        online_cpus: vec![(0, 3)],
+        online_mems: vec![(0, 0)],
+        memory: 8 << 30,
+        legacy_memory: true,
     }
 }
 
