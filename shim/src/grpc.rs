@@ -24,8 +24,8 @@ use tonic::codegen::Service as _;
 
 use crate::api::{self, Api};
 
-/// Connections at a time.
-const CONNECTIONS: usize = 64;
+/// Connections at a time: one for each client that types, and some for everything else.
+const CONNECTIONS: usize = 96;
 /// Streams of one connection at a time.
 const STREAMS: u32 = 128;
 /// Bytes that may be under way, of a stream and of a connection.

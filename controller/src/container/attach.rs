@@ -48,7 +48,7 @@ async fn whole(engine: &Arc<Engine>, client: &mut AttachClient) -> Result<(), Er
     }
     let container = engine.container(&id)?;
     let waits = admit(&container, &id, &open)?;
-    let link = Link::open(engine.shim(&id)?, shim_open(&open, waits)).await?;
+    let link = Link::open(engine, &id, shim_open(&open, waits)).await?;
     let attached = Attached {
         container_id: id.to_string(),
         terminal: container.spec.as_ref().is_some_and(|spec| spec.terminal),

@@ -101,7 +101,7 @@ async fn attach(engine: &Arc<Engine>, id: &ContainerId, open: &RunOpen) -> Resul
         size: open.size,
         session: open.session.clone(),
     };
-    Link::open(engine.shim(id)?, open).await
+    Link::open(engine, id, open).await
 }
 
 /// A container that will not be started: it stays as it was made, unless it was to go with its end.

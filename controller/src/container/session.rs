@@ -150,13 +150,19 @@ impl Link {
     ///
     /// # Errors
     /// When the shim refuses, or does not answer.
-    pub async fn open(shim: Shim, open: AttachOpen) -> Result<Self, Error> {
+    pub async fn open(engine: &Engine, id: &ContainerId, open: AttachOpen) -> Result<Self, Error> {
+        let shim = engine.shim(id)?;
+        // Input that the container does not read fills the window of its connection, and calls would stand behind it.
+        let own = match open.stdin {
+            true => Shim::dial(id, &engine.config.shim_dir(id)).await?,
+            false => shim.clone(),
+        };
         let (input, typed) = mpsc::channel(TYPED);
         let first = AttachRequest { frame: Some(ToShim::Open(open)) };
         // There is room, and the other end is in our hands.
         let _ = input.try_send(first);
         let call = async {
-            let mut output = shim.tasks().attach(ReceiverStream::new(typed)).await?.into_inner();
+            let mut output = own.tasks().attach(ReceiverStream::new(typed)).await?.into_inner();
             let first = output.message().await?;
             Ok::<_, RemoteError>(tonic::Response::new((output, first)))
         };
