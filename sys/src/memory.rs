@@ -38,7 +38,8 @@ impl SealedExecutable {
     fn seal(path: &Path, fd: OwnedFd) -> io::Result<Self> {
         let mut copy = File::from(fd);
         io::copy(&mut File::open(path)?, &mut copy)?;
-        rustix::fs::fchmod(&copy, Mode::from_raw_mode(0o500))?;
+        // For everybody: in a user namespace it is executed by somebody else than root.
+        rustix::fs::fchmod(&copy, Mode::from_raw_mode(0o555))?;
         let seals = SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE;
         rustix::fs::fcntl_add_seals(&copy, seals)?;
         // The writable description must not live on: executing a file that is open for writing is ETXTBSY.

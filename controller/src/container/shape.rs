@@ -79,11 +79,11 @@ fn endpoints(named: &[EndpointSpec]) -> Vec<EndpointSpec> {
 /// When it shares what this version cannot share.
 pub fn of(spec: &ContainerSpec) -> Result<Shape, Error> {
     let names = spec.namespaces.clone().unwrap_or_default();
-    check(&names)?;
     let user = userns::parse(&names.user)?;
     if user.is_own() {
         check_own_users(spec, &names)?;
     }
+    check(&names)?;
     let mode = |text: &str| if text == "host" { NamespaceMode::Host } else { NamespaceMode::Own };
     let net = match network(spec)? {
         Network::Host => NamespaceMode::Host,
