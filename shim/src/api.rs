@@ -184,12 +184,16 @@ impl Tasks for Api {
         Err(unimplemented("davit.task.v1.Tasks/Exec"))
     }
 
-    async fn pause(&self, _request: Request<PauseRequest>) -> Answer<PauseResponse> {
-        Err(unimplemented("davit.task.v1.Tasks/Pause"))
+    async fn pause(&self, request: Request<PauseRequest>) -> Answer<PauseResponse> {
+        let actor = actor_of(request.into_inner().actor);
+        self.task.ask(|reply| Ask::Pause(actor, reply)).await.map_err(failed)?;
+        Ok(Response::new(PauseResponse {}))
     }
 
-    async fn resume(&self, _request: Request<ResumeRequest>) -> Answer<ResumeResponse> {
-        Err(unimplemented("davit.task.v1.Tasks/Resume"))
+    async fn resume(&self, request: Request<ResumeRequest>) -> Answer<ResumeResponse> {
+        let actor = actor_of(request.into_inner().actor);
+        self.task.ask(|reply| Ask::Resume(actor, reply)).await.map_err(failed)?;
+        Ok(Response::new(ResumeResponse {}))
     }
 
     async fn update(&self, request: Request<UpdateRequest>) -> Answer<UpdateResponse> {

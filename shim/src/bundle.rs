@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use davit_proto::id::ContainerId;
 use davit_proto::types::Exit;
+use davit_proto::wanted::Wanted;
 use davit_sys::file::{Durability, Flock, open_dir, read_bounded, write_atomic};
 use oci_spec::runtime::Spec;
 use prost::Message as _;
@@ -18,11 +19,14 @@ const LOCK: &str = "lock";
 const CONFIG: &str = "config.json";
 const EXIT: &str = "exit";
 const LIFE: &str = "life";
+const WANTED: &str = "wanted";
 const LOG: &str = "log";
 const SHIM: &str = "shim.json";
 
 /// Most bytes of a config.json.
 const CONFIG_LIMIT: usize = 4 << 20;
+/// Most bytes of what is wanted.
+const WANTED_LIMIT: usize = 4 << 10;
 /// Most bytes of an exit record.
 const EXIT_LIMIT: usize = 64 << 10;
 
@@ -39,6 +43,15 @@ pub enum BundleError {
         /// Why not.
         #[source]
         source: io::Error,
+    },
+    /// `wanted` does not say what is wanted.
+    #[error("{path} does not say what is wanted")]
+    Wanted {
+        /// The file.
+        path: PathBuf,
+        /// Where it is wrong.
+        #[source]
+        source: serde_json::Error,
     },
     /// config.json is no OCI runtime spec.
     #[error("{path} is not an OCI runtime spec")]
@@ -84,6 +97,14 @@ impl Bundle {
         let path = self.folder.join(CONFIG);
         let bytes = read_bounded(&path, CONFIG_LIMIT).map_err(io_error("read", &path))?;
         serde_json::from_slice(&bytes).map_err(|source| BundleError::Config { path, source: source.into() })
+    }
+
+    /// What is wanted of the container's shim; none when nobody ever said.
+    pub fn wanted(&self) -> Result<Option<Wanted>, BundleError> {
+        let Some(bytes) = self.read_if_there(WANTED, WANTED_LIMIT)? else { return Ok(None) };
+        let wanted = serde_json::from_slice(&bytes);
+        let path = self.folder.join(WANTED);
+        wanted.map(Some).map_err(|source| BundleError::Wanted { path, source })
     }
 
     /// The journal. Only who has the lock may append to it.
@@ -170,6 +191,19 @@ mod tests {
         assert_eq!(bundle.last_exit().unwrap(), 2);
         fs::write(dir.path().join(EXIT), "no protobuf").unwrap();
         assert_eq!(bundle.last_exit().unwrap(), 0);
+    }
+
+    #[test]
+    fn what_is_wanted_is_read_or_not_there_or_an_error() {
+        let (dir, bundle) = bundle();
+        assert_eq!(bundle.wanted().unwrap(), None);
+        let text = r#"{"revision":3,"want":"run","restart":{"mode":"always","max_retries":0}}"#;
+        fs::write(dir.path().join(WANTED), text).unwrap();
+        assert_eq!(bundle.wanted().unwrap().unwrap().revision, 3);
+        fs::write(dir.path().join(WANTED), &text[1..]).unwrap();
+        assert!(bundle.wanted().unwrap_err().to_string().ends_with("does not say what is wanted"));
+        fs::write(dir.path().join(WANTED), " ".repeat(WANTED_LIMIT + 1)).unwrap();
+        assert!(matches!(bundle.wanted(), Err(BundleError::Io { .. })));
     }
 
     #[test]

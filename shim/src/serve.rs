@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener as StdListener;
+use std::pin::Pin;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -65,7 +66,7 @@ pub fn run(options: Options) -> Result<(), ServeError> {
         .build()
         .map_err(start_error("start the runtime"))?;
     let inherited = Inherited { signals, socket, unconfigured, shim_pid };
-    runtime.block_on(serve(options, inherited))
+    runtime.block_on(boxed(options, inherited))
 }
 
 /// What the process found when it began.
@@ -74,6 +75,12 @@ struct Inherited {
     socket: OwnedFd,
     unconfigured: Option<OwnedFd>,
     shim_pid: u32,
+}
+
+/// On the heap, and made in a call that is over: else it would lie on the stack once for each call that it is moved
+/// through.
+fn boxed(options: Options, inherited: Inherited) -> Pin<Box<dyn Future<Output = Result<(), ServeError>>>> {
+    Box::pin(serve(options, inherited))
 }
 
 async fn serve(options: Options, inherited: Inherited) -> Result<(), ServeError> {

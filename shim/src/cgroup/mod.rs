@@ -14,6 +14,7 @@
 
 mod device;
 mod dir;
+mod events;
 mod layout;
 mod oom;
 mod v1;
@@ -22,12 +23,14 @@ mod v2;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use oci_spec::runtime::LinuxResources;
 
 pub use device::DevicePolicy;
 use dir::Dir;
+use events::Events;
 pub use layout::{Layout, Legacy};
 pub use oom::OomWatch;
 
@@ -167,6 +170,7 @@ pub struct ContainerCgroup {
     layout: Layout,
     limits: Box<dyn Limits>,
     devices: Devices,
+    killed: AtomicBool,
 }
 
 /// Where devices are allowed and denied: which is the one thing that may be on another hierarchy than the limits.
@@ -196,18 +200,10 @@ impl ContainerCgroup {
         for hierarchy in &layout.legacy {
             legacy.push(v1::make(hierarchy, &parent, container_id)?);
         }
-        let limits: Box<dyn Limits> = if layout.has_legacy("memory") || layout.has_legacy("pids") {
-            Box::new(v1::Controllers::new(&layout, &legacy))
-        } else {
-            Box::new(v2::Controllers::new(unified.try_clone()?))
-        };
-        let on_devices = |l: &Legacy| l.controllers.iter().any(|c| c == "devices");
-        let devices = match layout.legacy.iter().position(on_devices).and_then(|at| legacy.get(at)) {
-            Some(dir) => Devices::Legacy(dir.clone()),
-            None => Devices::Filter(v2::Gate::new(unified.try_clone()?)),
-        };
+        let (limits, devices) = controllers(&layout, &legacy, &unified)?;
         let container_id = container_id.to_owned();
-        Ok(Self { unified, unified_parent, container_id, legacy, layout, limits, devices })
+        let killed = AtomicBool::new(false);
+        Ok(Self { unified, unified_parent, container_id, legacy, layout, limits, devices, killed })
     }
 
     /// The v2 cgroup, to be cloned into.
@@ -265,27 +261,50 @@ impl ContainerCgroup {
 
     /// Kills every process, frozen ones too.
     pub fn kill(&self) -> Result<(), CgroupError> {
+        self.killed.store(true, Ordering::Relaxed);
         self.unified.write("cgroup.kill", "1")
     }
 
     /// Stops every process where it is, and returns when all have stopped.
-    #[cfg_attr(not(test), expect(dead_code, reason = "pause and resume build on it"))]
-    pub fn freeze(&self) -> Result<(), CgroupError> {
+    pub async fn freeze(&self) -> Result<(), CgroupError> {
+        let events = Events::open(&self.unified)?;
         self.unified.write("cgroup.freeze", "1")?;
-        self.await_event("frozen", true, "processes did not freeze in time")
+        events.wait("frozen", true, PATIENCE, "processes did not freeze in time").await
     }
 
     /// Lets the processes go on.
-    #[cfg_attr(not(test), expect(dead_code, reason = "pause and resume build on it"))]
-    pub fn thaw(&self) -> Result<(), CgroupError> {
-        self.unified.write("cgroup.freeze", "0")?;
-        self.await_event("frozen", false, "processes did not thaw in time")
+    pub async fn thaw(&self) -> Result<(), CgroupError> {
+        let events = Events::open(&self.unified)?;
+        self.begin_thaw()?;
+        events.wait("frozen", false, PATIENCE, "processes did not thaw in time").await
     }
 
-    /// Whether any process is left.
-    #[cfg_attr(not(test), expect(dead_code, reason = "pause and resume build on it"))]
-    pub fn is_populated(&self) -> Result<bool, CgroupError> {
-        self.event("populated")
+    /// The same, without waiting for it.
+    pub fn begin_thaw(&self) -> Result<(), CgroupError> {
+        self.unified.write("cgroup.freeze", "0")
+    }
+
+    /// Kills every process, and returns when none is left.
+    pub async fn empty(&self) -> Result<(), CgroupError> {
+        let events = Events::open(&self.unified)?;
+        if events.is("populated")? {
+            self.kill()?;
+        }
+        events.wait("populated", false, PATIENCE, "killed processes did not end in time").await
+    }
+
+    /// Gets it ready for another life: nobody is left in it, and who is cloned into it lives. Limits are to be set
+    /// again.
+    pub async fn renew(&mut self) -> Result<(), CgroupError> {
+        self.empty().await?;
+        if self.killed.swap(false, Ordering::Relaxed) {
+            // Linux 6.10 and later compare how often the parent's cgroup was killed with how often this one was, and
+            // kill at once whoever is cloned into one that was killed more often.
+            retry_busy(|| self.unified_parent.remove_tree(&self.container_id))?;
+            self.unified = self.unified_parent.make(&self.container_id)?;
+            (self.limits, self.devices) = controllers(&self.layout, &self.legacy, &self.unified)?;
+        }
+        self.begin_thaw()
     }
 
     /// How many processes the kernel has killed for want of memory since the cgroup was made.
@@ -313,10 +332,6 @@ impl ContainerCgroup {
         Ok(())
     }
 
-    fn event(&self, key: &str) -> Result<bool, CgroupError> {
-        Ok(counter(&self.unified.read("cgroup.events")?, key) == Some(1))
-    }
-
     /// Waits on the kernel's notification that the events file has changed.
     fn await_event(&self, key: &str, wanted: bool, late: &'static str) -> Result<(), CgroupError> {
         let deadline = Instant::now() + PATIENCE;
@@ -332,6 +347,25 @@ impl ContainerCgroup {
             davit_sys::fd::wait_priority(&events, left).doing(|| "watch cgroup.events".to_owned())?;
         }
     }
+}
+
+/// Where limits are set, and where devices are allowed.
+fn controllers(
+    layout: &Layout,
+    legacy: &[PathBuf],
+    unified: &Dir,
+) -> Result<(Box<dyn Limits>, Devices), CgroupError> {
+    let limits: Box<dyn Limits> = if layout.has_legacy("memory") || layout.has_legacy("pids") {
+        Box::new(v1::Controllers::new(layout, legacy))
+    } else {
+        Box::new(v2::Controllers::new(unified.try_clone()?))
+    };
+    let on_devices = |l: &Legacy| l.controllers.iter().any(|c| c == "devices");
+    let devices = match layout.legacy.iter().position(on_devices).and_then(|at| legacy.get(at)) {
+        Some(dir) => Devices::Legacy(dir.clone()),
+        None => Devices::Filter(v2::Gate::new(unified.try_clone()?)),
+    };
+    Ok((limits, devices))
 }
 
 /// Puts this single-threaded process into the v1 cgroups of its engine's shims; the v2 one is answered, for a clone.

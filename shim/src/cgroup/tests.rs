@@ -19,12 +19,11 @@ fn counters_match_whole_keys() {
     assert_eq!(counter(text, "oo"), None);
 }
 
-#[test]
-fn privileged_a_cgroup_is_made_limited_and_removed() {
+#[tokio::test]
+async fn privileged_a_cgroup_is_made_limited_and_removed() {
     let parent = format!("davit-test-{}", std::process::id());
     let cgroup = ContainerCgroup::create(&parent, "made").unwrap();
     let again = ContainerCgroup::create(&parent, "made").unwrap();
-    assert!(!cgroup.is_populated().unwrap());
     let resources: LinuxResources =
         serde_json::from_str(r#"{"pids":{"limit":77},"memory":{"limit":67108864}}"#).unwrap();
     let policy = DevicePolicy::plan(false, &[]).unwrap();
@@ -37,11 +36,36 @@ fn privileged_a_cgroup_is_made_limited_and_removed() {
         }
     }
     assert_eq!(cgroup.oom_kills().unwrap(), 0);
-    cgroup.freeze().unwrap();
-    cgroup.thaw().unwrap();
-    cgroup.kill().unwrap();
+    cgroup.freeze().await.unwrap();
+    cgroup.thaw().await.unwrap();
+    cgroup.empty().await.unwrap();
     cgroup.remove().unwrap();
     again.remove().unwrap();
+    remove_parent(&parent);
+}
+
+#[tokio::test]
+async fn privileged_a_killed_cgroup_can_be_lived_in_again() {
+    let parent = format!("davit-renewed-{}", std::process::id());
+    let mut cgroup = ContainerCgroup::create(&parent, "renewed").unwrap();
+    for _ in 0..2 {
+        let args = ["sleep", "1000"].map(|s| std::ffi::CString::new(s).unwrap());
+        let child = davit_sys::process::spawn(&davit_sys::process::Spawn {
+            program: c"/bin/sleep",
+            args: &args,
+            env: &[],
+            fds: &[],
+            namespaces: davit_sys::process::NewNamespaces::NONE,
+            cgroup: Some(cgroup.unified()),
+            session: true,
+        })
+        .unwrap();
+        cgroup.freeze().await.unwrap();
+        assert_eq!(davit_sys::process::try_wait(&child.pidfd).unwrap(), None, "it was killed in its clone");
+        cgroup.renew().await.unwrap();
+        assert_eq!(davit_sys::process::wait(&child.pidfd).unwrap(), davit_sys::process::Exit::Signaled(9));
+    }
+    cgroup.remove().unwrap();
     remove_parent(&parent);
 }
 

@@ -37,7 +37,7 @@
 //!     pub fn reap(&self) -> io::Result<Option<Exit>>;            // None: still running; never blocks
 //!     pub fn reap_blocking(&self) -> io::Result<Exit>;
 //! }
-//! pub struct Namespaces { pub mnt: OwnedFd, pub net: OwnedFd, pub ipc: OwnedFd, pub uts: OwnedFd,
+//! pub struct Namespaces { pub mnt: Option<OwnedFd>, pub net: OwnedFd, pub ipc: OwnedFd, pub uts: OwnedFd,
 //!                         pub user: Option<OwnedFd> }
 //!     // Also where they are the host's. The net fd's number + davit_sys::namespace::inode(fd) are what the network
 //!     // service is told; close mnt last and off the exit path: the kernel tears the mounts down then.

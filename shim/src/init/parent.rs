@@ -36,7 +36,7 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Namespaces {
     /// Mounts. Held so that an exit is told before the kernel takes them apart; while it is held the writable layer
     /// stays mounted, so the next life must not be configured before this one is dropped.
-    pub mnt: OwnedFd,
+    pub mnt: Option<OwnedFd>,
     /// Network.
     pub net: OwnedFd,
     /// IPC.
@@ -50,19 +50,26 @@ pub struct Namespaces {
 impl Namespaces {
     fn take(fds: Vec<OwnedFd>, user: Option<OwnedFd>) -> Result<Self, InitError> {
         let [mnt, net, ipc, uts] = <[OwnedFd; 4]>::try_from(fds).map_err(|_| nonsense())?;
-        Ok(Self { mnt, net, ipc, uts, user })
+        Ok(Self { mnt: Some(mnt), net, ipc, uts, user })
     }
 
     /// What others may join, and where they find it in this process. One whose number cannot be read is not told of.
     pub fn held(&self) -> Vec<HeldNamespace> {
         let Self { mnt, net, ipc, uts, user: _ } = self;
-        let held = [(Kind::Mount, mnt), (Kind::Net, net), (Kind::Ipc, ipc), (Kind::Uts, uts)];
-        held.into_iter()
+        let mnt = mnt.iter().map(|mnt| (Kind::Mount, mnt));
+        let held = [(Kind::Net, net), (Kind::Ipc, ipc), (Kind::Uts, uts)];
+        mnt.chain(held)
             .filter_map(|(kind, fd)| {
                 let inode = namespace::inode(fd).ok()?;
                 Some(HeldNamespace { kind: kind.name().to_owned(), fd: fd.as_raw_fd(), inode })
             })
             .collect()
+    }
+
+    /// Holds what a later life has kept by the descriptors of the life before, whose numbers others were told.
+    fn inherit(&mut self, before: Self) {
+        let Self { mnt: _, net, ipc, uts, user } = before;
+        (self.net, self.ipc, self.uts, self.user) = (net, ipc, uts, user);
     }
 
     /// What a later life goes on with.
@@ -269,6 +276,16 @@ impl Init {
     /// What is held open for later lives and for others.
     pub fn namespaces(&self) -> &Namespaces {
         &self.namespaces
+    }
+
+    /// Lets go of the mounts of a life that is over. The kernel takes them apart now, which takes its time.
+    pub fn release_mounts(&mut self) {
+        self.namespaces.mnt = None;
+    }
+
+    /// Takes the place of an earlier life, whose namespaces this one goes on with; its mounts are let go of.
+    pub fn replace(&mut self, dead: Self) {
+        self.namespaces.inherit(dead.namespaces);
     }
 
     /// What it was prepared as.

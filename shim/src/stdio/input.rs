@@ -60,7 +60,7 @@ pub struct Input {
 enum Writer {
     /// Nobody has typed yet, so there is no task.
     Idle(OwnedFd),
-    Running(mpsc::Sender<Typed>, AbortHandle),
+    Running(mpsc::Sender<Typed>, mpsc::UnboundedSender<AsyncFd<File>>, AbortHandle),
     /// The descriptor could not be waited for.
     Broken,
 }
@@ -92,8 +92,22 @@ impl Input {
         Ok(Typist { next: taken, attachment, progress, typists: Arc::clone(&self.typists), queue })
     }
 
+    /// Goes on with the input of the next life. What was typed and not yet taken by the one before is lost with it;
+    /// an input that was closed for good stays closed.
+    pub fn renew(&mut self, end: OwnedFd) -> io::Result<()> {
+        match &mut self.writer {
+            Writer::Idle(idle) => *idle = end,
+            Writer::Running(_, renewed, _) => {
+                // Without a task nobody would write.
+                let _ = renewed.send(watch(File::from(end), Interest::WRITABLE)?);
+            }
+            Writer::Broken => return Err(io::Error::other("standard input cannot be written to")),
+        }
+        Ok(())
+    }
+
     fn queue(&mut self) -> io::Result<mpsc::Sender<Typed>> {
-        if let Writer::Running(queue, _) = &self.writer {
+        if let Writer::Running(queue, ..) = &self.writer {
             return Ok(queue.clone());
         }
         let Writer::Idle(end) = std::mem::replace(&mut self.writer, Writer::Broken) else {
@@ -102,8 +116,9 @@ impl Input {
         let end = watch(File::from(end), Interest::WRITABLE)?;
         let (queue, typed) = mpsc::channel(QUEUE);
         let typists = Arc::clone(&self.typists);
-        let task = tokio::spawn(write_all(Some(end), typed, self.rules, typists));
-        self.writer = Writer::Running(queue.clone(), task.abort_handle());
+        let (renew, renewed) = mpsc::unbounded_channel();
+        let task = tokio::spawn(write_all(Some(end), (typed, renewed), self.rules, typists));
+        self.writer = Writer::Running(queue.clone(), renew, task.abort_handle());
         Ok(queue)
     }
 
@@ -125,7 +140,7 @@ impl Input {
 
 impl Drop for Input {
     fn drop(&mut self) {
-        if let Writer::Running(_, task) = &self.writer {
+        if let Writer::Running(_, _, task) = &self.writer {
             task.abort();
         }
     }
@@ -212,40 +227,51 @@ fn lock(progress: &Mutex<Progress>) -> std::sync::MutexGuard<'_, Progress> {
     progress.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The task: writes what comes, in the order in which it comes.
+/// The task: writes what comes, in the order in which it comes, to the input of the present life.
 async fn write_all(
     mut end: Option<AsyncFd<File>>,
-    mut typed: mpsc::Receiver<Typed>,
+    (mut typed, mut renewed): (mpsc::Receiver<Typed>, mpsc::UnboundedReceiver<AsyncFd<File>>),
     rules: Rules,
     typists: Arc<AtomicUsize>,
 ) {
     let closes = rules.once && !rules.terminal;
     let mut close_at: Option<Instant> = None;
+    // By those who type, not by the container.
+    let mut closed = false;
     loop {
         let next = tokio::select! {
+            biased;
+            Some(next) = renewed.recv() => {
+                end = (!closed).then_some(next);
+                continue;
+            }
             next = typed.recv() => next,
             () = sleep_until(close_at.unwrap_or_else(Instant::now)), if close_at.is_some() => {
                 close_at = None;
-                if typists.load(Ordering::Relaxed) == 0 {
-                    end = None;
-                }
+                closed |= typists.load(Ordering::Relaxed) == 0;
+                end = end.filter(|_| !closed);
                 continue;
             }
         };
         match next {
             None => return,
             Some(Typed::Bytes(bytes)) => {
-                let failed = match &end {
-                    Some(end) => write(end, &bytes).await.is_err(),
-                    None => false,
-                };
-                if failed {
-                    // The container has closed its end.
-                    end = None;
+                let Some(open) = &end else { continue };
+                tokio::select! {
+                    biased;
+                    // The one before does not read any more.
+                    Some(next) = renewed.recv() => end = Some(next),
+                    written = write(open, &bytes) => end = end.filter(|_| written.is_ok()),
                 }
             }
-            Some(Typed::End) if !rules.terminal => end = None,
-            Some(Typed::Left { clean: true }) if closes => end = None,
+            Some(Typed::End) if !rules.terminal => {
+                closed = closes;
+                end = None;
+            }
+            Some(Typed::Left { clean: true }) if closes => {
+                closed = true;
+                end = None;
+            }
             Some(Typed::Left { clean: false }) if closes => close_at = Some(Instant::now() + GRACE),
             Some(Typed::End | Typed::Left { .. }) => {}
         }

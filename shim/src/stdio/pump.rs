@@ -75,6 +75,7 @@ pub enum StdioError {
 enum Order {
     Attach(Attach, oneshot::Sender<Result<Attachment, StdioError>>),
     Resize(WindowSize, oneshot::Sender<Result<(), StdioError>>),
+    Renew(Ends, oneshot::Sender<Result<(), StdioError>>),
     Drain(oneshot::Sender<()>),
     Finish(Exit),
 }
@@ -95,6 +96,11 @@ impl Handle {
     /// Sets the size of the terminal.
     pub async fn resize(&self, size: WindowSize) -> Result<(), StdioError> {
         self.ask(|reply| Order::Resize(size, reply)).await?
+    }
+
+    /// Goes on with the streams of the next life; log, offsets and clients stay.
+    pub async fn renew(&self, ends: Ends) -> Result<(), StdioError> {
+        self.ask(|reply| Order::Renew(ends, reply)).await?
     }
 
     /// After the init process has ended: reads everything that it left, so that the log is whole.
@@ -141,6 +147,8 @@ pub fn start(setup: Setup) -> (Handle, JoinHandle<()>) {
         orders,
         outputs: setup.ends.outputs,
         terminal: setup.ends.terminal,
+        size: None,
+        rules,
         input: setup.ends.input.map(|end| Input::new(end, rules)),
         heard: Heard {
             log: Log::open(setup.log, setup.limits),
@@ -158,6 +166,9 @@ struct Pump {
     orders: mpsc::Receiver<Order>,
     outputs: [Option<Source>; 2],
     terminal: bool,
+    /// What the terminal was last resized to.
+    size: Option<WindowSize>,
+    rules: Rules,
     input: Option<Input>,
     heard: Heard,
     /// Set when the life is over, with the moment at which nothing more is waited for.
@@ -212,6 +223,10 @@ impl Pump {
             Order::Resize(size, reply) => {
                 let _ = reply.send(self.resize(size));
             }
+            Order::Renew(ends, reply) => {
+                self.drain().await;
+                let _ = reply.send(self.renew(ends));
+            }
             Order::Drain(reply) => {
                 self.drain().await;
                 let _ = reply.send(());
@@ -253,7 +268,22 @@ impl Pump {
         Ok(Attachment { starts, replay, frames, alive, typist })
     }
 
-    fn resize(&self, size: WindowSize) -> Result<(), StdioError> {
+    fn renew(&mut self, ends: Ends) -> Result<(), StdioError> {
+        self.outputs = ends.outputs;
+        match (&mut self.input, ends.input) {
+            (Some(input), Some(end)) => input.renew(end).map_err(StdioError::Input)?,
+            (input, end) => *input = end.map(|end| Input::new(end, self.rules)),
+        }
+        match self.size {
+            Some(size) => self.resize(size),
+            None => Ok(()),
+        }
+    }
+
+    fn resize(&mut self, size: WindowSize) -> Result<(), StdioError> {
+        if self.terminal {
+            self.size = Some(size);
+        }
         match &self.outputs[Stream::Stdout.index()] {
             Some(source) if self.terminal => source.resize(size).map_err(StdioError::Resize),
             Some(_) => Err(StdioError::NoTerminal),

@@ -60,8 +60,31 @@ struct SetUp {
 }
 
 fn set_up(bundle: &Bundle, body: &mut Body, options: Options) -> Result<SetUp, TaskError> {
-    let spec = bundle.spec()?;
     let ended = bundle.last_exit()?;
+    let Furnished { ends, oom_kills, durability, warnings } = furnish(bundle, body, options)?;
+    let (stdio, pump) = start_pump(bundle, ends, options);
+    Ok(SetUp { life: Life { stdio, pump, oom_kills, durability, options }, ended, warnings })
+}
+
+/// Gives the init of a later life its container, and hands its streams to the pump of the life before.
+pub(super) async fn configure_again(bundle: &Bundle, body: &mut Body) -> Result<(), TaskError> {
+    let options = body.life.as_ref().map(|life| life.options).ok_or(Denied::NotConfigured)?;
+    let Furnished { ends, oom_kills, durability, warnings: _ } = furnish(bundle, body, options)?;
+    let life = body.life.as_mut().ok_or(Denied::NotConfigured)?;
+    (life.oom_kills, life.durability) = (oom_kills, durability);
+    Ok(life.stdio.renew(ends).await?)
+}
+
+/// An init at the gate, as far as a life is concerned.
+struct Furnished {
+    ends: Ends,
+    oom_kills: u64,
+    durability: Durability,
+    warnings: Vec<String>,
+}
+
+fn furnish(bundle: &Bundle, body: &mut Body, options: Options) -> Result<Furnished, TaskError> {
+    let spec = bundle.spec()?;
     let terminal = spec.process().as_ref().and_then(|process| process.terminal()).unwrap_or(false);
     let (stdio, pipes) = if terminal {
         (Stdio::Terminal(options.size), None)
@@ -85,9 +108,7 @@ fn set_up(bundle: &Bundle, body: &mut Body, options: Options) -> Result<SetUp, T
         (None, None) => return Err(TaskError::Streams(std::io::Error::other("init sent no terminal"))),
     };
     let oom_kills = body.cgroup.oom_kills()?;
-    let (stdio, pump) = start_pump(bundle, ends, options);
-    let life = Life { stdio, pump, oom_kills, durability: durability(&spec) };
-    Ok(SetUp { life, ended, warnings: configured.warnings })
+    Ok(Furnished { ends, oom_kills, durability: durability(&spec), warnings: configured.warnings })
 }
 
 fn start_pump(bundle: &Bundle, ends: Ends, options: Options) -> (pump::Handle, tokio::task::JoinHandle<()>) {

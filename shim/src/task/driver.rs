@@ -20,8 +20,12 @@ use tokio::time::{Instant, sleep_until};
 use super::error::TaskError;
 use super::note::Asked;
 use super::reserve::Reservation;
+use super::restart::Lives;
 use super::state::{Admit, Command, Event, Task, admit};
-use super::{configure, delete, end, kill, oom, prepare, reserve, start, stats, stop, top, update};
+use super::{
+    configure, delete, end, kill, oom, pause, prepare, reserve, restart, resume, start, stats, stop, top,
+    update,
+};
 use crate::bundle::{Bundle, Journal};
 use crate::cgroup::ContainerCgroup;
 use crate::init::{Init, Shape};
@@ -51,6 +55,8 @@ pub(super) struct Life {
     pub(super) oom_kills: u64,
     /// What the exit record is worth: nothing after a power cut, when the container's files are not kept either.
     pub(super) durability: Durability,
+    /// For the next life.
+    pub(super) options: configure::Options,
 }
 
 /// Sends the outcome of a request.
@@ -77,6 +83,10 @@ pub enum Request {
     Stats(Reply<stats::Stats>),
     /// List the processes, as the host counts.
     Top(Reply<Vec<i32>>),
+    /// Freeze all, on behalf of somebody.
+    Pause(String, Reply<Snapshot>),
+    /// Thaw all, on behalf of somebody.
+    Resume(String, Reply<Snapshot>),
     /// End the shim; by force also when init runs.
     Delete(bool, Reply<Snapshot>),
 }
@@ -105,7 +115,12 @@ impl Published {
         self.snapshot.generation
     }
 
-    /// How the life ended, when it has.
+    /// Whether the last life is over and none will follow.
+    pub fn is_over(&self) -> bool {
+        self.snapshot.state() == TaskState::Stopped
+    }
+
+    /// How the last life ended, when one has.
     pub fn exit(&self) -> Option<&davit_proto::types::Exit> {
         self.snapshot.exit.as_ref()
     }
@@ -165,6 +180,8 @@ pub struct Driver {
     pub(super) kill_at: Option<Instant>,
     /// From Configure on, where memory is counted.
     pub(super) oom: Option<oom::Alarm>,
+    /// What came before this life and what follows it.
+    pub(super) lives: Lives,
     /// The last signal that was asked for in this life.
     pub(super) asked: Option<Asked>,
     /// From Prepare on, for only then the bundle is ours.
@@ -185,6 +202,7 @@ enum Wake {
     Signal(io::Result<i32>),
     KillNow,
     ShortOfMemory,
+    Due,
     Abandoned,
     PumpEnded,
 }
@@ -209,6 +227,7 @@ impl Driver {
             task: Task::Empty,
             kill_at: None,
             oom: None,
+            lives: Lives::default(),
             asked: None,
             journal: None,
             unpublished: false,
@@ -225,13 +244,15 @@ impl Driver {
     /// Serves until the task is over and its output was handed on, and answers with what is to be let go of.
     pub async fn run(mut self) -> Task<Body> {
         while !self.is_over() {
+            // What is done rarely is boxed: else the shim's stack has room for the largest of it at all times.
             match self.wait().await {
-                Wake::Request(Some(request)) => self.serve(request).await,
+                Wake::Request(Some(request)) => Box::pin(self.serve(request)).await,
                 Wake::Request(None) => self.ending = true,
-                Wake::Signal(Ok(signal)) => self.on_signal(signal).await,
+                Wake::Signal(Ok(signal)) => Box::pin(self.on_signal(signal)).await,
                 Wake::Signal(Err(error)) => tracing::error!(%error, "cannot read signals"),
                 Wake::KillNow => stop::time_is_over(&mut self),
                 Wake::ShortOfMemory => oom::count(&mut self),
+                Wake::Due => Box::pin(restart::is_due(&mut self)).await,
                 Wake::Abandoned => {
                     tracing::info!("nobody configured this shim: ending");
                     self.ending = true;
@@ -253,7 +274,7 @@ impl Driver {
     }
 
     async fn wait(&mut self) -> Wake {
-        let kill_at = self.kill_at;
+        let (kill_at, due) = (self.kill_at, self.lives.due);
         let pump = match &mut self.task {
             Task::Stopped { init: Body { life: Some(life), .. }, .. } => Some(&mut life.pump),
             _ => None,
@@ -263,6 +284,7 @@ impl Driver {
             signal = self.signals.async_io(Interest::READABLE, SignalFd::next) => Wake::Signal(signal),
             () = sleep_until(kill_at.unwrap_or_else(Instant::now)), if kill_at.is_some() => Wake::KillNow,
             () = oom::rings(self.oom.as_mut()) => Wake::ShortOfMemory,
+            () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => Wake::Due,
             () = end_of_file(self.unconfigured.as_ref()) => Wake::Abandoned,
             () = ended(pump) => Wake::PumpEnded,
         }
@@ -288,11 +310,19 @@ impl Driver {
                 let _ = reply.send(self.answer(done));
             }
             Request::Kill(kill, reply) => {
-                let done = kill::kill(self, kill);
+                let done = kill::kill(self, kill).await;
                 let _ = reply.send(self.answer(done));
             }
             Request::Stop(stop, reply) => {
-                let done = stop::stop(self, stop);
+                let done = stop::stop(self, stop).await;
+                let _ = reply.send(self.answer(done));
+            }
+            Request::Pause(actor, reply) => {
+                let done = pause::pause(self, actor).await;
+                let _ = reply.send(self.answer(done));
+            }
+            Request::Resume(actor, reply) => {
+                let done = resume::resume(self, actor).await;
                 let _ = reply.send(self.answer(done));
             }
             Request::Update(update, reply) => {
@@ -307,7 +337,7 @@ impl Driver {
                 let _ = reply.send(top::top(self));
             }
             Request::Delete(force, reply) => {
-                let done = delete::delete(self, force);
+                let done = delete::delete(self, force).await;
                 let _ = reply.send(self.answer(done));
             }
         }
@@ -342,6 +372,8 @@ impl Driver {
             container_id: self.container_id.clone(),
             generation: self.publisher.borrow().generation() + 1,
             shim_pid: self.shim_pid,
+            life: self.task.life(),
+            restart_count: self.lives.restarts.count,
             journal: self.journal.as_ref().map_or(0, Journal::last),
             ..Snapshot::default()
         };
@@ -358,22 +390,22 @@ impl Driver {
                 snapshot.pid = pid(init);
                 TaskState::Prepared
             }
-            Task::Created { init, last_life } => {
+            Task::Created { init, .. } => {
                 snapshot.pid = pid(init);
-                snapshot.life = *last_life;
                 TaskState::Created
             }
-            Task::Running { init, life, started_at } => {
+            Task::Running { init, started_at, .. } | Task::Paused { init, started_at, .. } => {
                 snapshot.pid = pid(init);
-                snapshot.life = *life;
                 snapshot.started_at = Some(timestamp(*started_at));
-                TaskState::Running
+                snapshot.exit.clone_from(&self.lives.last);
+                let paused = matches!(self.task, Task::Paused { .. });
+                if paused { TaskState::Paused } else { TaskState::Running }
             }
-            Task::Stopped { exit, .. } => {
-                snapshot.life = exit.life;
+            Task::Restarting { exit, .. } | Task::Stopped { exit, .. } => {
                 snapshot.started_at = exit.started_at;
                 snapshot.exit = Some(exit.clone());
-                TaskState::Stopped
+                let stopped = matches!(self.task, Task::Stopped { .. });
+                if stopped { TaskState::Stopped } else { TaskState::Restarting }
             }
         };
         snapshot.state = state.into();
@@ -409,6 +441,14 @@ impl Driver {
             reap_child(pid)?;
         }
         Ok(ended)
+    }
+
+    /// Kills what a life that could not begin has left.
+    pub(super) fn kill_remains(&self) {
+        let Some(body) = self.task.init() else { return };
+        if let Err(error) = body.cgroup.kill() {
+            tracing::error!(%error, "cannot kill the container's cgroup");
+        }
     }
 
     /// Kills every process of the container, whoever their parent is.

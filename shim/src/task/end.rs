@@ -11,8 +11,8 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::driver::{Body, DRAIN, Driver};
 use super::note::cause_of_exit;
-use super::oom;
 use super::state::{Event, Task};
+use super::{oom, restart};
 use crate::init::Init;
 
 /// How long killed processes may take to be gone.
@@ -36,7 +36,7 @@ pub(super) async fn end(driver: &mut Driver, status: process::Exit) {
     let oom = driver.task.init().and_then(oom::kills);
     let cause = cause_of_exit(status, driver.asked.take().as_ref(), oom);
     let exit = match &driver.task {
-        Task::Running { life, started_at, .. } => Exit {
+        Task::Running { life, started_at, .. } | Task::Paused { life, started_at, .. } => Exit {
             life: *life,
             how: Some(how(status)),
             exit_code: status.code().into(),
@@ -59,10 +59,16 @@ pub(super) async fn end(driver: &mut Driver, status: process::Exit) {
         // In a pid namespace of its own the kernel has killed them with init.
         driver.kill_all();
     }
+    if let Task::Paused { init, .. } = &driver.task
+        && let Err(error) = init.cgroup.begin_thaw()
+    {
+        tracing::error!(%error, "cannot thaw the cgroup of a container that ended");
+    }
     conclude(driver, Ending { exit, finished_at, cause }).await;
 }
 
-/// Makes the exit true: log whole, record on disk, in the journal, then published, then told to who is attached.
+/// Makes the exit true: log whole, record on disk, in the journal, then published; then another life follows, or who
+/// is attached is told.
 pub(super) async fn conclude(driver: &mut Driver, ending: Ending) {
     let Ending { exit, finished_at, cause } = ending;
     let life = driver.task.init().and_then(|body| body.life.as_ref());
@@ -83,6 +89,21 @@ pub(super) async fn conclude(driver: &mut Driver, ending: Ending) {
         }
         driver.note_at(exit.life, finished_at, entry(&exit), cause);
     }
+    if exit.life > 0 && restart::follows(driver, &exit) {
+        driver.lives.last = Some(exit.clone());
+        driver.apply(Event::Waits { exit });
+        if let Some(body) = driver.task.init_mut() {
+            body.init.release_mounts();
+        }
+    } else {
+        finish(driver, exit).await;
+    }
+}
+
+/// No other life follows: what stands on disk is published and told to who is attached.
+pub(super) async fn finish(driver: &mut Driver, exit: Exit) {
+    driver.lives.due = None;
+    let stdio = driver.task.init().and_then(|body| body.life.as_ref()).map(|life| life.stdio.clone());
     driver.apply(Event::Ended { exit: exit.clone() });
     if let Some(stdio) = stdio {
         // Without a pump nobody is attached.
@@ -112,12 +133,7 @@ fn entry(exit: &Exit) -> What {
 /// Lets go of everything, in an order in which nothing is left behind. Called when nobody waits any more.
 pub async fn teardown(task: Task<Body>) {
     let alive = task.living().is_some();
-    let body = match task {
-        Task::Empty => return,
-        Task::Prepared { init } | Task::Created { init, .. } => init,
-        Task::Running { init, .. } | Task::Stopped { init, .. } => init,
-    };
-    let Body { init, cgroup, lock, ports, .. } = body;
+    let Some(Body { init, cgroup, lock, ports, .. }) = task.into_init() else { return };
     if alive {
         if let Err(error) = cgroup.kill() {
             tracing::error!(%error, "cannot kill the container's cgroup");

@@ -138,6 +138,8 @@ impl Classify for TaskError {
             Self::Denied(Denied::StillRunning { .. }) => reason::CONTAINER_RUNNING,
             Self::Denied(Denied::LifeIsOver { .. }) => "LIFE_IS_OVER",
             Self::Denied(Denied::Ended) => "TASK_ENDED",
+            Self::Denied(Denied::Paused | Denied::AlreadyPaused) => "CONTAINER_PAUSED",
+            Self::Denied(Denied::NotPaused) => "CONTAINER_NOT_PAUSED",
             Self::Denied(_) => "WRONG_STATE",
             Self::Invalid { .. } => "INVALID_VALUE",
             Self::OtherShape => "OTHER_SHAPE",

@@ -4,9 +4,10 @@ use davit_proto::journal::What;
 use tokio::time::Instant;
 
 use super::driver::Driver;
+use super::end;
 use super::error::TaskError;
 use super::note::Asked;
-use super::state::{Command, Denied};
+use super::state::{Command, Denied, Task};
 
 /// A signal and who gets it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,10 +20,17 @@ pub struct Kill {
     pub actor: String,
 }
 
-/// Sends a signal to init, or kills everything.
-pub(super) fn kill(driver: &mut Driver, kill: Kill) -> Result<(), TaskError> {
+/// Sends a signal to init, or kills everything. Of a frozen container only SIGKILL is heard at once, and any other
+/// signal when it goes on; of one that waits for its next life, that life is what SIGKILL ends.
+pub(super) async fn kill(driver: &mut Driver, kill: Kill) -> Result<(), TaskError> {
     let Kill { signal, all, actor } = kill;
-    driver.admit(Command::Kill)?;
+    driver.admit(Command::Kill { signal })?;
+    if let Task::Restarting { exit, .. } = &driver.task {
+        let exit = exit.clone();
+        driver.note(What::Signal { signal: signal.unsigned_abs() }, actor);
+        end::finish(driver, exit).await;
+        return Ok(());
+    }
     send(driver, signal, all)?;
     driver.note(What::Signal { signal: signal.unsigned_abs() }, actor.clone());
     driver.asked = Some(Asked { signal, actor, at: Instant::now(), stop: false, overdue: None });

@@ -1,9 +1,9 @@
 //! The one task of a shim.
 //!
 //! ```text
-//!  api ── Request{reply} ──▶ driver ── prepare, reserve, configure, start, kill, stop, delete
+//!  api ── Request{reply} ──▶ driver ── prepare, reserve, configure, start, kill, pause, resume, stop, delete
 //!   ▲                          │  ▲
-//!   │                          │  └── signals (SIGCHLD → reap), the stop timer, the controller's pipe
+//!   │                          │  └── signals (SIGCHLD → reap), timers of stop and restart, the controller's pipe
 //!   └──── Published{generation}┘
 //! ```
 //!
@@ -13,7 +13,9 @@
 //! so there is no lock on it. The output of the container is not its business but that of [`crate::stdio`].
 //!
 //! The order at the end of a life is: reap, ask the cgroup about memory, read the last output into the log, write the
-//! exit record, note it in the journal, publish, tell the attached clients, let go of namespaces and cgroup. What a caller is told is on disk.
+//! exit record, note it in the journal, publish, tell the attached clients, let go of namespaces and cgroup. What a
+//! caller is told is on disk. Where the policy wants another life (`policy`), that follows in this shim, with the same
+//! namespaces, cgroup, ports and log (`restart`); who is attached stays so, and is told of the last end only.
 
 mod configure;
 mod delete;
@@ -24,8 +26,12 @@ mod holder;
 mod kill;
 mod note;
 mod oom;
+mod pause;
+mod policy;
 mod prepare;
 pub mod reserve;
+mod restart;
+mod resume;
 mod start;
 pub mod state;
 mod stats;

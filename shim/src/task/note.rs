@@ -7,7 +7,6 @@ use davit_sys::process;
 use tokio::time::Instant;
 
 use super::driver::Driver;
-use super::state::Task;
 
 /// How long after a signal an end by the program's own will counts as its answer.
 const SHORTLY: Duration = Duration::from_secs(10);
@@ -38,13 +37,7 @@ impl Driver {
     /// Writes what happened in the present or last life into the journal. It is published with whatever is published
     /// next, at the latest before the next answer.
     pub(super) fn note(&mut self, what: What, cause: String) {
-        let life = match &self.task {
-            Task::Empty | Task::Prepared { .. } => 0,
-            Task::Created { last_life, .. } => *last_life,
-            Task::Running { life, .. } => *life,
-            Task::Stopped { exit, .. } => exit.life,
-        };
-        self.note_at(life, SystemTime::now(), what, cause);
+        self.note_at(self.task.life(), SystemTime::now(), what, cause);
     }
 
     /// The same for another life or moment. A journal that cannot be written, as on a full disk, stops nothing: the

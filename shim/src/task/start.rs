@@ -5,10 +5,12 @@ use std::time::SystemTime;
 use davit_proto::journal::What;
 use davit_proto::time::timestamp;
 use davit_proto::types::Exit;
+use tokio::time::Instant;
 
 use super::driver::Driver;
 use super::end::{self, Ending};
 use super::error::TaskError;
+use super::restart::{self, After};
 use super::state::{Admit, Command, Denied, Event, Task};
 
 /// Which life begins, and for whom.
@@ -26,18 +28,22 @@ pub(super) async fn start(driver: &mut Driver, start: Start) -> Result<(), TaskE
     if driver.admit(Command::Start { life })? == Admit::Repeat {
         return repeat(driver);
     }
-    let Task::Created { init: body, .. } = &driver.task else {
-        return Err(Denied::NotConfigured.into());
+    let body = match &driver.task {
+        Task::Created { init, .. } => init,
+        Task::Restarting { .. } => return restart::start_now(driver, life, actor).await,
+        _ => return Err(Denied::NotConfigured.into()),
     };
     // The number is used up before the program can do anything, so that no life is lived twice.
     let pid = body.init.host_pid();
     driver.asked = None;
+    driver.lives.start_over();
     driver.note_at(life, SystemTime::now(), What::Start { pid }, actor);
     let Task::Created { init: body, .. } = &mut driver.task else {
         return Err(Denied::NotConfigured.into());
     };
     match body.init.start() {
         Ok(()) => {
+            driver.lives.began = Some(Instant::now());
             driver.apply(Event::Started { life, at: SystemTime::now() });
             Ok(())
         }
@@ -52,6 +58,8 @@ pub(super) async fn start(driver: &mut Driver, start: Start) -> Result<(), TaskE
             };
             let failure = failure(&exit);
             driver.kill_all();
+            // A person is told, and tries again or does not.
+            driver.lives.after = After::Nothing;
             let cause = exit.reason.clone();
             end::conclude(driver, Ending { exit, finished_at, cause }).await;
             Err(failure)
@@ -62,11 +70,23 @@ pub(super) async fn start(driver: &mut Driver, start: Start) -> Result<(), TaskE
 /// The answer of the first time once more.
 fn repeat(driver: &Driver) -> Result<(), TaskError> {
     match &driver.task {
-        Task::Stopped { exit, .. } if exit.started_at.is_none() => Err(failure(exit)),
+        Task::Restarting { exit, .. } | Task::Stopped { exit, .. } if exit.started_at.is_none() => {
+            Err(failure(exit))
+        }
         _ => Ok(()),
     }
 }
 
-fn failure(exit: &Exit) -> TaskError {
+/// What a caller is told of a life that could not begin.
+pub(super) fn failure(exit: &Exit) -> TaskError {
     TaskError::Start { message: exit.reason.clone(), exit_code: exit.exit_code }
+}
+
+/// What a shell would report of a program that could not be started.
+pub(super) fn exit_code(error: &TaskError) -> u32 {
+    const OWN_FAILURE: u32 = 125;
+    match error {
+        TaskError::Init(error) => error.exit_code().into(),
+        _ => OWN_FAILURE,
+    }
 }

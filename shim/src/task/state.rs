@@ -1,19 +1,25 @@
 //! The task's states, what may be asked in each, and how events move it: pure, so that it is tested without a process.
 //!
 //! ```text
-//!            Prepared           Configured          Started
-//!   Empty ───────────▶ Prepared ──────────▶ Created ───────▶ Running
-//!                         │                   │                 │
-//!                         │ Ended             │ Ended           │ Ended
-//!                         ▼                   ▼                 ▼
-//!                       Stopped ◀───────────────────────────────┘
+//!            Prepared           Configured          Started           Paused
+//!   Empty ───────────▶ Prepared ──────────▶ Created ───────▶ Running ◀──────────▶ Paused
+//!                         │                   │               ▲ │      Resumed      │
+//!                         │                   │       Started │ │ Waits             │ Waits
+//!                         │                   │               │ ▼                   │
+//!                         │                   │           Restarting ◀──────────────┘
+//!                         │ Ended             │ Ended         │ Ended; also from Running and Paused
+//!                         ▼                   ▼               ▼
+//!                       Stopped ◀─────────────┴───────────────┘
 //! ```
 //!
-//! `Stopped` is the last state of a shim: the next life has a shim of its own.
+//! `Restarting` waits for the time of the next life, by the restart policy; a life that could not begin then leads back
+//! to it. `Stopped` is the last state of a shim: a life that begins after it has a shim of its own.
 
+use std::cmp::Ordering;
 use std::time::SystemTime;
 
 use davit_proto::types::Exit;
+use davit_sys::process::SIGKILL;
 
 /// What the task is doing. `I` is the init process; its remains are kept in `Stopped`, because letting go of a dead
 /// process's namespaces costs time that nobody who waits for the exit shall pay.
@@ -42,6 +48,22 @@ pub enum Task<I> {
         /// When `execve` succeeded.
         started_at: SystemTime,
     },
+    /// The container's program runs, but frozen.
+    Paused {
+        /// The process.
+        init: I,
+        /// Number of this life.
+        life: u64,
+        /// When `execve` succeeded.
+        started_at: SystemTime,
+    },
+    /// A life is over, which is on disk, and the next one waits for its time.
+    Restarting {
+        /// What is left of the process.
+        init: I,
+        /// How the last life ended.
+        exit: Exit,
+    },
     /// It is over, and that is on disk.
     Stopped {
         /// What is left of the process.
@@ -66,7 +88,14 @@ pub enum Command {
         life: u64,
     },
     /// Send a signal.
-    Kill,
+    Kill {
+        /// Its number.
+        signal: i32,
+    },
+    /// Freeze it.
+    Pause,
+    /// Thaw it.
+    Resume,
     /// Ask it to end.
     Stop,
     /// End the shim.
@@ -97,6 +126,21 @@ pub enum Denied {
     /// Needs a running program.
     #[error("the container is not running")]
     NotRunning,
+    /// Frozen processes can neither answer nor be added to.
+    #[error("the container is paused")]
+    Paused,
+    /// Once is enough.
+    #[error("the container is already paused")]
+    AlreadyPaused,
+    /// There is nothing to thaw.
+    #[error("the container is not paused")]
+    NotPaused,
+    /// Not while the next life waits for its time.
+    #[error("the container is restarting (life {last} is over)")]
+    Restarting {
+        /// The life that ended.
+        last: u64,
+    },
     /// Not while the program runs.
     #[error("the container is running (life {life})")]
     StillRunning {
@@ -111,7 +155,7 @@ pub enum Denied {
         /// The last one that began.
         last: u64,
     },
-    /// A shim has one life only.
+    /// A shim has one life, and those that follow by policy.
     #[error("this shim's task has ended: another life needs another shim")]
     Ended,
     /// Lives are counted from 1.
@@ -139,7 +183,16 @@ pub enum Event<I> {
         /// When.
         at: SystemTime,
     },
-    /// The init process has ended, or could not be started.
+    /// All processes are frozen.
+    Paused,
+    /// They go on.
+    Resumed,
+    /// The init process has ended, and another life will begin.
+    Waits {
+        /// How it ended.
+        exit: Exit,
+    },
+    /// The init process has ended, or could not be started, and that was all.
     Ended {
         /// How.
         exit: Exit,
@@ -155,28 +208,43 @@ pub fn admit<I>(task: &Task<I>, command: Command) -> Result<Admit, Denied> {
             _ => Ok(Admit::Repeat),
         },
         Command::Reserve => match task {
-            Task::Prepared { .. } | Task::Created { .. } | Task::Running { .. } => Ok(Admit::Proceed),
             Task::Empty => Err(Denied::NotPrepared),
             Task::Stopped { .. } => Err(Denied::Ended),
+            _ => Ok(Admit::Proceed),
         },
         Command::Configure => match task {
             Task::Empty => Err(Denied::NotPrepared),
             Task::Prepared { .. } => Ok(Admit::Proceed),
-            Task::Created { .. } | Task::Running { .. } => Ok(Admit::Repeat),
             Task::Stopped { .. } => Err(Denied::Ended),
+            _ => Ok(Admit::Repeat),
         },
         Command::Start { life } => admit_start(task, life),
-        Command::Kill => match task {
-            Task::Running { .. } => Ok(Admit::Proceed),
+        Command::Kill { signal } => match task {
+            Task::Running { .. } | Task::Paused { .. } => Ok(Admit::Proceed),
+            // The next life is what can be killed of it.
+            Task::Restarting { .. } if signal == SIGKILL => Ok(Admit::Proceed),
             _ => Err(Denied::NotRunning),
         },
         Command::Stop => match task {
-            Task::Running { .. } => Ok(Admit::Proceed),
+            Task::Running { .. } | Task::Paused { .. } | Task::Restarting { .. } => Ok(Admit::Proceed),
             Task::Stopped { .. } => Ok(Admit::Repeat),
             _ => Err(Denied::NotRunning),
         },
-        Command::Delete { force } => match task {
-            Task::Running { life, .. } if !force => Err(Denied::StillRunning { life: *life }),
+        Command::Pause => match task {
+            Task::Running { .. } => Ok(Admit::Proceed),
+            Task::Paused { .. } => Err(Denied::AlreadyPaused),
+            _ => Err(Denied::NotRunning),
+        },
+        Command::Resume => match task {
+            Task::Paused { .. } => Ok(Admit::Proceed),
+            Task::Running { .. } => Err(Denied::NotPaused),
+            _ => Err(Denied::NotRunning),
+        },
+        Command::Delete { force: true } => Ok(Admit::Proceed),
+        Command::Delete { force: false } => match task {
+            Task::Running { life, .. } => Err(Denied::StillRunning { life: *life }),
+            Task::Paused { .. } => Err(Denied::Paused),
+            Task::Restarting { exit, .. } => Err(Denied::Restarting { last: exit.life }),
             _ => Ok(Admit::Proceed),
         },
     }
@@ -191,12 +259,21 @@ fn admit_start<I>(task: &Task<I>, life: u64) -> Result<Admit, Denied> {
         Task::Prepared { .. } => Err(Denied::NotConfigured),
         Task::Created { last_life, .. } if life > *last_life => Ok(Admit::Proceed),
         Task::Created { last_life, .. } => Err(Denied::LifeIsOver { life, last: *last_life }),
-        Task::Running { life: now, .. } if life == *now => Ok(Admit::Repeat),
-        Task::Running { life: now, .. } if life > *now => Err(Denied::StillRunning { life: *now }),
-        Task::Running { life: now, .. } => Err(Denied::LifeIsOver { life, last: *now }),
-        Task::Stopped { exit, .. } if life == exit.life => Ok(Admit::Repeat),
-        Task::Stopped { exit, .. } if life > exit.life => Err(Denied::Ended),
-        Task::Stopped { exit, .. } => Err(Denied::LifeIsOver { life, last: exit.life }),
+        Task::Running { life: now, .. } | Task::Paused { life: now, .. } => match life.cmp(now) {
+            Ordering::Equal => Ok(Admit::Repeat),
+            Ordering::Greater => Err(Denied::StillRunning { life: *now }),
+            Ordering::Less => Err(Denied::LifeIsOver { life, last: *now }),
+        },
+        Task::Restarting { exit, .. } => match life.cmp(&exit.life) {
+            Ordering::Equal => Ok(Admit::Repeat),
+            Ordering::Greater => Ok(Admit::Proceed),
+            Ordering::Less => Err(Denied::LifeIsOver { life, last: exit.life }),
+        },
+        Task::Stopped { exit, .. } => match life.cmp(&exit.life) {
+            Ordering::Equal => Ok(Admit::Repeat),
+            Ordering::Greater => Err(Denied::Ended),
+            Ordering::Less => Err(Denied::LifeIsOver { life, last: exit.life }),
+        },
     }
 }
 
@@ -207,11 +284,25 @@ impl<I> Task<I> {
         match (self, event) {
             (Self::Empty, Event::Prepared { init }) => Self::Prepared { init },
             (Self::Prepared { init }, Event::Configured { last_life }) => Self::Created { init, last_life },
-            (Self::Created { init, .. }, Event::Started { life, at }) => {
+            (Self::Created { init, .. } | Self::Restarting { init, .. }, Event::Started { life, at }) => {
                 Self::Running { init, life, started_at: at }
             }
+            (Self::Running { init, life, started_at }, Event::Paused) => {
+                Self::Paused { init, life, started_at }
+            }
+            (Self::Paused { init, life, started_at }, Event::Resumed) => {
+                Self::Running { init, life, started_at }
+            }
             (
-                Self::Prepared { init } | Self::Created { init, .. } | Self::Running { init, .. },
+                Self::Running { init, .. } | Self::Paused { init, .. } | Self::Restarting { init, .. },
+                Event::Waits { exit },
+            ) => Self::Restarting { init, exit },
+            (
+                Self::Prepared { init }
+                | Self::Created { init, .. }
+                | Self::Running { init, .. }
+                | Self::Paused { init, .. }
+                | Self::Restarting { init, .. },
                 Event::Ended { exit },
             ) => Self::Stopped { init, exit },
             (unmoved, _) => unmoved,
@@ -225,13 +316,51 @@ impl<I> Task<I> {
             Self::Prepared { init }
             | Self::Created { init, .. }
             | Self::Running { init, .. }
+            | Self::Paused { init, .. }
+            | Self::Restarting { init, .. }
+            | Self::Stopped { init, .. } => Some(init),
+        }
+    }
+
+    /// The same, to be changed.
+    pub fn init_mut(&mut self) -> Option<&mut I> {
+        match self {
+            Self::Empty => None,
+            Self::Prepared { init }
+            | Self::Created { init, .. }
+            | Self::Running { init, .. }
+            | Self::Paused { init, .. }
+            | Self::Restarting { init, .. }
+            | Self::Stopped { init, .. } => Some(init),
+        }
+    }
+
+    /// The same, and nothing else of it.
+    pub fn into_init(self) -> Option<I> {
+        match self {
+            Self::Empty => None,
+            Self::Prepared { init }
+            | Self::Created { init, .. }
+            | Self::Running { init, .. }
+            | Self::Paused { init, .. }
+            | Self::Restarting { init, .. }
             | Self::Stopped { init, .. } => Some(init),
         }
     }
 
     /// The init process, where it lives.
     pub fn living(&self) -> Option<&I> {
-        if matches!(self, Self::Stopped { .. }) { None } else { self.init() }
+        if matches!(self, Self::Restarting { .. } | Self::Stopped { .. }) { None } else { self.init() }
+    }
+
+    /// Number of the present life, or of the last one; 0 before the first.
+    pub fn life(&self) -> u64 {
+        match self {
+            Self::Empty | Self::Prepared { .. } => 0,
+            Self::Created { last_life, .. } => *last_life,
+            Self::Running { life, .. } | Self::Paused { life, .. } => *life,
+            Self::Restarting { exit, .. } | Self::Stopped { exit, .. } => exit.life,
+        }
     }
 }
 

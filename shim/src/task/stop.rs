@@ -6,10 +6,12 @@ use davit_proto::journal::What;
 use tokio::time::Instant;
 
 use super::driver::Driver;
+use super::end;
 use super::error::TaskError;
 use super::kill::send;
 use super::note::Asked;
-use super::state::{Admit, Command};
+use super::restart::After;
+use super::state::{Admit, Command, Event, Task};
 
 /// How a task is asked to end.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,23 +24,46 @@ pub struct Stop {
     pub actor: String,
 }
 
-/// Sends the signal and sets the clock. Asked again, the earlier end of the two holds.
-pub(super) fn stop(driver: &mut Driver, stop: Stop) -> Result<(), TaskError> {
+/// Ends the task for good: the policy does not start it again. One that waits for its next life has ended already.
+pub(super) async fn stop(driver: &mut Driver, stop: Stop) -> Result<(), TaskError> {
     if driver.admit(Command::Stop)? == Admit::Repeat {
         return Ok(());
     }
-    let Stop { signal, timeout, actor } = stop;
+    if let Task::Restarting { exit, .. } = &driver.task {
+        let exit = exit.clone();
+        driver.note(entry(&stop), stop.actor);
+        end::finish(driver, exit).await;
+        return Ok(());
+    }
+    ask(driver, stop, After::Nothing)
+}
+
+/// Sends the signal and sets the clock. Asked again, the earlier end of the two holds. A frozen container is thawed,
+/// for it could not hear.
+pub(super) fn ask(driver: &mut Driver, stop: Stop, after: After) -> Result<(), TaskError> {
     let now = Instant::now();
-    let kill_at = timeout.and_then(|timeout| now.checked_add(timeout));
+    let kill_at = stop.timeout.and_then(|timeout| now.checked_add(timeout));
     driver.kill_at = match (driver.kill_at, kill_at) {
         (Some(before), Some(now)) => Some(before.min(now)),
         (before, now) => before.or(now),
     };
-    send(driver, signal, false)?;
-    let timeout_ms = timeout.map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX));
-    driver.note(What::Stop { signal: signal.unsigned_abs(), timeout_ms }, actor.clone());
+    // Said before the signal can end it.
+    driver.lives.after = after;
+    send(driver, stop.signal, false)?;
+    driver.note(entry(&stop), stop.actor.clone());
+    let Stop { signal, actor, .. } = stop;
+    if let Task::Paused { init: body, .. } = &driver.task {
+        body.cgroup.begin_thaw()?;
+        driver.note(What::Resume, actor.clone());
+        driver.apply(Event::Resumed);
+    }
     driver.asked = Some(Asked { signal, actor, at: now, stop: true, overdue: None });
     Ok(())
+}
+
+fn entry(stop: &Stop) -> What {
+    let timeout_ms = stop.timeout.map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX));
+    What::Stop { signal: stop.signal.unsigned_abs(), timeout_ms }
 }
 
 /// The clock has run down.

@@ -5,11 +5,14 @@ use davit_proto::types::Exit;
 use super::driver::Handle;
 use super::error::TaskError;
 
-/// The exit of a life, or of the present or last one when `life` is 0.
+/// The exit of a life; with 0 the last one, when no other follows it.
 pub async fn wait(handle: &Handle, life: u64) -> Result<Exit, TaskError> {
     let mut published = handle.subscribe();
     let published = published
-        .wait_for(|published| published.exit().is_some())
+        .wait_for(|published| {
+            let ended = published.exit().map_or(0, |exit| exit.life);
+            published.is_over() || (life > 0 && ended >= life)
+        })
         .await
         .map_err(|_ended_without_a_life| TaskError::Ending)?;
     match published.exit() {

@@ -11,7 +11,7 @@ pub fn watch(handle: &Handle, after: u64) -> impl Stream<Item = Snapshot> + Send
     stream::unfold(Some((handle.subscribe(), after)), |watcher| async {
         let (mut published, after) = watcher?;
         let next = published.wait_for(|published| published.generation() > after).await.ok()?.clone();
-        let is_last = next.exit().is_some();
+        let is_last = next.is_over();
         let generation = next.generation();
         Some((next.snapshot(), (!is_last).then_some((published, generation))))
     })

@@ -16,9 +16,11 @@ use davit_proto::task::tasks_client::TasksClient;
 use davit_proto::task::{
     AttachOpen, AttachRequest, AttachResponse, Attached, ConfigureRequest, Namespace, NamespaceMode,
     PrepareRequest, PrepareResponse, Shape, Snapshot, StartRequest, StartResponse, StateRequest,
+    WatchRequest,
 };
 use davit_proto::transport::{Address, InProcess, dial};
 use davit_proto::types::{Exit, Input, Stdio};
+use davit_proto::wanted::{Mode, OnUnhealthy, Restart, Want, Wanted};
 use davit_sys::process::{NewNamespaces, Spawn, spawn};
 use prost::Message as _;
 use serde_json::{Value, json};
@@ -65,6 +67,8 @@ pub struct Spec {
     pub memory: Option<u64>,
     /// Not in a pid namespace of its own.
     pub host_pids: bool,
+    /// May configure its network.
+    pub net_admin: bool,
 }
 
 impl Spec {
@@ -167,6 +171,33 @@ impl Shim {
         all
     }
 
+    /// What the controller writes of its wishes.
+    pub fn want(&self, want: Want, mode: Mode, max_retries: u32) {
+        let restart = Restart { mode, max_retries };
+        let wanted = Wanted { revision: 1, want, restart, on_unhealthy: OnUnhealthy::None };
+        let path = self.bundle().join("wanted");
+        fs::write(path.with_extension("new"), serde_json::to_vec(&wanted).unwrap()).unwrap();
+        fs::rename(path.with_extension("new"), path).unwrap();
+    }
+
+    /// Waits for a state.
+    pub async fn await_state(&mut self, what: &str, check: impl Fn(&Snapshot) -> bool) -> Snapshot {
+        let mut watch = self.client.watch(WatchRequest::default()).await.unwrap().into_inner();
+        let mut last = None;
+        let waiting = async {
+            while let Some(state) = watch.message().await.unwrap() {
+                let snapshot = state.snapshot.unwrap();
+                if check(&snapshot) {
+                    return snapshot;
+                }
+                last = Some(snapshot);
+            }
+            panic!("the task is over before {what}")
+        };
+        let waited = tokio::time::timeout(PATIENCE, waiting).await;
+        waited.unwrap_or_else(|_| panic!("not in time: {what}; last {last:#?}"))
+    }
+
     /// The state now.
     pub async fn state(&mut self) -> Snapshot {
         self.client.state(StateRequest {}).await.unwrap().into_inner().snapshot.unwrap()
@@ -223,7 +254,8 @@ impl Shim {
         if !lower.join("bin/busybox").exists() {
             fs::copy(BUSYBOX, lower.join("bin/busybox")).unwrap();
             for applet in [
-                "sh", "cat", "echo", "sleep", "stty", "seq", "yes", "head", "dd", "true", "id", "awk", "tail",
+                "sh", "test", "rm", "ip", "touch", "cat", "echo", "sleep", "stty", "seq", "yes", "head",
+                "dd", "true", "id", "awk", "tail",
             ] {
                 symlink("busybox", lower.join("bin").join(applet)).unwrap();
             }
@@ -239,6 +271,10 @@ impl Shim {
         let kinds = &kinds[..kinds.len() - usize::from(spec.host_pids)];
         let namespaces: Vec<Value> = kinds.iter().map(|kind| json!({"type": kind})).collect();
         let resources = spec.memory.map_or(json!({}), |limit| json!({"memory": {"limit": limit}}));
+        let capabilities: &[&str] = if spec.net_admin { &["CAP_NET_ADMIN"] } else { &[] };
+        let capabilities = json!({
+            "bounding": capabilities, "effective": capabilities, "permitted": capabilities,
+        });
         let config = json!({
             "ociVersion": "1.0.2",
             "process": {
@@ -247,6 +283,7 @@ impl Shim {
                 "args": spec.args,
                 "env": ["PATH=/bin", "TERM=xterm"],
                 "cwd": "/",
+                "capabilities": capabilities,
             },
             "root": {"path": "rootfs"},
             "hostname": "box",

@@ -5,5 +5,7 @@
 mod harness;
 mod journal;
 mod life;
+mod pause;
+mod restart;
 mod socket;
 mod streams;

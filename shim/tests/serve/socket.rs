@@ -71,7 +71,7 @@ async fn what_is_not_there_is_said_so() {
     let exec = RemoteError::from(shim.client.exec(ExecRequest::default()).await.unwrap_err());
     assert!(exec.is(reason::NOT_IMPLEMENTED), "{exec:?}");
     let pause = shim.client.pause(PauseRequest::default()).await.unwrap_err();
-    assert_eq!(pause.code(), Code::Unimplemented);
+    assert_eq!(pause.code(), Code::FailedPrecondition);
     let early = shim.start(1).await.unwrap_err();
     assert_eq!(early.code(), Code::FailedPrecondition);
     let other = PrepareRequest { container_id: "ab".repeat(32), shape: None };

@@ -11,6 +11,8 @@ mod cgroup;
 #[path = "../../src/init/mod.rs"]
 #[expect(dead_code, unused_imports, reason = "the shim uses more of it, and its unit tests run there")]
 mod init;
+#[path = "../../src/watched.rs"]
+mod watched;
 
 mod confinement;
 mod fixture;
