@@ -216,8 +216,19 @@ impl Config {
 
     /// Path of a container's cgroup below each hierarchy's root.
     #[must_use]
-    pub fn cgroup_path(&self, id: &ContainerId) -> String {
-        format!("{}/{id}", self.cgroup_parent)
+    pub fn cgroup_path(&self, id: &ContainerId, parent: &str) -> String {
+        format!("{}/{id}", self.cgroup_parent_of(parent))
+    }
+
+    /// Cgroup that a container's is made below, from the root of each hierarchy: what was asked for, a relative path
+    /// below the engine's.
+    #[must_use]
+    pub fn cgroup_parent_of(&self, asked: &str) -> String {
+        match asked {
+            "" => self.cgroup_parent.clone(),
+            absolute if absolute.starts_with('/') => absolute.to_owned(),
+            relative => format!("{}/{relative}", self.cgroup_parent),
+        }
     }
 }
 

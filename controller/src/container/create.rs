@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use davit_proto::container::{Container, ContainerStatus, CreateRequest, Phase, UserIds};
+use davit_proto::container::{Container, ContainerSpec, ContainerStatus, CreateRequest, Phase, UserIds};
 use davit_proto::id::{ContainerId, InvalidId, Name};
 use davit_proto::status::chain;
 use davit_proto::store::ContainerRecord;
@@ -18,7 +18,7 @@ use super::bundle::Bundle;
 use super::content::{self, Content};
 use super::release;
 use super::wire::{self, Plan, Wired};
-use super::{launch, shape, spec, userns, validate};
+use super::{join, launch, shape, spec, userns, validate};
 use crate::actor::Actor;
 use crate::engine::{Engine, Turn};
 use crate::error::Error;
@@ -61,10 +61,12 @@ pub async fn create(
     actor: &Actor,
 ) -> Result<Created, Error> {
     validate::create(&request)?;
-    let shape = shape::of(request.spec.as_ref().unwrap_or(&Default::default()))?;
+    let mut spec = request.spec.clone().unwrap_or_default();
+    join::name_by_id(engine, &mut spec)?;
+    let wish = Wish { shape: shape::of(&spec)?, spec };
     let (engine, actor) = (engine.clone(), actor.clone());
     let made = tokio::spawn(async move {
-        let created = match intend(&engine, &request, &shape).await? {
+        let created = match intend(&engine, &request, &wish).await? {
             Intent::Repeated(created) => created,
             Intent::New(record, _turn) => finish(&engine, &record).await?,
         };
@@ -74,6 +76,14 @@ pub async fn create(
         Ok(created)
     });
     made.await.map_err(|error| Error::Task { doing: "make the container", why: error.to_string() })?
+}
+
+/// What is kept of a request.
+#[derive(Clone)]
+struct Wish {
+    /// Other containers are named by their ids.
+    spec: ContainerSpec,
+    shape: Shape,
 }
 
 /// Makes a container that was made before survive a power cut: its files, which are the ground, and the store.
@@ -103,7 +113,7 @@ enum Intent {
 }
 
 /// Step 1: what is wanted, before anything is done.
-async fn intend(engine: &Arc<Engine>, request: &CreateRequest, shape: &Shape) -> Result<Intent, Error> {
+async fn intend(engine: &Arc<Engine>, request: &CreateRequest, wish: &Wish) -> Result<Intent, Error> {
     let id = ContainerId::generate()
         .map_err(|error| Error::io("make a container id")(std::io::Error::other(error)))?;
     // Nobody knows the id yet, so the turn is free.
@@ -111,7 +121,7 @@ async fn intend(engine: &Arc<Engine>, request: &CreateRequest, shape: &Shape) ->
     let mut tries = 0;
     loop {
         let chosen = choose_name(engine, &request.name, tries)?;
-        match insert(engine, &id, chosen, request, shape)? {
+        match insert(engine, &id, chosen, request, wish)? {
             Ok(Inserted::New(_)) => break,
             Ok(Inserted::Repeated(first)) => {
                 if let Some(created) = join(engine, &first, request).await {
@@ -143,21 +153,21 @@ fn insert(
     id: &ContainerId,
     name: Name,
     request: &CreateRequest,
-    shape: &Shape,
+    wish: &Wish,
 ) -> Result<Result<Inserted, Conflict>, Error> {
-    if !userns::lacks_ids(shape) {
-        return Ok(engine.store.insert(new_record(engine, id, name, request, shape)));
+    if !userns::lacks_ids(&wish.shape) {
+        return Ok(engine.store.insert(new_record(engine, id, name, request, wish)));
     }
     let _choosing = engine.choosing_ids();
     let listing = engine.store.all();
     let taken: Vec<_> = listing.records.iter().filter_map(|record| userns::ids_of(record)).collect();
-    let wish = request.spec.as_ref().and_then(|spec| spec.namespaces.as_ref());
-    let wanted = userns::parse(wish.map_or("", |names| names.user.as_str()))?;
-    let mut shape = shape.clone();
+    let named = wish.spec.namespaces.as_ref();
+    let wanted = userns::parse(named.map_or("", |names| names.user.as_str()))?;
+    let mut wish = wish.clone();
     if let userns::Wanted::Auto { count } = wanted {
-        shape.ids = Some(userns::choose(count, &taken, &engine.config.instance)?);
+        wish.shape.ids = Some(userns::choose(count, &taken, &engine.config.instance)?);
     }
-    Ok(engine.store.insert(new_record(engine, id, name, request, &shape)))
+    Ok(engine.store.insert(new_record(engine, id, name, request, &wish)))
 }
 
 /// Steps 2 to 6, or none of them.
@@ -207,16 +217,24 @@ pub async fn assemble(
     let id = store::record_id(record)?;
     let container = record.container.clone().unwrap_or_default();
     let wish = container.spec.clone().unwrap_or_default();
-    let shape = Shape::decode(record.shape.as_slice()).unwrap_or_default();
+    let mut shape = Shape::decode(record.shape.as_slice()).unwrap_or_default();
     let ids = shape.ids;
+    let joined = join::find(engine, &wish, &mut shape).await?;
+    if !wish.cgroup_parent.is_empty() {
+        shape.cgroup_parent = engine.config.cgroup_parent_of(&wish.cgroup_parent);
+    }
 
     // 2: the shim's first half, and what the container is made of. Not try_join: a launch is not dropped midway.
     let (prepared, content) =
         tokio::join!(launch::prepare(engine, &id, shape), content::hold(engine, &id, &container));
-    let (content, prepared) = (content?, prepared?);
+    let (mut content, prepared) = (content?, prepared?);
+    if let Some(hostname) = &joined.hostname {
+        content.resolved.hostname.clone_from(hostname);
+    }
 
     // 3: ports and networks.
-    let plan = Plan { id: &id, name: &container.name, spec: &wish, resolved: &content.resolved };
+    let plan =
+        Plan { id: &id, name: &container.name, spec: &wish, resolved: &content.resolved, joined: &joined };
     let wired = wire::wire(engine, &prepared, plan).await?;
 
     // 4: what the container's own half is told.
@@ -229,7 +247,7 @@ pub async fn assemble(
         volumes: &content.volumes,
         devices: &content.devices,
         bundle: bundle.path(),
-        cgroup_path: &engine.config.cgroup_path(&id),
+        cgroup_path: &engine.config.cgroup_path(&id, &wish.cgroup_parent),
         host: &engine.facts.host,
         ids,
     })?;
@@ -245,7 +263,9 @@ pub async fn assemble(
         size,
         health: None,
     };
-    within(LONG, "configure the container", prepared.shim.tasks().configure(request)).await?;
+    let configured =
+        within(LONG, "configure the container", prepared.shim.tasks().configure(request)).await?;
+    content.resolved.warnings.extend(configured.warnings);
     drop(prepared.hold);
     pass(failpoint::CREATE_CONFIGURED).await?;
     supervise::follow(engine, prepared.shim.clone());
@@ -311,7 +331,7 @@ fn new_record(
     id: &ContainerId,
     name: Name,
     request: &CreateRequest,
-    shape: &Shape,
+    wish: &Wish,
 ) -> ContainerRecord {
     let bundle = Bundle::new(engine.config.bundle(id));
     let mut status = ContainerStatus {
@@ -321,20 +341,20 @@ fn new_record(
     };
     status.set_phase(Phase::Creating);
     let ids = |ids: IdMap| UserIds { host_uid: ids.host_uid, host_gid: ids.host_gid, count: ids.count };
-    status.user_ids = shape.ids.map(ids);
+    status.user_ids = wish.shape.ids.map(ids);
     ContainerRecord {
         version: store::VERSION,
         container: Some(Container {
             id: id.to_string(),
             name: name.to_string(),
-            spec: request.spec.clone(),
+            spec: Some(wish.spec.clone()),
             status: Some(status),
             created_at: Some(store::now()),
             ..Container::default()
         }),
         request_key: request.request_key.clone(),
         request_hash: hash(request),
-        shape: shape.encode_to_vec(),
+        shape: wish.shape.encode_to_vec(),
         written_at: None,
         remove_volumes: false,
         journal: 0,
@@ -398,7 +418,6 @@ async fn undo(engine: &Arc<Engine>, id: &ContainerId, error: Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use davit_proto::container::ContainerSpec;
 
     fn request(name: &str, key: &str, labels: &[(&str, &str)]) -> CreateRequest {
         let labels = labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();

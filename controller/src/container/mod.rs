@@ -24,6 +24,7 @@ pub mod cgroup;
 pub mod content;
 pub mod create;
 pub mod inspect;
+pub mod join;
 pub mod kill;
 pub mod launch;
 pub mod list;

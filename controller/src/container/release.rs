@@ -224,6 +224,8 @@ pub async fn release_image(engine: &Arc<Engine>, id: &ContainerId) -> Result<(),
 }
 
 async fn sweep_cgroups(engine: &Arc<Engine>, id: &ContainerId) -> Result<(), Error> {
-    let path = engine.config.cgroup_path(id);
+    let record = engine.store.get(id);
+    let spec = record.and_then(|record| record.container.clone()?.spec).unwrap_or_default();
+    let path = engine.config.cgroup_path(id, &spec.cgroup_parent);
     cgroup::sweep(&path).await.map_err(Error::io(format!("remove the cgroup {path}")))
 }

@@ -3,6 +3,7 @@
 use davit_proto::container::{ContainerSpec, EndpointSpec, Namespaces};
 use davit_proto::task::{Namespace, NamespaceMode, Shape};
 
+use super::join;
 use super::spec::{Error, security};
 use super::userns;
 
@@ -18,6 +19,8 @@ pub enum Network {
     None,
     /// The host's.
     Host,
+    /// Another container's, by its name or id.
+    Container(String),
 }
 
 impl Network {
@@ -26,17 +29,24 @@ impl Network {
     pub fn endpoints(&self) -> &[EndpointSpec] {
         match self {
             Self::Wired(endpoints) => endpoints,
-            Self::None | Self::Host => &[],
+            Self::None | Self::Host | Self::Container(_) => &[],
         }
     }
 
-    /// The first network's name.
+    /// Whether the namespace is the container's own.
+    #[must_use]
+    pub fn is_own(&self) -> bool {
+        matches!(self, Self::Wired(_) | Self::None)
+    }
+
+    /// The first network's name, or what stands in its place.
     #[must_use]
     pub fn name(&self) -> &str {
         match self {
             Self::Wired(endpoints) => endpoints.first().map_or("none", |first| &first.network),
             Self::None => "none",
             Self::Host => "host",
+            Self::Container(_) => "container",
         }
     }
 }
@@ -50,16 +60,18 @@ pub fn network(spec: &ContainerSpec) -> Result<Network, Error> {
         let count = spec.networks.len().to_string();
         return Err(Error::invalid("networks", &count, format!("at most {NETWORKS}")));
     }
-    if spec.networks.iter().any(|endpoint| endpoint.network.starts_with("container:")) {
-        return Err(Error::Unserved("sharing another container's network is".to_owned()));
-    }
-    let alone = ["none", "host"].into_iter().find(|name| spec.networks.iter().any(|n| n.network == *name));
+    let is_alone = |name: &str| matches!(name, "none" | "host") || join::other(name).is_some();
+    let alone = spec.networks.iter().map(|endpoint| endpoint.network.as_str()).find(|name| is_alone(name));
     match alone {
         Some(name) if spec.networks.len() > 1 => {
             Err(Error::Conflict(format!("the network {name:?} cannot be joined together with another one")))
         }
         Some("host") => Ok(Network::Host),
-        Some(_) => Ok(Network::None),
+        Some("none") => Ok(Network::None),
+        Some(other) => match join::other(other) {
+            Some("") | None => Err(Error::invalid("networks.network", other, "must be container:NAME")),
+            Some(name) => Ok(Network::Container(name.to_owned())),
+        },
         None => Ok(Network::Wired(endpoints(&spec.networks))),
     }
 }
@@ -73,7 +85,7 @@ fn endpoints(named: &[EndpointSpec]) -> Vec<EndpointSpec> {
     if named.is_empty() { vec![full(&EndpointSpec::default())] } else { named.iter().map(full).collect() }
 }
 
-/// The shape of a container.
+/// The shape of a container. What it shares of other containers is found when it is started: [`join::find`].
 ///
 /// # Errors
 /// When it shares what this version cannot share.
@@ -84,15 +96,20 @@ pub fn of(spec: &ContainerSpec) -> Result<Shape, Error> {
         check_own_users(spec, &names)?;
     }
     check(&names)?;
-    let mode = |text: &str| if text == "host" { NamespaceMode::Host } else { NamespaceMode::Own };
+    let mode = |text: &str| match text {
+        "host" => NamespaceMode::Host,
+        text if join::other(text).is_some() => NamespaceMode::Joined,
+        _ => NamespaceMode::Own,
+    };
     let net = match network(spec)? {
         Network::Host => NamespaceMode::Host,
+        Network::Container(_) => NamespaceMode::Joined,
         Network::None | Network::Wired(_) => NamespaceMode::Own,
     };
     let made = |mode: NamespaceMode| Some(Namespace { mode: mode.into(), ..Namespace::default() });
     Ok(Shape {
         net: made(net),
-        pid: made(NamespaceMode::Own),
+        pid: made(mode(&names.pid)),
         ipc: made(mode(&names.ipc)),
         uts: made(mode(&names.uts)),
         cgroup: made(mode(&names.cgroup)),
@@ -104,6 +121,12 @@ pub fn of(spec: &ContainerSpec) -> Result<Shape, Error> {
         cgroup_parent: String::new(),
         shm: None,
     })
+}
+
+/// Whether the host name is not the container's own to set.
+#[must_use]
+pub fn shares_name(spec: &ContainerSpec) -> bool {
+    spec.namespaces.as_ref().is_some_and(|names| names.uts == "host" || join::other(&names.uts).is_some())
 }
 
 fn check(names: &Namespaces) -> Result<(), Error> {
@@ -118,18 +141,15 @@ fn check(names: &Namespaces) -> Result<(), Error> {
             "namespaces.ipc" => &["", "private", "shareable", "host"],
             _ => &["", "private", "host"],
         };
-        if text.starts_with("container:") {
-            return Err(Error::Unserved(format!(
-                "sharing another container's {} namespace is",
-                &field[11..]
-            )));
+        let shares = matches!(field, "namespaces.pid" | "namespaces.ipc" | "namespaces.uts");
+        if shares && join::other(text).is_some_and(|name| !name.is_empty()) {
+            continue;
         }
         if !words.contains(&text.as_str()) {
-            return Err(Error::invalid(field, text, "must be private, host or container:NAME"));
+            let rule =
+                if shares { "must be private, host or container:NAME" } else { "must be private or host" };
+            return Err(Error::invalid(field, text, rule));
         }
-    }
-    if names.pid == "host" {
-        return Err(Error::Unserved("sharing the host's processes is".to_owned()));
     }
     Ok(())
 }
@@ -175,7 +195,9 @@ mod tests {
         assert_eq!(network(&named(&["none"])).unwrap(), Network::None);
         assert_eq!(network(&named(&["host"])).unwrap(), Network::Host);
         assert!(network(&named(&["host", "x"])).is_err());
-        assert!(network(&named(&["container:x"])).is_err());
+        assert_eq!(network(&named(&["container:x"])).unwrap(), Network::Container("x".into()));
+        assert!(network(&named(&["container:"])).is_err());
+        assert!(network(&named(&["container:x", "y"])).is_err());
         assert!(network(&named(&["n"; 65])).is_err());
     }
 
@@ -218,8 +240,8 @@ mod tests {
     fn what_cannot_be_shared_yet_is_said() {
         let with = |names: Namespaces| ContainerSpec { namespaces: Some(names), ..Default::default() };
         for names in [
-            Namespaces { pid: "host".into(), ..Default::default() },
-            Namespaces { ipc: "container:x".into(), ..Default::default() },
+            Namespaces { ipc: "container:".into(), ..Default::default() },
+            Namespaces { cgroup: "container:x".into(), ..Default::default() },
             Namespaces { user: "keep-id".into(), ..Default::default() },
             Namespaces { cgroup: "odd".into(), ..Default::default() },
             Namespaces { pid: "shareable".into(), ..Default::default() },

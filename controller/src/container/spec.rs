@@ -48,7 +48,7 @@ pub use host::{Host, architecture};
 pub use image::ImageConfig;
 pub use mounts::Wanted;
 
-use super::shape;
+use super::{join, shape};
 
 /// Version of the runtime specification that is written.
 const OCI_VERSION: &str = "1.2.0";
@@ -201,7 +201,7 @@ pub fn build(input: &Input<'_>) -> Result<Spec, Error> {
         .linux(linux)
         .build()
         .expect("every field has a default");
-    let shares_name = spec.namespaces.as_ref().is_some_and(|n| n.uts == "host");
+    let shares_name = shape::shares_name(spec);
     built.set_hostname((!shares_name).then(|| input.resolved.hostname.clone()));
     built.set_domainname((!shares_name && !spec.domainname.is_empty()).then(|| spec.domainname.clone()));
     Ok(built)
@@ -244,7 +244,7 @@ fn linux_of(input: &Input<'_>, options: &security::Options) -> Result<Linux, Err
     let Input { spec, host, devices, .. } = *input;
     let network = shape::network(spec)?;
     let (masked, protected) = security::paths_of(options, spec.privileged, host);
-    let sysctls = limit::sysctls(spec, matches!(network, shape::Network::Host))?;
+    let sysctls = limit::sysctls(spec, !network.is_own())?;
     let mut linux = LinuxBuilder::default()
         .namespaces(namespaces(spec, &network, input.ids.is_some()))
         .resources(resource::resources(spec, devices, host)?)
@@ -273,13 +273,15 @@ fn mapping(host: u32, count: u32) -> LinuxIdMapping {
 
 fn namespaces(spec: &ContainerSpec, network: &shape::Network, own_users: bool) -> Vec<LinuxNamespace> {
     let named = spec.namespaces.clone().unwrap_or_default();
+    // What is another container's is joined by what its shim holds, which the shape says.
+    let own = |text: &str| text != "host" && join::other(text).is_none();
     let own = [
         (LinuxNamespaceType::Mount, true),
-        (LinuxNamespaceType::Pid, named.pid != "host"),
-        (LinuxNamespaceType::Network, !matches!(network, shape::Network::Host)),
-        (LinuxNamespaceType::Ipc, named.ipc != "host"),
-        (LinuxNamespaceType::Uts, named.uts != "host"),
-        (LinuxNamespaceType::Cgroup, named.cgroup != "host"),
+        (LinuxNamespaceType::Pid, own(&named.pid)),
+        (LinuxNamespaceType::Network, network.is_own()),
+        (LinuxNamespaceType::Ipc, own(&named.ipc)),
+        (LinuxNamespaceType::Uts, own(&named.uts)),
+        (LinuxNamespaceType::Cgroup, own(&named.cgroup)),
         (LinuxNamespaceType::User, own_users),
     ];
     own.into_iter()

@@ -113,8 +113,9 @@ async fn limits(engine: &Engine, id: &ContainerId, change: &Resources) -> Result
     let limited = ContainerSpec { resources: Some(wanted.clone()), ..ContainerSpec::default() };
     let spec = limited.clone();
     let devices = tokio::task::spawn_blocking(move || spec::Devices::find(&spec));
-    let devices =
-        devices.await.map_err(|error| Error::Task { doing: "look at the host", why: error.to_string() })??;
+    let devices = devices
+        .await
+        .map_err(|error| Error::Task { doing: "look at the host", why: error.to_string() })??;
     let runtime = resource::resources(&limited, &devices, &engine.facts.host)?;
     Ok(Limits { wanted, runtime })
 }

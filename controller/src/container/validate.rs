@@ -70,7 +70,6 @@ fn unserved(spec: &ContainerSpec) -> Checked {
         (health, "health checks are"),
         (!spec.links.is_empty(), "links are"),
         (!spec.volumes_from.is_empty(), "taking volumes from another container is"),
-        (!spec.cgroup_parent.is_empty(), "a cgroup parent for one container is"),
     ] {
         if there {
             return Err(Error::Unserved(what.to_owned()));
@@ -132,9 +131,8 @@ fn identity(spec: &ContainerSpec) -> Checked {
     }
     host_name("hostname", &spec.hostname)?;
     host_name("domainname", &spec.domainname)?;
-    let shares_name = spec.namespaces.as_ref().is_some_and(|names| names.uts == "host");
-    if shares_name && !(spec.hostname.is_empty() && spec.domainname.is_empty()) {
-        return Err(Error::Conflict("a host name cannot be set in the host's own namespace".to_owned()));
+    if shape::shares_name(spec) && !(spec.hostname.is_empty() && spec.domainname.is_empty()) {
+        return Err(Error::Conflict("a host name cannot be set in a namespace that is shared".to_owned()));
     }
     pairs("labels", spec.labels.iter())?;
     pairs("annotations", spec.annotations.iter())?;
@@ -177,6 +175,7 @@ fn confinement(spec: &ContainerSpec) -> Checked {
     capability::check(&spec.cap_add, &spec.cap_drop)?;
     security::parse(&spec.security_opt)?;
     limit::check(spec)?;
+    cgroup_parent(&spec.cgroup_parent)?;
     device::check(spec)?;
     if let Some(resources) = &spec.resources {
         resource::check(resources)?;
@@ -219,7 +218,11 @@ fn network(spec: &ContainerSpec) -> Checked {
     for text in &spec.expose {
         port::parse_exposed(text)?;
     }
-    let wired = !shape::network(spec)?.endpoints().is_empty();
+    let network = shape::network(spec)?;
+    if matches!(network, shape::Network::Container(_)) {
+        owned_by_another(spec)?;
+    }
+    let wired = !network.endpoints().is_empty();
     for one in &spec.networks {
         endpoint(one)?;
         let fixed = [&one.ipv4, &one.ipv6, &one.mac].iter().any(|text| !text.is_empty());
@@ -242,6 +245,36 @@ fn network(spec: &ContainerSpec) -> Checked {
         }
     }
     spec.extra_hosts.iter().try_for_each(|line| files::extra_host(line).map(|_| ()))
+}
+
+/// What belongs to a network namespace cannot be said by one who shares another's.
+fn owned_by_another(spec: &ContainerSpec) -> Checked {
+    for (there, what) in [
+        (!spec.hostname.is_empty() || !spec.domainname.is_empty(), "a host name"),
+        (!spec.ports.is_empty() || spec.publish_all, "publishing ports"),
+        (!spec.expose.is_empty(), "exposing ports"),
+        (!(spec.dns.is_empty() && spec.dns_search.is_empty() && spec.dns_options.is_empty()), "name servers"),
+        (!spec.extra_hosts.is_empty(), "lines for the hosts file"),
+    ] {
+        if there {
+            return Err(Error::Conflict(format!(
+                "conflicting options: {what} and the network of another container, which has its own"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// A cgroup of one container: below the root of the hierarchies, or below the engine's own.
+fn cgroup_parent(text: &str) -> Checked {
+    let plain = |part: &str| {
+        !part.is_empty() && part != "." && part != ".." && !part.contains(['\0', '\n', ':', ','])
+    };
+    let path = text.strip_prefix('/').unwrap_or(text);
+    if text.is_empty() || (text.len() <= 200 && path.split('/').all(plain)) {
+        return Ok(());
+    }
+    Err(Error::invalid("cgroup_parent", text, "must be a path of plain names, without . and .."))
 }
 
 fn published(port: &PortSpec) -> Checked {

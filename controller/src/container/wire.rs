@@ -11,6 +11,7 @@ use davit_proto::network::{AttachRequest, Endpoint, EndpointRequest, PublishedPo
 use davit_proto::task::{PortReservation, ReserveRequest};
 
 use super::bundle::Bundle;
+use super::join::Joined;
 use super::launch::Prepared;
 use super::shape::{self, Network};
 use super::spec::{Resolved, files};
@@ -44,6 +45,8 @@ pub struct Plan<'a> {
     pub spec: &'a ContainerSpec,
     /// What it came to.
     pub resolved: &'a Resolved,
+    /// What it shares of other containers.
+    pub joined: &'a Joined,
 }
 
 /// Holds the ports, joins the networks, writes the files.
@@ -121,6 +124,9 @@ fn write_files(
     endpoints: &[Endpoint],
     resolv_conf: Option<String>,
 ) -> Result<(), Error> {
+    if let Some(owner) = &plan.joined.network {
+        return share_files(bundle, owner);
+    }
     let host = matches!(shape::network(plan.spec)?, Network::Host);
     let hosts_of_host = if host { Some(of_host("/etc/hosts")?) } else { None };
     let hosts = files::hosts(plan.spec, plan.resolved, endpoints, hosts_of_host.as_deref())?;
@@ -133,6 +139,18 @@ fn write_files(
     for (name, text) in [("hosts", hosts), ("resolv.conf", resolv_conf), ("hostname", hostname)] {
         let failed = Error::io(format!("write {}", bundle.file(name).display()));
         bundle.write_shown(name, &text).map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// Who shares a network is found, and finds others, as its owner.
+fn share_files(bundle: &Bundle, owner: &Bundle) -> Result<(), Error> {
+    for name in ["hosts", "resolv.conf", "hostname"] {
+        let path = owner.file(name);
+        let bytes = davit_sys::file::read_bounded(&path, FILE);
+        let bytes = bytes.map_err(Error::io(format!("read {}", path.display())))?;
+        let failed = Error::io(format!("write {}", bundle.file(name).display()));
+        bundle.write_shown(name, &String::from_utf8_lossy(&bytes)).map_err(failed)?;
     }
     Ok(())
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use davit_proto::types;
 use oci_spec::runtime::{Mount, MountBuilder};
 
+use super::super::join;
 use super::mounts::IDMAP;
 use super::{Error, Input, mounts};
 
@@ -88,6 +89,9 @@ fn kernel(input: &Input<'_>) -> Vec<Mount> {
             all.push(mount("bind", "/dev/mqueue", "/dev/mqueue", &bound));
         }
         all.push(mount("bind", "/dev/shm", "/dev/shm", &bound));
+    } else if join::other(&named.ipc).is_some() {
+        // The other container's shared memory is there already, with the namespace.
+        all.push(mount("mqueue", "mqueue", "/dev/mqueue", &safe));
     } else {
         all.push(mount("mqueue", "mqueue", "/dev/mqueue", &safe));
         all.push(mount("tmpfs", "shm", "/dev/shm", &["nosuid", "noexec", "nodev", "mode=1777", &shm]));

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use davit_proto::container::ContainerSpec;
 use oci_spec::runtime::{PosixRlimit, PosixRlimitBuilder, PosixRlimitType};
 
+use super::super::join;
 use super::{Error, Host};
 
 /// Limits by docker's names.
@@ -112,8 +113,9 @@ const IPC: [&str; 8] = [
 ///
 /// # Errors
 /// When a parameter is the host's, or its value could be read as more than one.
-pub fn sysctls(spec: &ContainerSpec, host_network: bool) -> Result<HashMap<String, String>, Error> {
+pub fn sysctls(spec: &ContainerSpec, shares_network: bool) -> Result<HashMap<String, String>, Error> {
     let namespaces = spec.namespaces.clone().unwrap_or_default();
+    let shared = |text: &str| text == "host" || join::other(text).is_some();
     let sorted: BTreeMap<_, _> = spec.sysctls.iter().collect();
     for (key, value) in sorted {
         let fail = |rule: &str| Err(Error::invalid("sysctls", key, rule));
@@ -124,16 +126,16 @@ pub fn sysctls(spec: &ContainerSpec, host_network: bool) -> Result<HashMap<Strin
             return fail("must be parts of letters, digits, _ and -, with dots between");
         }
         let shared = if key.starts_with("net.") {
-            host_network
+            shares_network
         } else if key.starts_with("fs.mqueue.") || IPC.contains(&key.as_str()) {
-            namespaces.ipc == "host"
+            shared(&namespaces.ipc)
         } else if key == "kernel.domainname" {
-            namespaces.uts == "host"
+            shared(&namespaces.uts)
         } else {
             return fail("is not a parameter of a namespace");
         };
         if shared {
-            return fail("belongs to a namespace that the container shares with the host");
+            return fail("belongs to a namespace that is not the container's own");
         }
         let odd = |c: char| c.is_control() && c != '\t' || matches!(c, '=' | '+');
         if value.is_empty() || value.len() > 1024 || value.chars().any(odd) {
