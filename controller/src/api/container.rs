@@ -22,10 +22,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::actor;
 use crate::actor::Actor;
 use crate::container::create::Promise;
-use crate::container::{
-    attach, create, inspect, kill, list, logs, pause, prune, remove, rename, restart, resume, run, signal,
-    start, stop, update, wait,
-};
+use crate::container::{attach, create, inspect, kill, list, logs, pause, prune, remove, rename, restart, resume, run, signal, start, stats, stop, top, update, wait};
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::shim::{SHORT, within};
@@ -261,13 +258,14 @@ impl Containers for Api {
         answer(self.updated(request.into_inner(), &actor).await)
     }
 
-    async fn top(&self, _: Request<TopRequest>) -> Answer<TopResponse> {
-        Err(unimplemented("Containers.Top"))
+    async fn top(&self, request: Request<TopRequest>) -> Answer<TopResponse> {
+        answer(top::top(&self.engine, request.into_inner()).await)
     }
 
     type StatsStream = Frames<StatsResponse>;
-    async fn stats(&self, _: Request<StatsRequest>) -> Answer<Self::StatsStream> {
-        Err(unimplemented("Containers.Stats"))
+    async fn stats(&self, request: Request<StatsRequest>) -> Answer<Self::StatsStream> {
+        let counters = stats::stats(&self.engine, request.get_ref());
+        counters.map(frames).map_err(|error| status(&error))
     }
 
     async fn diff(&self, _: Request<DiffRequest>) -> Answer<DiffResponse> {
