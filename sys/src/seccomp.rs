@@ -173,17 +173,28 @@ pub fn is_known(name: &str) -> bool {
     table::SYSCALLS.binary_search_by_key(&name, |(known, _)| known).is_ok()
 }
 
+/// How a filter is installed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Flags(pub u32);
+
+impl Flags {
+    /// Everything but what is allowed goes to the audit log.
+    pub const LOG: Self = Self(libc::SECCOMP_FILTER_FLAG_LOG as u32);
+    /// Speculative store bypass stays on.
+    pub const SPEC_ALLOW: Self = Self(libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW as u32);
+}
+
 /// Installs a filter for the calling thread and what it becomes or makes; there is no way back.
 ///
 /// Needs `CAP_SYS_ADMIN` or no-new-privileges.
-pub fn install(program: &Program) -> io::Result<()> {
+pub fn install(program: &Program, flags: Flags) -> io::Result<()> {
     let instructions: Vec<libc::sock_filter> = program.0.iter().map(|i| assemble::unpack(*i)).collect();
     let length = u16::try_from(instructions.len())
         .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "filter is too long"))?;
     let filter = libc::sock_fprog { len: length, filter: instructions.as_ptr().cast_mut() };
     // SAFETY: the kernel reads `length` instructions, which live until the call returns, and writes nothing.
     let result = unsafe {
-        libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, std::ptr::from_ref(&filter))
+        libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags.0, std::ptr::from_ref(&filter))
     };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }

@@ -196,7 +196,7 @@ pub fn build(input: &Input<'_>) -> Result<Spec, Error> {
         .version(OCI_VERSION)
         .root(root)
         .process(process)
-        .mounts(layout::mounts(input)?)
+        .mounts(layout::mounts(input, &options)?)
         .annotations(annotations(input, word))
         .linux(linux)
         .build()

@@ -57,7 +57,7 @@ impl Base {
         }
         match &host.cgroups {
             Some(tree) => attach_to(&sys, "fs/cgroup", tree)?,
-            None => show_cgroups(plan, sys_attributes)?,
+            None => show_cgroups(plan)?,
         }
         let (devpts, shm) = furnish_dev(&dev, host)?;
         let proc_sys = Root::open(Path::new("/proc/sys")).step("open /proc/sys")?;
@@ -188,7 +188,9 @@ fn furnish_dev(dev: &OwnedFd, host: HostTrees) -> Result<(OwnedFd, OwnedFd), Fai
 }
 
 /// Shows the container its own cgroups, the way the host shows its.
-fn show_cgroups(plan: &PreparePlan, attributes: Attributes) -> Result<(), Failure> {
+fn show_cgroups(plan: &PreparePlan) -> Result<(), Failure> {
+    let attributes =
+        if plan.writable_cgroups { NOTHING_SPECIAL } else { NOTHING_SPECIAL.with(Attributes::READ_ONLY) };
     let at = file::open_dir(Path::new("/sys/fs/cgroup")).step("open /sys/fs/cgroup")?;
     if plan.legacy.is_empty() {
         return mount_on("cgroup2", new_filesystem("cgroup2", &[]), attributes, &at).map(drop);

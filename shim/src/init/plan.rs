@@ -30,8 +30,10 @@ pub struct PreparePlan {
     pub legacy: Vec<(String, Vec<String>)>,
     /// Whether the host mounts v2.
     pub unified: bool,
-    /// `/sys` and cgroups may be written.
+    /// `/sys` may be written.
     pub writable_sys: bool,
+    /// Cgroups may be written.
+    pub writable_cgroups: bool,
     /// Paths to hide.
     pub masked: Vec<String>,
     /// Paths to make read-only.
@@ -175,12 +177,16 @@ pub struct ProcessPlan {
 
 /// A compiled filter on its way.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct SeccompProgram(pub Vec<u64>);
+pub struct SeccompProgram {
+    /// Its instructions.
+    pub instructions: Vec<u64>,
+    /// How it is installed.
+    pub flags: u32,
+}
 
 impl From<Program> for SeccompProgram {
     fn from(program: Program) -> Self {
-        Self(program.0)
+        Self { instructions: program.0, flags: 0 }
     }
 }
 

@@ -11,7 +11,7 @@ use std::path::Path;
 
 use davit_sys::file::{self, Root};
 use davit_sys::privilege::{self, Capabilities, Limited};
-use davit_sys::seccomp::{self, Program};
+use davit_sys::seccomp::{self, Flags, Program};
 use davit_sys::{fd, process, pty};
 
 use super::error::{Failure, FailureKind, Step};
@@ -82,7 +82,8 @@ impl Ready {
         fd::close_on_exec_from(3).step("close descriptors")?;
         process::reset_signals().step("reset signals")?;
         if let Some(filter) = plan.seccomp {
-            seccomp::install(&Program(filter.0)).step("install the seccomp filter")?;
+            seccomp::install(&Program(filter.instructions), Flags(filter.flags))
+                .step("install the seccomp filter")?;
         }
         Err(command.execute())
     }

@@ -134,7 +134,8 @@ fn plan_seccomp(
 ) -> Result<Option<SeccompProgram>, Failure> {
     let given = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
     if let Some(profile) = given {
-        return Ok(Some(seccomp::spec_program(profile)?.into()));
+        let program: SeccompProgram = seccomp::spec_program(profile)?.into();
+        return Ok(Some(SeccompProgram { flags: seccomp::spec_flags(profile)?.0, ..program }));
     }
     match annotation(spec, SECCOMP) {
         Some("unconfined") => Ok(None),

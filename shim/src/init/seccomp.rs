@@ -1,9 +1,10 @@
 //! Which system calls a container may use: the default profile, and profiles of a spec.
 
 use davit_sys::privilege::Capabilities;
-use davit_sys::seccomp::{self, Abi, Action, Compare, Condition, Profile, Program, Rule, Width};
+use davit_sys::seccomp::{self, Abi, Action, Compare, Condition, Flags, Profile, Program, Rule, Width};
 use oci_spec::runtime::{
-    Arch, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, LinuxSeccompOperator, LinuxSyscall,
+    Arch, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, LinuxSeccompFilterFlag, LinuxSeccompOperator,
+    LinuxSyscall,
 };
 
 use super::error::Failure;
@@ -144,7 +145,7 @@ pub fn spec_program(spec: &LinuxSeccomp) -> Result<Program, Failure> {
     };
     let mut rules = Vec::new();
     for syscall in spec.syscalls().iter().flatten() {
-        rules.push(plan_rule(syscall)?);
+        rules.extend(plan_rules(syscall)?);
     }
     let abis = match spec.architectures() {
         Some(list) if !list.is_empty() => list.iter().copied().filter_map(plan_abi).collect(),
@@ -153,10 +154,38 @@ pub fn spec_program(spec: &LinuxSeccomp) -> Result<Program, Failure> {
     compile(&Profile { default, unknown, rules, abis })
 }
 
-fn plan_rule(syscall: &LinuxSyscall) -> Result<Rule<'_>, Failure> {
-    let conditions = syscall.args().iter().flatten().map(plan_condition).collect::<Result<_, _>>()?;
+/// How the filter of a spec is installed.
+pub fn spec_flags(spec: &LinuxSeccomp) -> Result<Flags, Failure> {
+    let mut flags = Flags::default();
+    for flag in spec.flags().iter().flatten() {
+        flags.0 |= match flag {
+            LinuxSeccompFilterFlag::SeccompFilterFlagLog => Flags::LOG.0,
+            LinuxSeccompFilterFlag::SeccompFilterFlagSpecAllow => Flags::SPEC_ALLOW.0,
+            // There is one thread.
+            LinuxSeccompFilterFlag::SeccompFilterFlagTsync => 0,
+            LinuxSeccompFilterFlag::SeccompFilterFlagWaitKillableRecv => {
+                return Err(Failure::invalid(format!("seccomp flag {flag} is not supported")));
+            }
+        };
+    }
+    Ok(flags)
+}
+
+/// Conditions on different arguments must all hold. Of several on the same argument any one will do, as in runc, which
+/// profiles are written for.
+fn plan_rules(syscall: &LinuxSyscall) -> Result<Vec<Rule<'_>>, Failure> {
+    let args = syscall.args().as_deref().unwrap_or_default();
+    let conditions: Vec<Condition> = args.iter().map(plan_condition).collect::<Result<_, _>>()?;
     let action = plan_action(syscall.action(), syscall.errno_ret())?;
-    Ok(Rule { names: syscall.names().iter().map(String::as_str).collect(), action, conditions })
+    let rule =
+        |conditions| Rule { names: syscall.names().iter().map(String::as_str).collect(), action, conditions };
+    let repeated = |(n, arg): (usize, &LinuxSeccompArg)| {
+        args.iter().take(n).any(|earlier| earlier.index() == arg.index())
+    };
+    if args.iter().enumerate().any(repeated) {
+        return Ok(conditions.into_iter().map(|one| rule(vec![one])).collect());
+    }
+    Ok(vec![rule(conditions)])
 }
 
 fn plan_condition(arg: &LinuxSeccompArg) -> Result<Condition, Failure> {
@@ -253,6 +282,19 @@ mod tests {
     fn the_default_is_small() {
         let docker = Capabilities(0xa80425fb);
         assert!(default_program(docker).unwrap().0.len() < 300);
+    }
+
+    #[test]
+    fn several_conditions_on_one_argument_are_alternatives() {
+        let rule = |args: &str| -> LinuxSyscall {
+            let text = format!(r#"{{"names":["socket"],"action":"SCMP_ACT_ALLOW","args":[{args}]}}"#);
+            serde_json::from_str(&text).unwrap()
+        };
+        let arg = |index: u8, value: u8| format!(r#"{{"index":{index},"value":{value},"op":"SCMP_CMP_EQ"}}"#);
+        let two = rule(&[arg(0, 1), arg(0, 2)].join(","));
+        assert_eq!(plan_rules(&two).unwrap().iter().map(|r| r.conditions.len()).collect::<Vec<_>>(), [1, 1]);
+        let both = rule(&[arg(0, 1), arg(1, 2)].join(","));
+        assert_eq!(plan_rules(&both).unwrap().iter().map(|r| r.conditions.len()).collect::<Vec<_>>(), [2]);
     }
 
     #[test]

@@ -25,6 +25,9 @@ pub const MASKED: [&str; 13] = [
 /// Read-only in every container that is not privileged.
 pub const READONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
+/// Read-only as well, being a mount of its own.
+const CGROUPS: &str = "/sys/fs/cgroup";
+
 /// What init does before it knows image or command. `kept` says that the namespaces of an earlier life are joined.
 pub fn plan_prepare(shape: &Shape, tasks: Vec<String>, layout: &Layout, kept: bool) -> PreparePlan {
     let open = |path: &&str| !shape.leaves_open(path);
@@ -45,6 +48,8 @@ pub fn plan_prepare(shape: &Shape, tasks: Vec<String>, layout: &Layout, kept: bo
         legacy: legacy.collect(),
         unified: layout.unified.is_some(),
         writable_sys: shape.privileged,
+        // Never by "all": docker's word for that leaves them as they are.
+        writable_cgroups: shape.privileged || shape.unmask.iter().any(|path| path == CGROUPS),
         masked: paths(&MASKED),
         readonly: paths(&READONLY),
     }

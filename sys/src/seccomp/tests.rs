@@ -169,7 +169,7 @@ fn the_kernel_takes_it_and_keeps_to_it() {
     let program = compile(&profile).unwrap();
     std::thread::spawn(move || {
         crate::privilege::set_no_new_privileges().unwrap();
-        install(&program).unwrap();
+        install(&program, Flags::default()).unwrap();
         // SAFETY: harmless system calls.
         let (parent, socket) = unsafe {
             let parent = libc::syscall(libc::SYS_getppid);

@@ -8,7 +8,7 @@ use oci_spec::runtime::{Mount, MountBuilder};
 
 use super::super::join;
 use super::mounts::IDMAP;
-use super::{Error, Input, mounts};
+use super::{Error, Input, mounts, security};
 
 /// Bytes of `/dev/shm` where nothing is said.
 const SHM: u64 = 64 << 20;
@@ -20,11 +20,11 @@ const FILES: [(&str, &str); 3] =
 ///
 /// # Errors
 /// When the image service answered with something else than layers, or a volume is missing.
-pub fn mounts(input: &Input<'_>) -> Result<Vec<Mount>, Error> {
+pub fn mounts(input: &Input<'_>, options: &security::Options) -> Result<Vec<Mount>, Error> {
     let wanted = mounts::resolved(input.wanted, input.volumes)?;
     let taken = |target: &str| wanted.iter().any(|mount| mount.target == target);
     let mut all = vec![root(input)?];
-    all.extend(kernel(input).into_iter().filter(|mount| {
+    all.extend(kernel(input, options).into_iter().filter(|mount| {
         // A folder of the host's or a larger tmpfs goes over it afterwards.
         mount.destination() != Path::new("/dev/shm") || !taken("/dev/shm")
     }));
@@ -64,7 +64,7 @@ fn root(input: &Input<'_>) -> Result<Mount, Error> {
     Ok(mount("overlay", "overlay", "/", &options))
 }
 
-fn kernel(input: &Input<'_>) -> Vec<Mount> {
+fn kernel(input: &Input<'_>, options: &security::Options) -> Vec<Mount> {
     let spec = input.spec;
     let named = spec.namespaces.clone().unwrap_or_default();
     let access = if spec.privileged { "rw" } else { "ro" };
@@ -81,7 +81,12 @@ fn kernel(input: &Input<'_>) -> Vec<Mount> {
             &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
         ),
         mount("sysfs", "sysfs", "/sys", &with(&[access])),
-        mount("cgroup", "cgroup", "/sys/fs/cgroup", &with(&[access])),
+        mount(
+            "cgroup",
+            "cgroup",
+            "/sys/fs/cgroup",
+            &with(&[if options.writable_cgroups() { "rw" } else { access }]),
+        ),
     ];
     if named.ipc == "host" {
         let bound = ["rbind", "rprivate", "nosuid", "noexec", "nodev"];

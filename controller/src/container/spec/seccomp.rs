@@ -12,12 +12,13 @@ const RULES: usize = 1024;
 /// Most system calls that one rule names.
 const NAMES: usize = 1024;
 /// Actions that can be carried out.
-const ACTIONS: [&str; 7] = [
+const ACTIONS: [&str; 8] = [
     "SCMP_ACT_KILL",
     "SCMP_ACT_KILL_THREAD",
     "SCMP_ACT_KILL_PROCESS",
     "SCMP_ACT_TRAP",
     "SCMP_ACT_ERRNO",
+    "SCMP_ACT_TRACE",
     "SCMP_ACT_LOG",
     "SCMP_ACT_ALLOW",
 ];
@@ -32,13 +33,34 @@ const OPERATORS: [&str; 7] = [
     "SCMP_CMP_MASKED_EQ",
 ];
 
-/// A profile in docker's format.
+/// Flags that make sense for a process with one thread and nobody who listens.
+const FLAGS: [&str; 3] =
+    ["SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW", "SECCOMP_FILTER_FLAG_TSYNC"];
+/// Errors that profiles give by name; the numbers are the same on all machines.
+const ERRORS: [(&str, u32); 12] = [
+    ("EPERM", 1),
+    ("ENOENT", 2),
+    ("EIO", 5),
+    ("EBADF", 9),
+    ("EAGAIN", 11),
+    ("ENOMEM", 12),
+    ("EACCES", 13),
+    ("EFAULT", 14),
+    ("EBUSY", 16),
+    ("EINVAL", 22),
+    ("ENOSYS", 38),
+    ("EOPNOTSUPP", 95),
+];
+
+/// A profile in docker's format, with the names of errors that podman writes beside their numbers.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Profile {
     default_action: String,
     #[serde(default)]
     default_errno_ret: Option<u32>,
+    #[serde(default)]
+    default_errno: Option<String>,
     #[serde(default)]
     architectures: Option<Vec<String>>,
     #[serde(default)]
@@ -67,6 +89,8 @@ struct Rule {
     action: String,
     #[serde(default)]
     errno_ret: Option<u32>,
+    #[serde(default)]
+    errno: Option<String>,
     #[serde(default)]
     args: Option<Vec<Argument>>,
     #[serde(default)]
@@ -111,22 +135,30 @@ pub fn parse(text: &str) -> Result<Profile, Error> {
         Ok(profile) => profile,
         Err(error) => return fail(format!("no seccomp profile: {error}")),
     };
-    action(&profile.default_action)?;
-    if profile.flags.as_ref().is_some_and(|flags| !flags.is_empty()) {
-        return Err(Error::Unserved("flags of a seccomp profile are".to_owned()));
+    action(&profile.default_action, "the default")?;
+    error_number(profile.default_errno_ret, profile.default_errno.as_deref())?;
+    if let Some(flag) = profile.flags.iter().flatten().find(|flag| !FLAGS.contains(&flag.as_str())) {
+        return Err(Error::Unserved(format!("the seccomp flag {} is", shown(flag))));
     }
     let rules = profile.syscalls.as_deref().unwrap_or_default();
     if rules.len() > RULES {
         return fail(format!("more than {RULES} rules"));
     }
     for rule in rules {
-        action(&rule.action)?;
+        let call = rule.calls().next().map_or("a rule without system calls", String::as_str);
+        action(&rule.action, call)?;
+        error_number(rule.errno_ret, rule.errno.as_deref())?;
         if rule.calls().next().is_none() || rule.calls().count() > NAMES {
             return fail(format!("a rule must name 1 to {NAMES} system calls"));
         }
         for argument in rule.args.as_deref().unwrap_or_default() {
             if argument.index > 5 || !OPERATORS.contains(&argument.op.as_str()) {
-                return fail("an argument has an index of 0 to 5 and a known operator");
+                let (op, index) = (shown(&argument.op), argument.index);
+                return fail(format!(
+                    "{}: argument {index} with {op}: indexes are 0 to 5, operators SCMP_CMP_NE, LT, LE, EQ, GE, GT, \
+                     MASKED_EQ",
+                    shown(call)
+                ));
             }
         }
         for condition in [&rule.includes, &rule.excludes].into_iter().flatten() {
@@ -138,11 +170,29 @@ pub fn parse(text: &str) -> Result<Profile, Error> {
     Ok(profile)
 }
 
-fn action(name: &str) -> Result<(), Error> {
+/// Text of a profile, cut and escaped.
+fn shown(text: &str) -> String {
+    format!("{:?}", text.chars().take(64).collect::<String>())
+}
+
+fn action(name: &str, call: &str) -> Result<(), Error> {
     match name {
-        "SCMP_ACT_NOTIFY" | "SCMP_ACT_TRACE" => Err(Error::Unserved(format!("the seccomp action {name} is"))),
+        "SCMP_ACT_NOTIFY" => {
+            Err(Error::Unserved(format!("the seccomp action SCMP_ACT_NOTIFY (of {}) is", shown(call))))
+        }
         name if ACTIONS.contains(&name) => Ok(()),
-        other => fail(format!("{other:?} is no action")),
+        other => fail(format!("{} of {} is none of {}", shown(other), shown(call), ACTIONS.join(", "))),
+    }
+}
+
+/// The number counts where both are given.
+fn error_number(number: Option<u32>, name: Option<&str>) -> Result<Option<u32>, Error> {
+    match (number, name) {
+        (None, Some(name)) => match ERRORS.iter().find(|(known, _)| *known == name) {
+            Some((_, number)) => Ok(Some(*number)),
+            None => fail(format!("the error {} has no number here: errnoRet says it", shown(name))),
+        },
+        (number, _) => Ok(number),
     }
 }
 
@@ -236,7 +286,7 @@ fn for_host(profile: &Profile, here: &Here<'_>) -> Result<LinuxSeccomp, Error> {
         if !args.is_empty() {
             made["args"] = Value::Array(args);
         }
-        if let Some(errno) = rule.errno_ret {
+        if let Some(errno) = error_number(rule.errno_ret, rule.errno.as_deref())? {
             made["errnoRet"] = errno.into();
         }
         rules.push(made);
@@ -248,10 +298,14 @@ fn for_host(profile: &Profile, here: &Here<'_>) -> Result<LinuxSeccomp, Error> {
             serde_json::from_value(Value::String(profile.default_action.clone()))
                 .or_else(|error| fail(error.to_string()))?,
         )
-        .set_default_errno_ret(profile.default_errno_ret)
+        .set_default_errno_ret(error_number(profile.default_errno_ret, profile.default_errno.as_deref())?)
         .set_syscalls(Some(
             rules.into_iter().map(convert).collect::<Result<_, _>>().or_else(|e| fail(e.to_string()))?,
         ));
+    if let Some(flags) = profile.flags.as_ref().filter(|flags| !flags.is_empty()) {
+        let flags = serde_json::from_value(json!(flags)).or_else(|e| fail(e.to_string()))?;
+        seccomp.set_flags(Some(flags));
+    }
     if !architectures.is_empty() {
         let arches: Vec<Arch> =
             serde_json::from_value(json!(architectures)).or_else(|e| fail(e.to_string()))?;
@@ -307,13 +361,44 @@ mod tests {
     }
 
     #[test]
+    fn what_is_wrong_is_named() {
+        let said = |rule: &str| {
+            let text = format!(r#"{{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{rule}]}}"#);
+            parse(&text).unwrap_err().to_string()
+        };
+        let error = said(r#"{"names":["ptrace"],"action":"SCMP_ACT_DENY"}"#);
+        assert!(error.contains(r#""SCMP_ACT_DENY" of "ptrace""#), "{error}");
+        let error = said(r#"{"names":["mount"],"action":"SCMP_ACT_NOTIFY"}"#);
+        assert!(error.contains(r#"SCMP_ACT_NOTIFY (of "mount") is not served"#), "{error}");
+        let error = said(
+            r#"{"names":["clone"],"action":"SCMP_ACT_ERRNO","args":[{"index":0,"value":1,"op":"SCMP_CMP_XX"}]}"#,
+        );
+        assert!(error.contains(r#""clone": argument 0 with "SCMP_CMP_XX""#), "{error}");
+        assert!(said(r#"{"names":["clone"],"action":"SCMP_ACT_ERRNO","agrs":[]}"#).contains("agrs"));
+    }
+
+    #[test]
+    fn podmans_names_of_errors_and_flags() {
+        let text = r#"{"defaultAction":"SCMP_ACT_ERRNO","defaultErrno":"ENOSYS","flags":["SECCOMP_FILTER_FLAG_LOG"],
+            "syscalls":[{"names":["a"],"action":"SCMP_ACT_ERRNO","errnoRet":1,"errno":"ENOSYS"},
+                        {"names":["b"],"action":"SCMP_ACT_ERRNO","errno":"EACCES"}]}"#;
+        let here = Here { caps: &[], arch: "amd64", kernel: (6, 1) };
+        let made = for_host(&parse(text).unwrap(), &here).unwrap();
+        assert_eq!(made.default_errno_ret(), Some(38));
+        let numbers: Vec<_> = made.syscalls().iter().flatten().map(|rule| rule.errno_ret()).collect();
+        assert_eq!(numbers, [Some(1), Some(13)]);
+        assert_eq!(made.flags().as_ref().map(Vec::len), Some(1));
+    }
+
+    #[test]
     fn profiles_that_cannot_be_carried_out_are_refused() {
         for bad in [
             "{}",
             r#"{"defaultAction":"SCMP_ACT_X"}"#,
             r#"{"defaultAction":"SCMP_ACT_NOTIFY"}"#,
             r#"{"defaultAction":"SCMP_ACT_ALLOW","listenerPath":"/x"}"#,
-            r#"{"defaultAction":"SCMP_ACT_ALLOW","flags":["SECCOMP_FILTER_FLAG_LOG"]}"#,
+            r#"{"defaultAction":"SCMP_ACT_ALLOW","flags":["SECCOMP_FILTER_FLAG_NEW_LISTENER"]}"#,
+            r#"{"defaultAction":"SCMP_ACT_ERRNO","defaultErrno":"EWHAT"}"#,
             r#"{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":[],"action":"SCMP_ACT_ALLOW"}]}"#,
             r#"{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["a"],"action":"SCMP_ACT_ALLOW","args":[{"index":6,"value":1,"op":"SCMP_CMP_EQ"}]}]}"#,
             r#"{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["a"],"action":"SCMP_ACT_ALLOW","includes":{"minKernel":"x"}}]}"#,

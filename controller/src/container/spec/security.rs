@@ -21,8 +21,12 @@ const MASKED: [&str; 12] = [
     "/sys/devices/virtual/powercap",
     "/sys/firmware",
 ];
+/// Hidden where there are such files: one for each processor, which the shim finds itself.
+const MASKED_BY_PROCESSOR: &str = "/sys/devices/system/cpu/cpu*/thermal_throttle";
 /// Shown to every container, and never writable.
 const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+/// Shown read-only as well, and writable to a container that is told so.
+const CGROUPS: &str = "/sys/fs/cgroup";
 
 /// Which system calls a container may make.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -49,6 +53,14 @@ pub struct Options {
     pub unmask: Vec<String>,
 }
 
+impl Options {
+    /// Whether the container may write to its cgroups.
+    #[must_use]
+    pub fn writable_cgroups(&self) -> bool {
+        self.unmask.iter().any(|path| path == CGROUPS)
+    }
+}
+
 /// Understands all words; a later one wins over an earlier one of the same kind.
 ///
 /// # Errors
@@ -71,7 +83,9 @@ pub fn parse(words: &[String]) -> Result<Options, Error> {
             ("unmask", "ALL" | "all") | ("systempaths", "unconfined") => {
                 options.unmask = vec!["ALL".to_owned()];
             }
-            ("unmask", list) => options.unmask.extend(paths(word, list)?),
+            ("unmask", list) => options.unmask.extend(paths(word, list)?.iter().flat_map(|p| expanded(p))),
+            ("writable-cgroups", "" | "true") => options.unmask.push(CGROUPS.to_owned()),
+            ("writable-cgroups", "false") => options.unmask.retain(|path| path != CGROUPS),
             // Containers are confined by neither, so to ask for none of them is to ask for what is.
             ("apparmor", "unconfined") | ("label", "disable") => {}
             ("apparmor", _) => return Err(Error::Unserved("AppArmor profiles are".to_owned())),
@@ -95,13 +109,60 @@ fn paths(word: &str, list: &str) -> Result<Vec<String>, Error> {
         .collect()
 }
 
+/// The paths that a pattern of `unmask` means: of those that are hidden or protected, the ones that fit.
+fn expanded(pattern: &str) -> Vec<String> {
+    let ours = MASKED.iter().chain(&READ_ONLY).chain([&MASKED_BY_PROCESSOR, &CGROUPS]);
+    let mut found: Vec<String> =
+        ours.filter(|path| fits(pattern, path)).map(|path| (*path).to_owned()).collect();
+    if found.is_empty() {
+        // A path that only this container hides, or that nobody does.
+        found.push(pattern.to_owned());
+    }
+    found
+}
+
+/// Shell patterns in paths: `*` and `?` are anything but a slash.
+fn fits(pattern: &str, path: &str) -> bool {
+    let parts = |text: &str| text.split('/').count();
+    let mut both = pattern.split('/').zip(path.split('/'));
+    parts(pattern) == parts(path)
+        && both.all(|(pattern, name)| fits_name(pattern.as_bytes(), name.as_bytes()))
+}
+
+/// One step back to the last star is enough, so that no pattern takes long.
+fn fits_name(pattern: &[u8], name: &[u8]) -> bool {
+    let (mut at, mut read) = (0, 0);
+    let mut star = None;
+    while read < name.len() {
+        match pattern.get(at) {
+            Some(b'*') => {
+                star = Some((at, read));
+                at += 1;
+            }
+            Some(wanted) if *wanted == b'?' || Some(wanted) == name.get(read) => {
+                at += 1;
+                read += 1;
+            }
+            _ => match star {
+                Some((from, taken)) => {
+                    star = Some((from, taken + 1));
+                    (at, read) = (from + 1, taken + 1);
+                }
+                None => return false,
+            },
+        }
+    }
+    pattern.get(at..).unwrap_or_default().iter().all(|rest| *rest == b'*')
+}
+
 /// Paths to hide and paths to protect from writing.
 #[must_use]
 pub fn paths_of(options: &Options, privileged: bool, host: &Host) -> (Vec<String>, Vec<String>) {
     let bare = privileged || options.unmask.iter().any(|path| path == "ALL");
     let spared = |path: &String| options.unmask.contains(path);
     let usual = MASKED.iter().map(|path| (*path).to_owned());
-    let thermal = host.thermal.iter().map(|path| path.display().to_string());
+    let shown = options.unmask.iter().any(|path| path == MASKED_BY_PROCESSOR);
+    let thermal = host.thermal.iter().filter(|_| !shown).map(|path| path.display().to_string());
     let mut masked: Vec<String> = usual.chain(thermal).filter(|path| !bare && !spared(path)).collect();
     for path in &options.mask {
         if !masked.contains(path) {
@@ -156,6 +217,20 @@ mod tests {
         assert_eq!(masked.len(), MASKED.len() + host().thermal.len(), "two spared, two added");
         assert_eq!(protected.len(), READ_ONLY.len());
         assert!(!parsed(&["no-new-privileges:true", "no-new-privileges=false"]).unwrap().no_new_privileges);
+    }
+
+    #[test]
+    fn patterns_mean_what_is_hidden() {
+        let options = parsed(&["unmask=/proc/*:/sys/devices/system/cpu/cpu*/thermal_throttle"]).unwrap();
+        let (masked, protected) = paths_of(&options, false, &host());
+        assert_eq!(masked, ["/sys/devices/virtual/powercap", "/sys/firmware"]);
+        assert_eq!(protected, [""; 0]);
+        assert!(fits("/a/?c/*", "/a/bc/d") && !fits("/a/*", "/a/b/c") && !fits("/a", "/a/"));
+        assert!(fits("/p*c/*_l*t", "/proc/timer_list") && !fits("/p*c/*_l*x", "/proc/timer_list"));
+        assert!(!fits(&format!("/{}b", "*".repeat(10_000)), "/proc"), "and at once");
+        assert_eq!(parsed(&["writable-cgroups=true"]).unwrap().unmask, [CGROUPS]);
+        assert_eq!(parsed(&["unmask=/sys/fs/*"]).unwrap().unmask, [CGROUPS]);
+        assert!(parsed(&["writable-cgroups=maybe"]).is_err());
     }
 
     #[test]
