@@ -75,15 +75,20 @@ impl From<Output> for Answer {
     }
 }
 
+/// Folder that builds write to.
+#[must_use]
+pub fn target() -> PathBuf {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace.join("target"), PathBuf::from)
+}
+
 /// Folder of the release binaries: `DAVIT_BIN_DIR`, or where `deploy/build` leaves them.
 ///
 /// # Panics
 /// When they are not there.
 #[must_use]
 pub fn binaries() -> PathBuf {
-    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace.join("target"), PathBuf::from);
-    let folder = std::env::var_os("DAVIT_BIN_DIR").map_or_else(|| target.join("release"), PathBuf::from);
+    let folder = std::env::var_os("DAVIT_BIN_DIR").map_or_else(|| target().join("release"), PathBuf::from);
     assert!(folder.join("davitd").exists(), "no davitd in {}: run deploy/build first", folder.display());
     fs::canonicalize(&folder).unwrap_or(folder)
 }

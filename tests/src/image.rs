@@ -14,18 +14,22 @@ use sha2::{Digest as _, Sha256};
 /// # Errors
 /// When `deploy/busybox-image` fails.
 pub fn busybox() -> Result<PathBuf> {
-    static MADE: OnceLock<(tempfile::TempDir, PathBuf)> = OnceLock::new();
-    if let Some((_, path)) = MADE.get() {
+    static MADE: OnceLock<PathBuf> = OnceLock::new();
+    if let Some(path) = MADE.get() {
         return Ok(path.clone());
     }
-    let folder = tempfile::Builder::new().prefix("dvt-image-").tempdir()?;
-    let path = folder.path().join("busybox.tar");
+    let target = crate::engine::target();
+    fs::create_dir_all(&target)?;
+    // In the build's folder, which is not swept but overwritten; under a name of its own until it is whole.
+    let folder = tempfile::Builder::new().prefix("busybox-").tempdir_in(&target)?;
+    let made = folder.path().join("busybox.tar");
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/busybox-image");
-    let made = Command::new(script).arg("-o").arg(&path).output().context("run deploy/busybox-image")?;
-    anyhow::ensure!(made.status.success(), "busybox-image: {}", String::from_utf8_lossy(&made.stderr));
+    let output = Command::new(script).arg("-o").arg(&made).output().context("run deploy/busybox-image")?;
+    anyhow::ensure!(output.status.success(), "busybox-image: {}", String::from_utf8_lossy(&output.stderr));
+    let path = target.join("busybox.tar");
+    fs::rename(&made, &path)?;
     // Two tests may have raced; either image will do.
-    let (_, path) = MADE.get_or_init(|| (folder, path));
-    Ok(path.clone())
+    Ok(MADE.get_or_init(|| path).clone())
 }
 
 /// Compression of a layer.
@@ -223,4 +227,31 @@ pub fn many_files(seed: u64, files: usize, bytes: usize) -> Result<Vec<u8>> {
         )?;
     }
     Ok(tar.into_inner()?)
+}
+
+/// An image with a real bash of this machine beside busybox, under the given reference, as an oci-archive in a folder.
+///
+/// # Errors
+/// When there is no bash, or the archive cannot be made.
+pub fn with_bash(folder: &Path, reference: &str) -> Result<PathBuf> {
+    let mut layout = Layout::new(folder.join("layout"))?;
+    layout.layer(&busybox_layer()?, Compression::Gzip)?;
+    let mut tar = tar::Builder::new(Vec::new());
+    let bash = Path::new("/bin/bash");
+    let listed = Command::new("ldd").arg(bash).output().context("run ldd")?;
+    let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+    let libraries = listed.split_whitespace().filter(|word| word.starts_with('/')).map(Path::new);
+    for file in std::iter::once(bash).chain(libraries) {
+        let inside = file.strip_prefix("/").unwrap_or(file).display().to_string();
+        let bytes = fs::read(file).with_context(|| format!("read {}", file.display()))?;
+        append(&mut tar, &inside, tar::EntryType::Regular, 0o755, &bytes)?;
+    }
+    layout.layer(&tar.into_inner()?, Compression::Gzip)?;
+    let path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+    layout.finish(reference, &serde_json::json!({"Cmd": ["bash"], "Env": [path]}))?;
+    let archive = folder.join("bash.tar");
+    let packed =
+        Command::new("tar").arg("-C").arg(layout.folder()).arg("-cf").arg(&archive).arg(".").status()?;
+    anyhow::ensure!(packed.success(), "tar the layout");
+    Ok(archive)
 }

@@ -109,7 +109,7 @@ pub struct KillArgs {
 #[derive(Debug, Args)]
 pub struct RemoveArgs {
     /// Kill a running container first
-    #[arg(short, long)]
+    #[arg(short, long, short_alias = 'r')]
     pub force: bool,
     /// Remove its volumes without a name as well
     #[arg(short, long)]

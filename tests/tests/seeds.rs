@@ -1,0 +1,156 @@
+//! The container chapters of the notes that davit was begun from, typed into a real terminal as they stand there, with
+//! `davit` for `docker`.
+
+use davit_tests::engine::{Engine, binaries};
+use davit_tests::image;
+use davit_tests::terminal::Terminal;
+use davit_tests::wait::until_true;
+
+/// A person's shell on the engine's host, where `davit` is the command.
+struct Person {
+    terminal: Terminal,
+    steps: u32,
+}
+
+impl Person {
+    fn at(engine: &Engine) -> Self {
+        let host = format!("unix://{}", engine.socket().display());
+        let path = format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", binaries().display());
+        let mut shell = engine.host().command("env");
+        shell.args([
+            "-i",
+            "TERM=xterm",
+            &format!("PATH={path}"),
+            &format!("DAVIT_HOST={host}"),
+            "PS1=host$ ",
+        ]);
+        shell.args(["bash", "--norc", "--noprofile", "-i"]);
+        let terminal = Terminal::run(&engine.host().name(), &shell).unwrap();
+        terminal.shows("host$");
+        Self { terminal, steps: 0 }
+    }
+
+    /// Types a line that ends by itself, and answers with what it printed. Its exit code must be this one.
+    fn types(&mut self, line: &str, code: i32) -> String {
+        self.steps += 1;
+        let mark = format!("step-{}={code}", self.steps);
+        self.terminal.line("clear").unwrap();
+        self.terminal.line(line).unwrap();
+        self.terminal.line(&format!("echo step-{}=$?", self.steps)).unwrap();
+        self.terminal.shows(&mark)
+    }
+
+    /// Types a line that leads into a container.
+    fn enters(&mut self, line: &str, shows: &str) {
+        self.terminal.line("clear").unwrap();
+        self.terminal.line(line).unwrap();
+        self.terminal.shows(shows);
+    }
+
+    /// Types into whatever runs.
+    fn says(&self, line: &str, shows: &str) -> String {
+        self.terminal.line(line).unwrap();
+        self.terminal.shows(shows)
+    }
+
+    fn detaches(&self) {
+        self.terminal.key("C-p").unwrap();
+        self.terminal.key("C-q").unwrap();
+        self.terminal.shows("host$");
+    }
+}
+
+fn engine() -> Engine {
+    let engine = Engine::start().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let archive = image::with_bash(folder.path(), "ubuntu:18.04").unwrap();
+    engine.ok(["load", "-q", "-i", &archive.display().to_string()]);
+    engine.ok(["tag", "ubuntu:18.04", "ubuntu:14.04"]);
+    engine
+}
+
+#[test]
+fn run_leave_come_back_and_remove() {
+    let engine = engine();
+    let mut person = Person::at(&engine);
+    assert!(person.types("davit -v", 0).contains("davit version"));
+    person.enters("davit run -i -t ubuntu:18.04", ":/#");
+    person.says("exit", "host$");
+    assert!(!person.types("davit ps", 0).contains("ubuntu:18.04"));
+    let all = person.types("davit ps -a | cut -c1-45", 0);
+    assert!(all.contains("CONTAINER ID") && all.contains("ubuntu:18.04"), "{all}");
+
+    person.types("davit create -i -t --name mycontainer ubuntu:18.04", 0);
+    person.types("davit start mycontainer", 0);
+    person.enters("davit attach mycontainer", "");
+    person.terminal.key("Enter").unwrap();
+    person.terminal.shows(":/#");
+    person.says("echo inside-$((40+2))", "inside-42");
+    person.detaches();
+    assert_eq!(engine.field("mycontainer", "{{.State.Running}}"), "true", "ctrl-p ctrl-q leaves it running");
+    assert!(person.types("davit ps --format '{{.Names}}'", 0).contains("mycontainer"));
+    person.enters("davit exec -it mycontainer /bin/bash", ":/#");
+    person.says("echo $$-$((6*7))", "-42");
+    person.says("exit", "host$");
+    person.types("davit pause mycontainer", 0);
+    assert!(person.types("davit ps --format '{{.Status}}'", 0).contains("(Paused)"));
+    person.types("davit unpause mycontainer", 0);
+    person.types("davit rename mycontainer yours", 0);
+    assert!(person.types("davit inspect yours | head -5", 0).contains("\"Id\""));
+    let refused = person.types("davit rm yours", 1);
+    assert!(refused.contains("running"), "{refused}");
+    person.types("davit stop yours", 0);
+    person.types("davit rm yours", 0);
+
+    person.types("davit run -d --name tc ubuntu:18.04 bash -c 'echo served; sleep 1000'", 0);
+    until_true("it has spoken", || engine.davit(["logs", "tc"]).stdout.contains("served"));
+    assert!(person.types("davit logs tc", 0).contains("served"));
+    person.types("davit kill tc", 0);
+    until_true("it is dead", || engine.field("tc", "{{.State.ExitCode}}") == "137");
+    person.types("davit run -d --name one ubuntu:18.04 sleep 1000", 0);
+    person.types("davit run -d --rm --name two ubuntu:18.04 sleep 1000", 0);
+    person.types("davit stop -t 0 $(davit ps -a -q)", 0);
+    until_true("--rm removed it", || !engine.ok(["ps", "-a"]).stdout.contains("two"));
+    person.types("davit rm $(davit ps -a -q)", 0);
+    assert_eq!(engine.ok(["ps", "-a", "-q"]).stdout, "");
+}
+
+#[test]
+fn remove_by_force_and_prune() {
+    let engine = engine();
+    let mut person = Person::at(&engine);
+    person.types("davit run -d --name one ubuntu:18.04 sleep 1000", 0);
+    person.types("davit rm -f one", 0);
+    person.types("davit run -d --name two ubuntu:18.04 sleep 1000", 0);
+    person.types("davit rm -r two", 0);
+    person.types("davit run --name three ubuntu:18.04 true", 0);
+    person.types("davit create --name four ubuntu:18.04", 0);
+    person.types("davit run -d --name five ubuntu:18.04 sleep 1000", 0);
+    person.enters("davit container prune", "[y/N]");
+    person.says("y", "Total reclaimed space");
+    assert_eq!(engine.ok(["ps", "-a", "--format", "{{.Names}}"]).stdout, "five\n");
+    person.types("davit stop -t 0 `davit ps -a -q`", 0);
+    person.types("davit rm `davit ps -a -q`", 0);
+    assert_eq!(engine.ok(["ps", "-a", "-q"]).stdout, "");
+}
+
+#[test]
+fn the_terminal_is_mirrored_and_a_foreground_container_ends_with_it() {
+    let engine = engine();
+    let mut one = Person::at(&engine);
+    one.enters("davit run -i -t --name network_test ubuntu:14.04", ":/#");
+    let two =
+        Terminal::run(&format!("{}-2", engine.host().name()), &engine.command(["attach", "network_test"]))
+            .unwrap();
+    until_true("the second is attached", || {
+        two.key("Enter").unwrap();
+        two.screen().contains(":/#")
+    });
+    one.says("echo mirror-$((40+2))", "mirror-42");
+    two.shows("mirror-42");
+    one.says("busybox ifconfig eth0 | busybox grep 'inet addr'", "172.");
+    drop(one);
+    until_true("it ended with its terminal", || {
+        engine.field("network_test", "{{.State.Running}}") == "false"
+    });
+}
