@@ -248,7 +248,7 @@ pub fn with_bash(folder: &Path, reference: &str) -> Result<PathBuf> {
     }
     layout.layer(&tar.into_inner()?, Compression::Gzip)?;
     let path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-    layout.finish(reference, &serde_json::json!({"Cmd": ["bash"], "Env": [path]}))?;
+    layout.finish(reference, &serde_json::json!({"Cmd": ["bash"], "Env": [path, "PS1=inside# "]}))?;
     let archive = folder.join("bash.tar");
     let packed =
         Command::new("tar").arg("-C").arg(layout.folder()).arg("-cf").arg(&archive).arg(".").status()?;

@@ -74,7 +74,7 @@ fn run_leave_come_back_and_remove() {
     let engine = engine();
     let mut person = Person::at(&engine);
     assert!(person.types("davit -v", 0).contains("davit version"));
-    person.enters("davit run -i -t ubuntu:18.04", ":/#");
+    person.enters("davit run -i -t ubuntu:18.04", "inside#");
     person.says("exit", "host$");
     assert!(!person.types("davit ps", 0).contains("ubuntu:18.04"));
     let all = person.types("davit ps -a | cut -c1-45", 0);
@@ -84,12 +84,12 @@ fn run_leave_come_back_and_remove() {
     person.types("davit start mycontainer", 0);
     person.enters("davit attach mycontainer", "");
     person.terminal.key("Enter").unwrap();
-    person.terminal.shows(":/#");
+    person.terminal.shows("inside#");
     person.says("echo inside-$((40+2))", "inside-42");
     person.detaches();
     assert_eq!(engine.field("mycontainer", "{{.State.Running}}"), "true", "ctrl-p ctrl-q leaves it running");
     assert!(person.types("davit ps --format '{{.Names}}'", 0).contains("mycontainer"));
-    person.enters("davit exec -it mycontainer /bin/bash", ":/#");
+    person.enters("davit exec -it mycontainer /bin/bash", "inside#");
     person.says("echo $$-$((6*7))", "-42");
     person.says("exit", "host$");
     person.types("davit pause mycontainer", 0);
@@ -138,13 +138,13 @@ fn remove_by_force_and_prune() {
 fn the_terminal_is_mirrored_and_a_foreground_container_ends_with_it() {
     let engine = engine();
     let mut one = Person::at(&engine);
-    one.enters("davit run -i -t --name network_test ubuntu:14.04", ":/#");
+    one.enters("davit run -i -t --name network_test ubuntu:14.04", "inside#");
     let two =
         Terminal::run(&format!("{}-2", engine.host().name()), &engine.command(["attach", "network_test"]))
             .unwrap();
     until_true("the second is attached", || {
         two.key("Enter").unwrap();
-        two.screen().contains(":/#")
+        two.screen().contains("inside#")
     });
     one.says("echo mirror-$((40+2))", "mirror-42");
     two.shows("mirror-42");

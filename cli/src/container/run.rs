@@ -81,7 +81,8 @@ async fn background(engine: &Engine, args: &RunArgs, request: CreateRequest) -> 
         with_image(engine, &args.container, async || create::call(engine, request.clone()).await).await?;
     create::warn(&created);
     cidfile.write(&created.container_id)?;
-    let start = StartRequest { container: created.container_id.clone(), size: terminal::size() };
+    let size = args.container.tty.then(terminal::size).flatten();
+    let start = StartRequest { container: created.container_id.clone(), size };
     engine.containers().await?.start(start).await.map_err(RemoteError::from)?;
     output::line(&created.container_id)?;
     Ok(exit::SUCCESS)

@@ -111,7 +111,9 @@ async fn attempt(
     let life = status_of(&container).life + 1;
     want::want(engine, id, Want::Run)?;
     pass(failpoint::START_WANTED).await?;
-    if let Some(size) = size {
+    // A client may say the size of its own terminal without knowing whether the container has one.
+    let has_terminal = container.spec.as_ref().is_some_and(|spec| spec.terminal);
+    if let Some(size) = size.filter(|_| has_terminal) {
         within(SHORT, "size the terminal", shim.tasks().resize(ResizeRequest { size: Some(size) })).await?;
     }
     let request = StartRequest { life, actor: actor.text().to_owned() };
