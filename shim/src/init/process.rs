@@ -1,6 +1,6 @@
 //! The process of a container: who it is, what it may do, and `execve`.
 //!
-//! The order is the point: cgroups and mounts are done; then streams, limits, working directory, no-new-privileges,
+//! The order is the point: cgroups and mounts are done; then streams, working directory, limits, no-new-privileges,
 //! groups, group, user, capabilities, and the filter last, so that nothing of ours runs under it but `execve`.
 
 use std::convert::Infallible;
@@ -70,14 +70,16 @@ impl Ready {
         let Self { mut plan, identity, streams } = self;
         take_streams(&streams, identity.uid)?;
         privilege::set_umask(plan.umask);
-        for (name, soft, hard) in &plan.limits {
-            privilege::set_limit(name, *soft, *hard).step(format_args!("set {name}"))?;
-        }
         enter_directory(&plan.cwd)?;
         if !plan.env.iter().any(|e| e.starts_with("HOME=")) {
             plan.env.push(format!("HOME={}", identity.home));
         }
         let command = Command::new(&plan)?;
+        // So late that a limit below what we need ourselves, such as no open files, is the program's to live with; and
+        // before the right to raise one is gone.
+        for (name, soft, hard) in &plan.limits {
+            privilege::set_limit(name, *soft, *hard).step(format_args!("set {name}"))?;
+        }
         confine(&plan, &identity)?;
         fd::close_on_exec_from(3).step("close descriptors")?;
         process::reset_signals().step("reset signals")?;

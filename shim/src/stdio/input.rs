@@ -92,8 +92,8 @@ impl Input {
         Ok(Typist { next: taken, attachment, progress, typists: Arc::clone(&self.typists), queue })
     }
 
-    /// Goes on with the input of the next life. What was typed and not yet taken by the one before is lost with it;
-    /// an input that was closed for good stays closed.
+    /// Goes on with the input of the next life. What was being written to the one before is lost with it; an input that
+    /// was closed for good stays closed.
     pub fn renew(&mut self, end: OwnedFd) -> io::Result<()> {
         match &mut self.writer {
             Writer::Idle(idle) => *idle = end,

@@ -127,3 +127,48 @@ async fn a_container_that_closed_its_input_hurts_nobody() {
     assert_eq!(typist.taken(), 100);
     typist.leave(true).await;
 }
+
+fn another() -> (AsyncFd<File>, OwnedFd) {
+    let (reader, writer) = davit_sys::fd::pipe(4096).unwrap();
+    davit_sys::fd::set_nonblocking(writer.as_fd(), true).unwrap();
+    davit_sys::fd::set_nonblocking(reader.as_fd(), true).unwrap();
+    (watch(File::from(reader), Interest::READABLE).unwrap(), writer)
+}
+
+#[tokio::test]
+async fn the_next_life_reads_what_is_typed_from_now_on() {
+    // Before anybody has typed.
+    let (first, mut input) = input(KEEP);
+    let (second, writer) = another();
+    input.renew(writer).unwrap();
+    assert!(read(&first).await.is_empty(), "nobody can write to it any more");
+    let mut typist = input.attach("me").unwrap();
+    typist.put(0, Bytes::from("one"), false).await.unwrap();
+    assert_eq!(read_exactly(&second, 3).await, b"one");
+    // While the task is stuck with what the life before did not read.
+    typist.put(3, Bytes::from(vec![b'x'; 20_000]), false).await.unwrap();
+    assert!(read(&second).await.starts_with(b"x"));
+    let (third, writer) = another();
+    input.renew(writer).unwrap();
+    while !read(&second).await.is_empty() {}
+    typist.put(20_003, Bytes::from("three"), true).await.unwrap();
+    assert_eq!(read_exactly(&third, 5).await, b"three");
+    assert!(read(&third).await.is_empty());
+    // One who had ended the input of a life may type to the next one, unless it is for one client only.
+    let (fourth, writer) = another();
+    input.renew(writer).unwrap();
+    typist.put(20_008, Bytes::from("four"), false).await.unwrap();
+    assert_eq!(read_exactly(&fourth, 4).await, b"four");
+}
+
+#[tokio::test]
+async fn input_for_one_client_ends_with_it_for_every_life() {
+    let (first, mut input) = input(ONCE);
+    let mut typist = input.attach("me").unwrap();
+    typist.put(0, Bytes::from("all"), true).await.unwrap();
+    assert_eq!(read_exactly(&first, 3).await, b"all");
+    assert!(read(&first).await.is_empty());
+    let (second, writer) = another();
+    input.renew(writer).unwrap();
+    assert!(read(&second).await.is_empty(), "nobody will type to it");
+}

@@ -13,7 +13,8 @@
 //! The one exception has a bound: a client that has been keeping up is given [`client::PATIENCE`] to take the next
 //! piece before it counts as late, so that a pipeline loses nothing: docs/decisions/0006.
 //!
-//! Offsets count the bytes of each stream since the life began. Rings, queues and the input task take no memory before
+//! Offsets count the bytes of each stream since the container was configured; a life that follows by the restart policy
+//! goes on counting, with the same log and the same clients. Rings, queues and the input task take no memory before
 //! a client needs them.
 
 pub mod client;

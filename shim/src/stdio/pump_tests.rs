@@ -182,3 +182,25 @@ async fn clients_are_bounded_and_places_come_free() {
     clients.pop();
     c.handle.attach(everything(None)).await.unwrap();
 }
+
+#[tokio::test]
+async fn the_next_life_goes_on_with_log_offsets_and_clients() {
+    let mut c = container(false);
+    let mut client = c.handle.attach(everything(None)).await.unwrap();
+    c.stdout.write_all(b"one\n").unwrap();
+    assert_eq!(client.frames.recv().await, Some(output(Stream::Stdout, 0, "one\n")));
+    // The last words of the life before, and one that has not noticed its end.
+    c.stdout.write_all(b"last\n").unwrap();
+    let ([_stdin, stdout, stderr], ends) = pipes(false).unwrap();
+    c.handle.renew(ends).await.unwrap();
+    assert_eq!(client.frames.recv().await, Some(output(Stream::Stdout, 4, "last\n")));
+    assert!(c.stdout.write_all(b"ghost\n").is_err(), "nobody listens to it any more");
+    File::from(stdout).write_all(b"two\n").unwrap();
+    assert_eq!(client.frames.recv().await, Some(output(Stream::Stdout, 9, "two\n")));
+    drop(stderr);
+    let exit = Exit { life: 2, ..Exit::default() };
+    c.handle.drain().await.unwrap();
+    c.handle.finish(exit.clone()).await.unwrap();
+    assert_eq!(client.frames.recv().await, Some(Frame::Exit(exit)));
+    assert_eq!(log_text(c.folder.path()), "stdout F one\nstdout F last\nstdout F two\n");
+}

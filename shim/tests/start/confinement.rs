@@ -235,6 +235,14 @@ fn limits() {
     let container = Container::shell("ulimit -n; ulimit -c")
         .with("/process/rlimits", json!([{"type": "RLIMIT_NOFILE", "soft": 123, "hard": 456}]));
     assert_eq!(container.run().out, "123\n0\n");
+    // Fewer than we need on the way are the program's to live with, and it is another user's as well.
+    for least in [0, 1, 3] {
+        let container = Container::shell("ulimit -n")
+            .with("/process/user", json!({"uid": 7, "gid": 7}))
+            .with("/process/rlimits", json!([{"type": "RLIMIT_NOFILE", "soft": least, "hard": least}]));
+        let run = container.run();
+        assert_eq!(run.out, format!("{least}\n"));
+    }
     // More than this host allows is the most it allows, and a warning.
     let more = Container::shell("ulimit -n")
         .with("/process/rlimits", json!([{"type": "RLIMIT_NOFILE", "soft": 1 << 22, "hard": 1 << 22}]))
