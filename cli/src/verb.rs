@@ -155,7 +155,7 @@ pub fn containers() -> Vec<Verb> {
         Verb::of("stats", "Show what containers use", "[OPTIONS] [CONTAINER...]", container::stats::run),
         Verb::of("update", "Change limits and policy of containers", MANY, container::update::run),
         Verb::of("diff", "Show what a container changed in its image's files", ONE, container::diff::run),
-        Verb::of("why", "Show each change of state of a container, with its cause", ONE, container::why::run),
+        Verb::of("why", "Show each change of state of containers, with its cause", MANY, container::why::run),
         Verb::of("ls", "List containers", "[OPTIONS]", container::ls::run).or(&["ps", "list"]),
         Verb::of("inspect", "Show all of containers", MANY, container::inspect::run),
         Verb::of("prune", "Remove all stopped containers", "[OPTIONS]", container::prune::run),

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -12,6 +13,7 @@ use davit_proto::network::networks_client::NetworksClient;
 use davit_proto::store::ContainerRecord;
 use davit_proto::task::TaskState;
 use davit_proto::volume::volumes_client::VolumesClient;
+use davit_sys::file::{Durability, open_dir, write_atomic};
 use tokio::sync::OwnedMutexGuard;
 use tokio::task::AbortHandle;
 use tonic::transport::Channel;
@@ -19,9 +21,12 @@ use tonic::transport::Channel;
 use crate::config::Config;
 use crate::container::spec::Host;
 use crate::error::Error;
+use crate::revive::Cuts;
 use crate::shim::{Program, Shim};
 use crate::store::{Store, Unresolved};
 
+/// File of the run directory that holds the identity of the boot.
+const BOOT: &str = "boot";
 /// How long somebody waits for a shim that is being asked, and how often they look.
 const ASKING: Duration = Duration::from_secs(3);
 const TICK: Duration = Duration::from_millis(10);
@@ -44,22 +49,41 @@ pub struct Facts {
     pub host: Host,
     /// The identity of this boot.
     pub boot_id: String,
-    /// When it began.
+    /// When it began, or was first seen by an engine.
     pub booted_at: SystemTime,
+    /// No engine of this run directory began in this boot before: nothing that ran can run any more.
+    pub rebooted: bool,
 }
 
 impl Facts {
     /// Finds them out.
     ///
     /// # Errors
-    /// When `/proc` or `/sys` cannot be read.
-    pub fn read() -> io::Result<Self> {
+    /// When `/proc`, `/sys` or the run directory cannot be read.
+    pub fn read(run: &Path) -> io::Result<Self> {
         let host = Host::read()?;
         let boot_id = davit_sys::process::boot_id()?;
         let stat = std::fs::read_to_string("/proc/stat")?;
         let seconds = stat.lines().find_map(|line| line.strip_prefix("btime ")?.trim().parse().ok());
         let seconds = seconds.ok_or_else(|| io::Error::other("/proc/stat has no btime"))?;
-        Ok(Self { host, boot_id, booted_at: UNIX_EPOCH + Duration::from_secs(seconds) })
+        let booted_at = UNIX_EPOCH + Duration::from_secs(seconds);
+        let known = match davit_sys::file::read_bounded(&run.join(BOOT), 256) {
+            Ok(known) => known,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            Err(error) => return Err(error),
+        };
+        let rebooted = known != boot_id.as_bytes();
+        // Whatever ran before this moment cannot run any more.
+        let booted_at = if rebooted { SystemTime::now() } else { booted_at };
+        Ok(Self { host, boot_id, booted_at, rebooted })
+    }
+
+    /// Remembers that what a restart of the host asks for was done.
+    ///
+    /// # Errors
+    /// When the file system refuses.
+    pub fn remember_boot(&self, run: &Path) -> io::Result<()> {
+        write_atomic(open_dir(run)?, BOOT, self.boot_id.as_bytes(), Durability::Cached)
     }
 }
 
@@ -98,6 +122,10 @@ pub struct Engine {
     locks: Mutex<HashMap<ContainerId, Arc<tokio::sync::Mutex<()>>>>,
     recovery: Mutex<Vec<String>>,
     ids: Mutex<()>,
+    /// Who reads a journal, by the last digit of its container's id.
+    readers: [Mutex<()>; 16],
+    /// Shims that were killed.
+    pub cuts: Cuts,
 }
 
 impl Engine {
@@ -114,6 +142,8 @@ impl Engine {
             locks: Mutex::default(),
             recovery: Mutex::default(),
             ids: Mutex::default(),
+            readers: Default::default(),
+            cuts: Cuts::default(),
         }
     }
 
@@ -222,11 +252,11 @@ impl Engine {
         }
     }
 
-    /// The connection to a shim whose init waits at the gate.
+    /// The connection to a shim that can begin a life at once: its init waits at the gate, or it waits to restart.
     #[must_use]
     pub fn shim_at_gate(&self, id: &ContainerId) -> Option<Shim> {
         match &lock(&self.contacts).get(id)?.heard {
-            Heard::Known(shim, TaskState::Created) => Some(shim.clone()),
+            Heard::Known(shim, TaskState::Created | TaskState::Restarting) => Some(shim.clone()),
             Heard::Known(..) | Heard::Asking | Heard::Lost(_) => None,
         }
     }
@@ -289,6 +319,13 @@ impl Engine {
         let guard = mutex.lock_owned().await;
         self.forget_locks();
         Turn { _guard: guard }
+    }
+
+    /// The right to read a container's journal and to enter what it says: of two who read it at different moments one
+    /// might pass over what the other has not entered yet. Never held across an await.
+    pub fn reading(&self, id: &ContainerId) -> MutexGuard<'_, ()> {
+        let digit = id.as_str().bytes().last().map_or(0, usize::from);
+        lock(&self.readers[digit % self.readers.len()])
     }
 
     /// Drops the locks that nobody holds or waits for.

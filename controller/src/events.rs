@@ -3,16 +3,18 @@
 use std::collections::HashMap;
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use davit_proto::container::Container;
 use davit_proto::system::{Event, WatchRequest, WatchResponse};
+use davit_proto::time::system_time;
 use futures_util::stream::{self, Stream};
 use tokio::sync::broadcast::error::RecvError;
 
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::filter::Filters;
-use crate::store::{Draft, TooOld};
+use crate::store::{Draft, Feed, TooOld};
 
 /// Bytes of labels that an event carries; more are left out, for an event is a fact and no copy of the record.
 const LABELS: usize = 8 << 10;
@@ -20,7 +22,7 @@ const LABELS: usize = 8 << 10;
 /// An event of a container: its name, its image, its labels, and what is particular.
 pub fn of_container<const N: usize>(
     container: &Container,
-    action: &'static str,
+    action: impl Into<String>,
     facts: [(&str, String); N],
 ) -> Draft {
     let mut attributes = HashMap::new();
@@ -32,51 +34,124 @@ pub fn of_container<const N: usize>(
     let image = container.spec.as_ref().map(|spec| spec.image.clone()).unwrap_or_default();
     attributes.insert("image".to_owned(), image);
     attributes.extend(facts.into_iter().map(|(key, value)| (key.to_owned(), value)));
-    Draft { kind: "container", action, id: container.id.clone(), attributes }
+    Draft { kind: "container", action: action.into(), id: container.id.clone(), attributes }
 }
 
-/// Every change after a revision, as they come. A watcher that falls too far behind is told so and begins again from
-/// what it saw last.
+/// Every change after a revision, or since a moment, as they come, and only what survives the death of this process. A
+/// watcher that falls too far behind is caught up from the log, or told that it begins too far back.
 ///
 /// # Errors
 /// When the revision is too old, or a filter is not known.
-pub fn watch(
+pub async fn watch(
     engine: &Arc<Engine>,
     request: WatchRequest,
 ) -> Result<impl Stream<Item = Result<WatchResponse, Error>> + Send + 'static, Error> {
     let filters = Filters::new(&request.filters, &CONDITIONS)?;
-    // "From now on" is a revision too, so that falling behind right away loses nothing.
-    let from = if request.from_revision == 0 { engine.store.revision() } else { request.from_revision };
+    let moment = |at: Option<prost_types::Timestamp>| at.as_ref().map(system_time);
+    let (since, until) = (moment(request.since), moment(request.until));
+    let from = match (request.from_revision, since) {
+        (0, Some(_)) => engine.store.oldest(),
+        // "From now on" is a revision too, so that falling behind right away loses nothing.
+        (0, None) if until.is_some_and(|until| until <= SystemTime::now()) => engine.store.oldest(),
+        (0, None) => engine.store.revision(),
+        (revision, _) => revision,
+    };
     let (past, feed) = engine.store.events(from)?;
-    let state = (VecDeque::from(past), feed, filters, engine.clone(), from, false);
-    Ok(stream::unfold(state, |(mut past, mut feed, filters, engine, mut seen, over)| async move {
-        if over {
-            return None;
+    // Where the watch begins is told too, and must not be forgotten either.
+    engine.store.written(from).await;
+    let watcher = Watcher {
+        engine: engine.clone(),
+        filters,
+        since,
+        until,
+        past: past.into(),
+        feed,
+        seen: from,
+        told: None,
+        over: false,
+    };
+    Ok(stream::unfold(watcher, |mut watcher| async move {
+        let next = watcher.next().await?;
+        Some((next, watcher))
+    }))
+}
+
+/// Changes that filters may keep back before the watcher is told how far it has come.
+const SILENCE: u64 = 500;
+
+/// One watch.
+struct Watcher {
+    engine: Arc<Engine>,
+    filters: Filters,
+    since: Option<SystemTime>,
+    until: Option<SystemTime>,
+    /// What is told before the feed.
+    past: VecDeque<Arc<Event>>,
+    feed: Feed,
+    /// The last revision that was looked at.
+    seen: u64,
+    /// The last revision that the client was told.
+    told: Option<u64>,
+    over: bool,
+}
+
+impl Watcher {
+    async fn next(&mut self) -> Option<Result<WatchResponse, Error>> {
+        if self.told.is_none() {
+            return Some(Ok(self.say(None)));
         }
-        loop {
-            let next = match past.pop_front() {
-                Some(event) => Ok(event),
-                None => feed.recv().await,
-            };
-            match next {
-                Ok(event) => {
-                    seen = event.revision;
-                    if admits(&filters, &event) {
-                        let response = WatchResponse { event: Some(Event::clone(&event)) };
-                        return Some((Ok(response), (past, feed, filters, engine, seen, false)));
-                    }
+        while !self.over {
+            let event = match self.take().await {
+                Ok(event) => event?,
+                Err(error) => {
+                    self.over = true;
+                    return Some(Err(error.into()));
                 }
-                Err(RecvError::Closed) => return None,
-                Err(RecvError::Lagged(_)) => match engine.store.events(seen) {
-                    Ok((missed, fresh)) => (past, feed) = (missed.into(), fresh),
-                    Err(error) => {
-                        let error: TooOld = error;
-                        return Some((Err(error.into()), (past, feed, filters, engine, seen, true)));
-                    }
-                },
+            };
+            self.engine.store.written(event.revision).await;
+            self.seen = event.revision;
+            let at = event.at.as_ref().map_or(SystemTime::UNIX_EPOCH, system_time);
+            let in_time =
+                self.since.is_none_or(|since| at >= since) && self.until.is_none_or(|until| at < until);
+            if in_time && admits(&self.filters, &event) {
+                return Some(Ok(self.say(Some(Event::clone(&event)))));
+            }
+            if self.told.is_some_and(|told| event.revision - told >= SILENCE) {
+                return Some(Ok(self.say(None)));
             }
         }
-    }))
+        None
+    }
+
+    fn say(&mut self, event: Option<Event>) -> WatchResponse {
+        self.told = Some(self.seen);
+        WatchResponse { event, revision: self.seen }
+    }
+
+    /// The next change; none when the watch is over.
+    async fn take(&mut self) -> Result<Option<Arc<Event>>, TooOld> {
+        loop {
+            if let Some(event) = self.past.pop_front() {
+                return Ok(Some(event));
+            }
+            let left = self.until.map(|until| until.duration_since(SystemTime::now()).unwrap_or_default());
+            let next = match left {
+                None => self.feed.recv().await,
+                Some(left) => match tokio::time::timeout(left, self.feed.recv()).await {
+                    Ok(next) => next,
+                    Err(_) => return Ok(None),
+                },
+            };
+            match next {
+                Ok(event) => return Ok(Some(event)),
+                Err(RecvError::Closed) => return Ok(None),
+                Err(RecvError::Lagged(_)) => {
+                    let (missed, fresh) = self.engine.store.events(self.seen)?;
+                    (self.past, self.feed) = (missed.into(), fresh);
+                }
+            }
+        }
+    }
 }
 
 /// Conditions of a watch.

@@ -25,6 +25,7 @@ use std::time::Duration;
 use davit_proto::container::Phase;
 use davit_proto::id::ContainerId;
 use davit_proto::status::chain;
+use davit_proto::store::ContainerRecord;
 use davit_proto::{image, network, volume};
 use tokio::task::JoinSet;
 
@@ -33,9 +34,11 @@ use crate::container::live;
 use crate::container::release::{self, How, UNDO, VOLUMES};
 use crate::engine::Engine;
 use crate::error::Error;
+use crate::events;
+use crate::revive::{self, Occasion};
 use crate::shim::{LONG, within};
-use crate::store::{self, Adopted};
-use crate::supervise;
+use crate::store::{self, Adopted, Change};
+use crate::supervise::{self, Seen};
 
 /// How long the API waits for the shims' first words.
 const PATIENCE: Duration = Duration::from_millis(400);
@@ -95,14 +98,15 @@ pub async fn recover(engine: &Arc<Engine>, rebuilt: Option<String>) -> Result<()
     let ground =
         read.await.map_err(|error| Error::Task { doing: "read the folders", why: error.to_string() })?;
     let ground = ground.map_err(Error::io("read the folders of containers"))?;
-    let fresh = rebuilt.is_some() && ground.bundles.is_empty();
+    let was_rebuilt = rebuilt.is_some();
+    let fresh = was_rebuilt && ground.bundles.is_empty();
     if let Some(told) = rebuilt.filter(|_| !fresh) {
         engine.recovered(told);
     }
     for stranger in &ground.strangers {
         engine.recovered(format!("{} is nothing of davit's and was left alone", stranger.display()));
     }
-    enter_bundles(engine, &ground);
+    enter_bundles(engine, &ground, was_rebuilt);
     let trash = ground.trash.clone();
     let rubbish = ground.rubbish.clone();
     let mut tasks = judge(engine, &ground);
@@ -113,6 +117,7 @@ pub async fn recover(engine: &Arc<Engine>, rebuilt: Option<String>) -> Result<()
     let engine = engine.clone();
     tokio::spawn(async move {
         while tasks.join_next().await.is_some() {}
+        start_by_policy(&engine).await;
         empty_trash(&engine, trash, rubbish).await;
         sweep(&engine).await;
     });
@@ -120,7 +125,7 @@ pub async fn recover(engine: &Arc<Engine>, rebuilt: Option<String>) -> Result<()
 }
 
 /// Enters the records that only bundles have.
-fn enter_bundles(engine: &Engine, ground: &Ground) {
+fn enter_bundles(engine: &Engine, ground: &Ground, rebuilt: bool) {
     let mut entered = 0_usize;
     for id in &ground.bundles {
         let bundle = Bundle::new(engine.config.bundle(id));
@@ -137,7 +142,7 @@ fn enter_bundles(engine: &Engine, ground: &Ground) {
                 continue;
             }
         };
-        match engine.store.adopt(record) {
+        match engine.store.adopt(record.clone(), unheard(engine, &record, rebuilt)) {
             None => {}
             Some(Adopted::Entered) => entered += 1,
             Some(Adopted::NameLost { name, loser }) => {
@@ -151,6 +156,23 @@ fn enter_bundles(engine: &Engine, ground: &Ground) {
     }
     if entered > 0 {
         engine.recovered(format!("{entered} records were entered from their bundles"));
+    }
+}
+
+/// What the world has not heard of a record that only its bundle has whole: the engine was killed between writing the
+/// bundle and the store. After the loss of the store all watchers begin again, so there is nothing to be told.
+fn unheard(engine: &Engine, record: &ContainerRecord, rebuilt: bool) -> Change {
+    let made =
+        |record: &ContainerRecord| !matches!(store::phase(record), Phase::Creating | Phase::Unspecified);
+    let known = store::record_id(record).ok().and_then(|id| engine.store.get(&id));
+    let told = known.is_some_and(|known| made(&known));
+    match &record.container {
+        Some(container) if made(record) && !told && !rebuilt => {
+            let event = events::of_container(container, "create", []);
+            let change = Change { events: vec![event], at: record.written_at, ..Change::default() };
+            change.explained("was created", "")
+        }
+        _ => Change::default(),
     }
 }
 
@@ -177,8 +199,8 @@ fn judge(engine: &Arc<Engine>, ground: &Ground) -> JoinSet<()> {
                 });
             }
             Verdict::Settle => {
-                supervise::record_end(engine, &id);
-                tasks.spawn(go_with_its_end(engine.clone(), id));
+                let end = supervise::record_end(engine, &id);
+                tasks.spawn(go_with_its_end(engine.clone(), id, end));
             }
             Verdict::Undo => {
                 engine.recovered(format!("container {id} was half made and is released"));
@@ -197,8 +219,8 @@ fn judge(engine: &Arc<Engine>, ground: &Ground) -> JoinSet<()> {
 }
 
 /// A container that was to be removed with its end, and ended while nobody was there to do it.
-async fn go_with_its_end(engine: Arc<Engine>, id: ContainerId) {
-    let _turn = engine.turn(&id).await;
+async fn go_with_its_end(engine: Arc<Engine>, id: ContainerId, end: Seen) {
+    let turn = engine.turn(&id).await;
     let Some(record) = engine.store.get(&id).filter(|_| !engine.has_shim(&id)) else { return };
     let auto_remove =
         record.container.as_ref().and_then(|c| c.spec.as_ref()).is_some_and(|spec| spec.auto_remove);
@@ -209,6 +231,10 @@ async fn go_with_its_end(engine: Arc<Engine>, id: ContainerId) {
         engine.recovered(format!("container {id} was not removed yet: {}", chain(&error)));
         supervise::later(&engine, &id);
     }
+    drop(turn);
+    if end == Seen::CutOff && !engine.facts.rebooted {
+        revive::after_a_cut(&engine, &id);
+    }
 }
 
 async fn finish(engine: Arc<Engine>, id: ContainerId, how: How) {
@@ -216,6 +242,16 @@ async fn finish(engine: Arc<Engine>, id: ContainerId, how: How) {
     if let Err(error) = release::release(&engine, &id, how).await {
         engine.recovered(format!("container {id} was not released yet: {}", chain(&error)));
         supervise::later(&engine, &id);
+    }
+}
+
+/// Starts what the policies say: after a restart of the host, and where an engine was killed before it could.
+async fn start_by_policy(engine: &Arc<Engine>) {
+    let occasion = if engine.facts.rebooted { Occasion::Reboot } else { Occasion::CutOff };
+    revive::at_rest(engine, occasion).await;
+    // Only now: had this engine been killed before, the next one would do it.
+    if let Err(error) = engine.facts.remember_boot(&engine.config.run) {
+        engine.recovered(format!("the boot was not remembered: {error}"));
     }
 }
 

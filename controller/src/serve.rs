@@ -107,10 +107,10 @@ pub async fn open(config: Config) -> Result<Opened, OpenError> {
     let lock = Flock::try_lock(&config.root.join("lock")).map_err(io_error("lock", &config.root))?;
     let lock = lock.ok_or_else(|| OpenError::Locked(config.root.clone()))?;
     let listener = listen(&config)?;
-    let root = config.root.clone();
+    let (root, run) = (config.root.clone(), config.run.clone());
     let blocking = tokio::task::spawn_blocking(move || -> Result<_, OpenError> {
         let opened = Store::open(&root)?;
-        let facts = Facts::read()
+        let facts = Facts::read(&run)
             .map_err(|source| OpenError::Io { doing: "read the host's facts".to_owned(), source })?;
         let program = Program::beside_us().map_err(OpenError::Program)?;
         Ok((opened, facts, program))

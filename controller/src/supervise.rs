@@ -19,11 +19,13 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use crate::container::bundle::Bundle;
-use crate::container::live::{self, Began, status_of};
+use crate::container::journal;
+use crate::container::live::{self, status_of};
 use crate::container::release::{self, How};
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::failpoint;
+use crate::revive;
 use crate::shim::{self, Process, SHORT, Shim};
 use crate::store::{now, phase};
 
@@ -198,51 +200,48 @@ fn is_nobody(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound)
 }
 
-/// Enters one state into the record.
+/// Enters one state into the record: what the journal says of it first, with times and causes, then what it could not.
 async fn enter(engine: &Arc<Engine>, id: &ContainerId, snapshot: &Snapshot) {
-    let began = Began {
-        life: snapshot.life,
-        pid: snapshot.pid,
-        shim_pid: snapshot.shim_pid,
-        at: snapshot.started_at,
-    };
-    match snapshot.state() {
-        TaskState::Running => live::began(engine, id, &began),
-        TaskState::Paused => {
-            live::began(engine, id, &began);
-            live::paused(engine, id);
-        }
-        TaskState::Stopped => {
+    let begun = match snapshot.state() {
+        TaskState::Running | TaskState::Paused => snapshot.life,
+        TaskState::Stopped | TaskState::Restarting => {
             if let Err(error) = failpoint::pass(failpoint::EXIT_SEEN).await {
                 // The exit is in its file, and is recorded when the shim is gone.
                 tracing::warn!(%error, "exit left to be found");
                 return;
             }
-            if let Some(exit) = &snapshot.exit {
-                live::ended(engine, id, exit);
-            }
+            0
         }
-        TaskState::Unspecified
-        | TaskState::Empty
-        | TaskState::Prepared
-        | TaskState::Created
-        | TaskState::Restarting => {}
+        TaskState::Unspecified | TaskState::Empty | TaskState::Prepared | TaskState::Created => 0,
+    };
+    let known = engine.store.get(id).is_some_and(|record| record.journal == snapshot.journal);
+    if !known || snapshot.journal == 0 {
+        journal::catch_up(engine, id, begun);
+    }
+    engine.store.update(id, |record| live::stated(record, snapshot));
+    if snapshot.state() == TaskState::Stopped {
+        engine.store.update(id, |record| live::alone(record));
     }
 }
 
-/// A shim is gone: its container's end is recorded at once, the rest is cleared when it is its turn.
+/// A shim is gone: its container's end is recorded at once, the rest is cleared when it is its turn. One that was cut
+/// off is started again when its policy says so.
 async fn over(engine: &Arc<Engine>, id: &ContainerId, told: Option<oneshot::Sender<()>>) {
-    record_end(engine, id);
+    let end = record_end(engine, id);
     if let Some(told) = told {
         // Whoever asked may have stopped waiting.
         let _ = told.send(());
     }
-    let _turn = engine.turn(id).await;
+    let turn = engine.turn(id).await;
     // Meanwhile it may have been started again, or removed.
     let Some(record) = engine.store.get(id).filter(|_| !engine.has_shim(id)) else { return };
     if let Err(error) = clear(engine, id, &record).await {
         tracing::error!(container_id = %id, error = %chain(&error), "failed to clear what a shim left");
         later(engine, id);
+    }
+    drop(turn);
+    if end == Seen::CutOff {
+        revive::after_a_cut(engine, id);
     }
 }
 
@@ -289,17 +288,29 @@ pub async fn clear(engine: &Arc<Engine>, id: &ContainerId, record: &ContainerRec
     release::settle(engine, id).await
 }
 
-/// Records how the last life of a container ended whose shim is gone: from the exit record that the shim left, or,
-/// when it was killed before it could write one, as just that.
-pub fn record_end(engine: &Engine, id: &ContainerId) {
-    let Some(record) = engine.store.get(id) else { return };
+/// How a shim went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Seen {
+    /// It had nothing more to do.
+    Done,
+    /// It was killed while its container ran or was to be started again.
+    CutOff,
+}
+
+/// Records how the last life of a container ended whose shim is gone: from the journal and the exit record that the
+/// shim left, or, when it was killed before it could write them, as just that.
+pub fn record_end(engine: &Engine, id: &ContainerId) -> Seen {
+    journal::catch_up(engine, id, journal::ALL);
+    let Some(record) = engine.store.get(id) else { return Seen::Done };
     let bundle = Bundle::new(engine.config.bundle(id));
+    let mut seen = Seen::Done;
     match end_of(&record, &bundle) {
         Ok(None) => {}
         Ok(Some(End::Told(exit))) => {
-            live::ended(engine, id, &exit);
+            engine.store.update(id, |record| live::ended(record, &exit, ""));
         }
         Ok(Some(End::Killed(mut exit))) => {
+            seen = Seen::CutOff;
             if exit.started_at.as_ref().is_some_and(|at| system_time(at) < engine.facts.booted_at) {
                 "the host was restarted".clone_into(&mut exit.reason);
             }
@@ -307,12 +318,19 @@ pub fn record_end(engine: &Engine, id: &ContainerId) {
             if let Err(error) = bundle.write_exit(&exit) {
                 tracing::error!(container_id = %id, %error, "failed to write the exit of a killed shim's container");
             }
-            live::ended(engine, id, &exit);
+            engine.store.update(id, |record| live::ended(record, &exit, ""));
         }
         Err(error) => {
             tracing::error!(container_id = %id, %error, "failed to read how a container ended");
         }
     }
+    engine.store.update(id, |record| {
+        if phase(record) == Phase::Restarting {
+            seen = Seen::CutOff;
+        }
+        live::alone(record)
+    });
+    seen
 }
 
 /// The end of a life.
@@ -378,7 +396,8 @@ mod tests {
         }
     }
 
-    const STARTED_ONCE: &str = "{\"life\":1,\"event\":\"start\",\"at\":\"2026-11-20T22:00:00Z\"}\n";
+    const STARTED_ONCE: &str =
+        "{\"n\":1,\"life\":1,\"event\":\"start\",\"pid\":7,\"at\":\"2026-11-20T22:00:00Z\"}\n";
 
     fn told(end: Option<End>) -> Option<(u64, u32)> {
         match end? {
@@ -412,7 +431,7 @@ mod tests {
         assert_eq!(killed(end_of(&record(Phase::Running, 1, None), &files.1).unwrap()), 1);
         assert_eq!(killed(end_of(&record(Phase::Created, 0, None), &files.1).unwrap()), 1, "unheard start");
 
-        let second = format!("{STARTED_ONCE}{}", STARTED_ONCE.replace("\"life\":1", "\"life\":2"));
+        let second = format!("{STARTED_ONCE}{}", STARTED_ONCE.replace(":1,", ":2,"));
         let files = Files::new(Some(1), &second);
         assert_eq!(killed(end_of(&record(Phase::Running, 2, Some(1)), &files.1).unwrap()), 2);
         assert_eq!(killed(end_of(&record(Phase::Exited, 1, Some(1)), &files.1).unwrap()), 2);

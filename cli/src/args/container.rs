@@ -94,6 +94,28 @@ pub struct StopArgs {
     pub target: TargetArgs,
 }
 
+/// What `davit wait` waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum WaitFor {
+    /// That it does not run.
+    NotRunning,
+    /// That it ends the next time.
+    NextExit,
+    /// That it is removed.
+    Removed,
+}
+
+/// `davit wait`.
+#[derive(Debug, Args)]
+pub struct WaitArgs {
+    /// What to wait for
+    #[arg(long, value_enum, default_value = "not-running")]
+    pub condition: WaitFor,
+    /// Containers.
+    #[command(flatten)]
+    pub target: TargetArgs,
+}
+
 /// `davit kill`.
 #[derive(Debug, Args)]
 pub struct KillArgs {

@@ -49,9 +49,15 @@ pub struct EventsArgs {
     /// json, or a Go template
     #[arg(long)]
     pub format: Option<String>,
+    /// Begin at a time: 2026-11-20T10:00:00, 42m
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<String>,
+    /// End at a time
+    #[arg(long, value_name = "TIME")]
+    pub until: Option<String>,
     /// Begin after this revision
-    #[arg(long, value_name = "REVISION", default_value = "0")]
-    pub from_revision: u64,
+    #[arg(long, alias = "from-revision", value_name = "REVISION", default_value = "0")]
+    pub since_revision: u64,
 }
 
 /// `davit completion`.

@@ -25,6 +25,7 @@ pub async fn run(engine: Engine, args: ListArgs) -> Result<u8, Error> {
         limit,
         size: args.size || asks_for_size(&format),
         filters: filter::parse(&args.filter)?,
+        ..ListRequest::default()
     };
     let mut answer = engine.containers().await?.list(request).await.map_err(RemoteError::from)?.into_inner();
     let mut containers: Vec<Container> = Vec::new();

@@ -206,9 +206,18 @@ impl Session<'_> {
             filter("container", &self.container_id),
             filter("event", "die"),
         ];
-        let request = WatchRequest { from_revision: self.revision, filters };
+        let request = WatchRequest { from_revision: self.revision, filters, ..WatchRequest::default() };
         let mut events = self.engine.system().await.ok()?.watch(request).await.ok()?.into_inner();
-        let event = tokio::time::timeout(JOURNAL, events.message()).await.ok()?.ok()??.event?;
+        let told = async {
+            // Frames without an event only tell how far the engine has looked.
+            while let Some(frame) = events.message().await.ok()? {
+                if frame.event.is_some() {
+                    return frame.event;
+                }
+            }
+            None
+        };
+        let event = tokio::time::timeout(JOURNAL, told).await.ok()??;
         let exit_code = event.attributes.get("exitCode")?.parse().ok()?;
         Some(Exit { exit_code, ..Exit::default() })
     }

@@ -1,19 +1,24 @@
 //! `davit wait`.
 
-use davit_proto::container::WaitRequest;
+use davit_proto::container::{WaitCondition, WaitRequest};
 use davit_proto::status::RemoteError;
 
-use crate::args::container::TargetArgs;
+use crate::args::container::{WaitArgs, WaitFor};
 use crate::client::Engine;
 use crate::error::Error;
 use crate::{exit, many, patience, usage};
 
 /// Waits until containers have ended, and prints their exit codes.
-pub async fn run(engine: Engine, args: TargetArgs) -> Result<u8, Error> {
+pub async fn run(engine: Engine, args: WaitArgs) -> Result<u8, Error> {
     let engine = &engine;
-    many::together(args.containers, async move |name| {
+    let condition = match args.condition {
+        WaitFor::NotRunning => WaitCondition::NotRunning,
+        WaitFor::NextExit => WaitCondition::NextExit,
+        WaitFor::Removed => WaitCondition::Removed,
+    };
+    many::together(args.target.containers, async move |name| {
         usage::check_target(&name)?;
-        let request = WaitRequest { container: name, condition: 0 };
+        let request = WaitRequest { container: name, condition: condition.into() };
         let containers = engine.containers().await?;
         let wait = async || {
             Ok(containers.clone().wait(request.clone()).await.map_err(RemoteError::from)?.into_inner())

@@ -7,20 +7,24 @@ use crate::args::container::TargetArgs;
 use crate::client::Engine;
 use crate::error::Error;
 use crate::output::{self, Table};
-use crate::{exit, time, usage};
+use crate::{many, time, usage};
 
 /// Shows what happened to a container, and why.
 pub async fn run(engine: Engine, args: TargetArgs) -> Result<u8, Error> {
-    let mut table = Table::default();
-    table.row(["WHEN", "CHANGE", "CAUSE"]);
-    for container in args.containers {
+    let several = args.containers.len() > 1;
+    let engine = &engine;
+    many::in_turn(args.containers, async |container| {
         usage::check_target(&container)?;
         let request = WhyRequest { container };
         let answer = engine.containers().await?.why(request).await.map_err(RemoteError::from)?.into_inner();
+        let mut table = Table::default();
+        table.row(["WHEN", "CHANGE", "CAUSE"]);
         for entry in answer.entries {
-            table.row([time::exact(entry.at.as_ref()), entry.change, entry.cause]);
+            let at = entry.at.as_ref().map(time::fixed).unwrap_or_default();
+            table.row([at, entry.change, entry.cause]);
         }
-    }
-    output::print(&table.render())?;
-    Ok(exit::SUCCESS)
+        let head = if several { format!("{}:\n", output::visible(&answer.name)) } else { String::new() };
+        Ok(format!("{head}{}", table.render().trim_end()))
+    })
+    .await
 }

@@ -22,7 +22,10 @@ use tonic::{Request, Response, Status, Streaming};
 use super::actor;
 use crate::actor::Actor;
 use crate::container::create::Promise;
-use crate::container::{attach, create, inspect, kill, list, logs, pause, prune, remove, rename, restart, resume, run, signal, start, stats, stop, top, update, wait};
+use crate::container::{
+    attach, create, inspect, kill, list, logs, pause, prune, remove, rename, restart, resume, run, signal,
+    start, stats, stop, top, update, wait, why,
+};
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::shim::{SHORT, within};
@@ -272,7 +275,7 @@ impl Containers for Api {
         Err(unimplemented("Containers.Diff"))
     }
 
-    async fn why(&self, _: Request<WhyRequest>) -> Answer<WhyResponse> {
-        Err(unimplemented("Containers.Why"))
+    async fn why(&self, request: Request<WhyRequest>) -> Answer<WhyResponse> {
+        answer(why::why(&self.engine, &request.into_inner().container))
     }
 }

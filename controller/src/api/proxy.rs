@@ -43,7 +43,7 @@ pub(super) fn passed<T>(request: Request<T>) -> Request<T> {
 /// Enters a fact of another object than a container.
 pub(super) fn note(engine: &Engine, kind: &'static str, action: &'static str, id: &str, name: &str) {
     let attributes = HashMap::from([("name".to_owned(), name.to_owned())]);
-    engine.store.note(Draft { kind, action, id: id.to_owned(), attributes });
+    engine.store.note(Draft { kind, action: action.to_owned(), id: id.to_owned(), attributes });
 }
 
 #[cfg(test)]

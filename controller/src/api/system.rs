@@ -40,7 +40,8 @@ impl system_server::System for System {
     }
 
     async fn watch(&self, request: Request<WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
-        let changes = events::watch(&self.engine, request.into_inner()).map_err(|error| status(&error))?;
+        let changes =
+            events::watch(&self.engine, request.into_inner()).await.map_err(|error| status(&error))?;
         Ok(Response::new(Box::pin(changes.map_err(|error| status(&error)))))
     }
 }

@@ -44,7 +44,7 @@ async fn whole(engine: &Arc<Engine>, client: &mut AttachClient) -> Result<(), Er
     };
     let id = engine.find(&open.container)?;
     if open.start {
-        start::ready(engine, &id, open.size).await?;
+        start::ready(engine, &id, open.size, &client.actor).await?;
     }
     let container = engine.container(&id)?;
     let waits = admit(&container, &id, &open)?;

@@ -6,6 +6,7 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use davit_proto::journal::{What, entries};
 use davit_proto::store::ContainerRecord;
 use davit_proto::types::Exit;
 use davit_proto::wanted::Wanted;
@@ -14,7 +15,6 @@ use prost::Message as _;
 use prost_reflect::{
     DescriptorPool, DeserializeOptions, DynamicMessage, MessageDescriptor, SerializeOptions,
 };
-use serde::Deserialize;
 
 /// Sizes that are read at most.
 const SPEC: usize = 8 << 20;
@@ -167,13 +167,20 @@ impl Bundle {
         self.write("exit", &exit.encode_to_vec(), Durability::Synced)
     }
 
+    /// The shim's journal; `None` when nothing ever happened.
+    ///
+    /// # Errors
+    /// When it is there and cannot be read.
+    pub fn read_life(&self) -> io::Result<Option<Vec<u8>>> {
+        self.read("life", LIFE)
+    }
+
     /// The last life that the shim's journal says was begun, and when; `None` when none was.
     ///
     /// # Errors
     /// When the journal is there and cannot be read.
     pub fn last_start(&self) -> io::Result<Option<(u64, prost_types::Timestamp)>> {
-        let Some(bytes) = self.read("life", LIFE)? else { return Ok(None) };
-        Ok(last_start(&bytes))
+        Ok(self.read_life()?.and_then(|journal| last_start(&journal)))
     }
 
     /// Whether nobody has the container's file system mounted: whoever does holds the lock.
@@ -229,21 +236,13 @@ fn descriptor() -> MessageDescriptor {
     DESCRIPTOR.get_or_init(read).clone()
 }
 
-/// One line of the journal, as far as it is read here.
-#[derive(Debug, Deserialize)]
-struct Line {
-    life: u64,
-    event: String,
-    at: jiff::Timestamp,
-}
-
-/// The last line may be torn, and lines that are not understood are not for us.
+/// The last life that a journal says was begun, and when.
 fn last_start(journal: &[u8]) -> Option<(u64, prost_types::Timestamp)> {
-    journal.split(|byte| *byte == b'\n').rev().find_map(|line| {
-        let line: Line = serde_json::from_slice(line).ok()?;
-        let at = prost_types::Timestamp { seconds: line.at.as_second(), nanos: line.at.subsec_nanosecond() };
-        (line.event == "start").then_some((line.life, at))
-    })
+    let starts = entries(journal).filter(|entry| matches!(entry.what, What::Start { .. }));
+    let last = starts.max_by_key(|entry| entry.n)?;
+    let at: jiff::Timestamp = last.at.parse().ok()?;
+    let at = prost_types::Timestamp { seconds: at.as_second(), nanos: at.subsec_nanosecond() };
+    Some((last.life, at))
 }
 
 #[cfg(test)]
@@ -290,10 +289,10 @@ mod tests {
 
     #[test]
     fn the_journal_is_read_over_torn_lines() {
-        let journal = br#"{"life":1,"event":"start","at":"2026-11-20T22:00:00.5Z","pid":7}
-{"life":1,"event":"exit","at":"2026-11-20T22:00:01Z","code":0}
-{"life":2,"event":"start","at":"2026-11-20T22:00:02.000000001Z","pid":8}
-{"life":3,"event":"sta"#;
+        let journal = br#"{"n":1,"life":1,"event":"start","at":"2026-11-20T22:00:00.5Z","pid":7}
+{"n":2,"life":1,"event":"exit","at":"2026-11-20T22:00:01Z","exit_code":0}
+{"n":3,"life":2,"event":"start","at":"2026-11-20T22:00:02.000000001Z","pid":8}
+{"n":4,"life":3,"event":"sta"#;
         let (life, at) = last_start(journal).unwrap();
         assert_eq!((life, at.nanos), (2, 1));
         assert_eq!(last_start(b""), None);

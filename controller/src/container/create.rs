@@ -4,6 +4,7 @@
 //! is half-made is released at the next start.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use davit_proto::container::{Container, ContainerSpec, ContainerStatus, CreateRequest, Phase, UserIds};
 use davit_proto::id::{ContainerId, InvalidId, Name};
@@ -68,7 +69,7 @@ pub async fn create(
     let made = tokio::spawn(async move {
         let created = match intend(&engine, &request, &wish).await? {
             Intent::Repeated(created) => created,
-            Intent::New(record, _turn) => finish(&engine, &record).await?,
+            Intent::New(record, _turn) => finish(&engine, &record, &actor).await?,
         };
         if promise == Promise::Durable {
             keep(&engine, &created.id).await?;
@@ -171,12 +172,12 @@ fn insert(
 }
 
 /// Steps 2 to 6, or none of them.
-async fn finish(engine: &Arc<Engine>, record: &ContainerRecord) -> Result<Created, Error> {
+async fn finish(engine: &Arc<Engine>, record: &ContainerRecord, actor: &Actor) -> Result<Created, Error> {
     let id = store::record_id(record)?;
     let made = async {
         let assembled = assemble(engine, record, None).await?;
         // 6: it is made.
-        let record = enter(engine, &id, &assembled, true)?;
+        let record = enter(engine, &id, &assembled, &Made::New(actor))?;
         pass(failpoint::CREATE_DONE).await?;
         let revision = record.container.as_ref().map_or(0, |container| container.revision);
         Ok(Created { id: id.clone(), warnings: assembled.warnings(), revision })
@@ -196,9 +197,26 @@ pub struct Assembled {
     netns_path: String,
     content: Content,
     wired: Wired,
+    /// How long each step took.
+    steps: Vec<(&'static str, Duration)>,
+}
+
+/// Why a container was brought to its gate.
+#[derive(Debug)]
+pub enum Made<'a> {
+    /// It is new.
+    New(&'a Actor),
+    /// It is to be started again.
+    Again(&'a Actor),
 }
 
 impl Assembled {
+    /// Who asked, and which step took how long.
+    fn cause(&self, actor: &Actor) -> String {
+        let times = self.steps.iter().map(|(step, time)| format!("{step} {} ms", time.as_millis()));
+        format!("{actor}; {}", times.collect::<Vec<_>>().join(", "))
+    }
+
     fn warnings(&self) -> Vec<String> {
         self.content.resolved.warnings.iter().chain(&self.wired.warnings).cloned().collect()
     }
@@ -225,9 +243,12 @@ pub async fn assemble(
     }
 
     // 2: the shim's first half, and what the container is made of. Not try_join: a launch is not dropped midway.
-    let (prepared, content) =
-        tokio::join!(launch::prepare(engine, &id, shape), content::hold(engine, &id, &container));
-    let (mut content, prepared) = (content?, prepared?);
+    let (prepared, content) = tokio::join!(
+        timed(launch::prepare(engine, &id, shape)),
+        timed(content::hold(engine, &id, &container))
+    );
+    let mut steps = vec![("image and volumes", content.1), ("shim", prepared.1)];
+    let (mut content, prepared) = (content.0?, prepared.0?);
     if let Some(hostname) = &joined.hostname {
         content.resolved.hostname.clone_from(hostname);
     }
@@ -235,7 +256,9 @@ pub async fn assemble(
     // 3: ports and networks.
     let plan =
         Plan { id: &id, name: &container.name, spec: &wish, resolved: &content.resolved, joined: &joined };
-    let wired = wire::wire(engine, &prepared, plan).await?;
+    let (wired, time) = timed(wire::wire(engine, &prepared, plan)).await;
+    let wired = wired?;
+    steps.push(("network", time));
 
     // 4: what the container's own half is told.
     let bundle = Bundle::new(engine.config.bundle(&id));
@@ -263,16 +286,24 @@ pub async fn assemble(
         size,
         health: None,
     };
-    let configured =
-        within(LONG, "configure the container", prepared.shim.tasks().configure(request)).await?;
-    content.resolved.warnings.extend(configured.warnings);
+    let mut tasks = prepared.shim.tasks();
+    let (configured, time) = timed(within(LONG, "configure the container", tasks.configure(request))).await;
+    content.resolved.warnings.extend(configured?.warnings);
+    steps.push(("mounts and limits", time));
     drop(prepared.hold);
     pass(failpoint::CREATE_CONFIGURED).await?;
     supervise::follow(engine, prepared.shim.clone());
 
     let netns = prepared.made.network_namespace;
     let netns_path = netns.map(|n| format!("/proc/{}/fd/{}", n.pid, n.fd)).unwrap_or_default();
-    Ok(Assembled { shim: prepared.shim, shim_pid: prepared.made.shim_pid, netns_path, content, wired })
+    Ok(Assembled { shim: prepared.shim, shim_pid: prepared.made.shim_pid, netns_path, content, wired, steps })
+}
+
+/// The outcome of a step, and how long it took.
+async fn timed<T>(step: impl Future<Output = T>) -> (T, Duration) {
+    let begun = Instant::now();
+    let outcome = step.await;
+    (outcome, begun.elapsed())
 }
 
 /// Enters what the steps found out into record and bundle.
@@ -283,17 +314,23 @@ pub fn enter(
     engine: &Engine,
     id: &ContainerId,
     assembled: &Assembled,
-    made: bool,
+    made: &Made<'_>,
 ) -> Result<Arc<ContainerRecord>, Error> {
     let entered = engine.store.update(id, |record| {
         let container = record.container.as_mut()?;
         resolve(container, assembled);
         fill(container.status.get_or_insert_default(), engine, id, assembled);
-        if !made {
-            return Change::silent();
+        match made {
+            Made::Again(actor) => {
+                let cause = assembled.cause(actor);
+                Change::silent().map(|change| change.explained("was prepared for its start", cause))
+            }
+            Made::New(actor) => {
+                container.status.get_or_insert_default().set_phase(Phase::Created);
+                let told = Change::told(events::of_container(container, "create", []));
+                told.map(|change| change.explained("was created", assembled.cause(actor)))
+            }
         }
-        container.status.get_or_insert_default().set_phase(Phase::Created);
-        Change::told(events::of_container(container, "create", []))
     });
     let record = entered.ok_or_else(|| store::Unresolved::NotFound(id.to_string()))?;
     let bundle = Bundle::new(engine.config.bundle(id));
@@ -358,6 +395,9 @@ fn new_record(
         written_at: None,
         remove_volumes: false,
         journal: 0,
+        stopping: 0,
+        gave_up: 0,
+        oom_told: 0,
     }
 }
 

@@ -10,11 +10,10 @@ use davit_proto::task::KillRequest;
 use davit_proto::wanted::Want;
 
 use super::live::status_of;
-use super::{signal, want};
+use super::{journal, signal, want};
 use crate::actor::Actor;
 use crate::engine::Engine;
 use crate::error::Error;
-use crate::events;
 use crate::shim::{SHORT, within};
 
 /// The signal that nobody survives.
@@ -49,6 +48,6 @@ pub async fn kill(engine: &Arc<Engine>, id: &ContainerId, number: u32, actor: &A
         Err(error) if error.reason() == reason::CONTAINER_NOT_RUNNING => return Err(not_running()),
         Err(error) => return Err(error),
     }
-    engine.store.note(events::of_container(&container, "kill", [("signal", number.to_string())]));
+    journal::catch_up(engine, id, 0);
     Ok(())
 }

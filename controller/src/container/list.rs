@@ -1,5 +1,6 @@
 //! `ps`: containers by docker's conditions. A read: it waits for nobody's operation.
 
+use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -40,7 +41,8 @@ pub async fn list(
     let conditions = Conditions::new(engine, filters, &containers).await?;
     let all = request.all || request.limit > 0 || conditions.wants_stopped();
     let limit = if request.limit == 0 { usize::MAX } else { request.limit as usize };
-    let found: Vec<Container> = containers
+    let after = Place::of_token(&request.page_token)?;
+    let mut found: Vec<Container> = containers
         .into_iter()
         .enumerate()
         .filter(|(place, container)| {
@@ -48,8 +50,20 @@ pub async fn list(
         })
         .map(|(_, container)| container)
         .take(limit)
+        .filter(|container| after.as_ref().is_none_or(|after| Place::of(container) > *after))
         .collect();
-    let frames = stream::iter(frames(found, revision));
+    let rest = match request.page_size as usize {
+        0 => Vec::new(),
+        size => found.split_off(size.min(found.len())),
+    };
+    let token = if rest.is_empty() { String::new() } else { found.last().map(token).unwrap_or_default() };
+    let mut frames = frames(found, revision);
+    if let Some(last) = frames.last_mut() {
+        last.next_page_token = token;
+    }
+    // Who watches from this revision on must find it again, whatever happens to this process.
+    engine.store.written(revision).await;
+    let frames = stream::iter(frames);
     let (engine, with_size) = (engine.clone(), request.size);
     Ok(futures_util::StreamExt::then(frames, move |mut frame| {
         let engine = engine.clone();
@@ -64,6 +78,41 @@ pub async fn list(
     }))
 }
 
+/// Where a container stands in every list: newest first, and then by id. What comes and goes between two pages shifts
+/// nothing.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Place(Reverse<(i64, i32)>, String);
+
+impl Place {
+    fn of(container: &Container) -> Self {
+        let at = container.created_at.as_ref().map_or((0, 0), |at| (at.seconds, at.nanos));
+        Self(Reverse(at), container.id.clone())
+    }
+
+    fn of_token(token: &str) -> Result<Option<Self>, Error> {
+        if token.is_empty() {
+            return Ok(None);
+        }
+        let invalid = || Error::Invalid {
+            what: "page_token",
+            value: token.chars().take(200).collect(),
+            rule: "must be one that a list answered with".to_owned(),
+        };
+        let mut parts = token.splitn(3, '.');
+        let mut part = || parts.next().ok_or_else(invalid);
+        let (seconds, nanos, id) = (part()?, part()?, part()?);
+        let seconds = seconds.parse().map_err(|_| invalid())?;
+        let nanos = nanos.parse().map_err(|_| invalid())?;
+        Ok(Some(Self(Reverse((seconds, nanos)), id.to_owned())))
+    }
+}
+
+/// Asks for what stands behind this container.
+fn token(container: &Container) -> String {
+    let Place(Reverse((seconds, nanos)), id) = Place::of(container);
+    format!("{seconds}.{nanos}.{id}")
+}
+
 /// What is listed without a word: all that may have a process.
 fn is_shown(status: &ContainerStatus) -> bool {
     live::is_live(status.phase()) || status.phase() == Phase::Unknown
@@ -71,7 +120,7 @@ fn is_shown(status: &ContainerStatus) -> bool {
 
 /// At least one frame, for the revision's sake.
 fn frames(containers: Vec<Container>, revision: u64) -> Vec<ListResponse> {
-    let mut frames = vec![ListResponse { containers: Vec::new(), revision }];
+    let mut frames = vec![ListResponse { revision, ..ListResponse::default() }];
     let mut bytes = 0_usize;
     for container in containers {
         let size = container.encoded_len();
@@ -79,7 +128,7 @@ fn frames(containers: Vec<Container>, revision: u64) -> Vec<ListResponse> {
             frame.containers.len() >= FRAME || (!frame.containers.is_empty() && bytes + size > BYTES)
         };
         if frames.last().is_none_or(full) {
-            frames.push(ListResponse { containers: Vec::new(), revision });
+            frames.push(ListResponse { revision, ..ListResponse::default() });
             bytes = 0;
         }
         bytes += size;

@@ -115,10 +115,29 @@ fn only_what_may_have_a_process_is_shown_without_a_word() {
 
 #[test]
 fn frames_are_bounded_by_count_and_by_size() {
-    assert_eq!(frames(vec![], 7), [ListResponse { containers: vec![], revision: 7 }]);
+    assert_eq!(frames(vec![], 7), [ListResponse { revision: 7, ..ListResponse::default() }]);
     let many: Vec<_> = (0..250).map(|n| container(&n.to_string(), Phase::Running, None)).collect();
     let sizes = |list| frames(list, 1).iter().map(|frame| frame.containers.len()).collect::<Vec<_>>();
     assert_eq!(sizes(many), [100, 100, 50]);
     let large = Container { args: vec!["x".repeat(400 << 10)], ..container("a", Phase::Running, None) };
     assert_eq!(sizes(vec![large; 5]), [2, 2, 1]);
+}
+
+#[test]
+fn a_token_names_a_place_between_containers() {
+    let made = |id: &str, seconds, nanos| Container {
+        id: id.into(),
+        created_at: Some(prost_types::Timestamp { seconds, nanos }),
+        ..Container::default()
+    };
+    let listed = [made("b", 9, 1), made("a", 8, 5), made("c", 8, 5), made("a", 8, 4), made("d", -1, 0)];
+    let places: Vec<_> = listed.iter().map(Place::of).collect();
+    assert!(places.is_sorted());
+    for (container, place) in listed.iter().zip(&places) {
+        assert_eq!(Place::of_token(&token(container)).unwrap().as_ref(), Some(place));
+    }
+    assert_eq!(Place::of_token("").unwrap(), None);
+    for bad in ["x", "1.2", "1.x.a"] {
+        assert!(Place::of_token(bad).is_err(), "{bad}");
+    }
 }

@@ -6,6 +6,7 @@ use davit_proto::container::Phase;
 use davit_proto::id::ContainerId;
 use davit_proto::task::PauseRequest;
 
+use super::journal;
 use super::live::status_of;
 use crate::actor::Actor;
 use crate::engine::Engine;
@@ -32,5 +33,6 @@ pub async fn pause(engine: &Arc<Engine>, id: &ContainerId, actor: &Actor) -> Res
     }
     let request = PauseRequest { actor: actor.text().to_owned() };
     within(SHORT, "pause the container", engine.shim(id)?.tasks().pause(request)).await?;
+    journal::catch_up(engine, id, 0);
     Ok(())
 }

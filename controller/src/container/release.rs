@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use davit_proto::container::Phase;
 use davit_proto::id::ContainerId;
 use davit_proto::task::DeleteRequest;
 use davit_proto::{image, network, volume};
@@ -21,6 +22,7 @@ use crate::engine::Engine;
 use crate::error::Error;
 use crate::failpoint::{self, pass};
 use crate::shim::{self, LONG, Process, SHORT, within};
+use crate::store::Change;
 use crate::{events, supervise};
 
 /// How long a shim that was told to end may take.
@@ -66,8 +68,14 @@ pub async fn release(engine: &Arc<Engine>, id: &ContainerId, how: How) -> Result
     pass(failpoint::RELEASE_CGROUP).await?;
 
     let container = engine.store.get(id).and_then(|record| record.container.clone());
-    let event = container.filter(|_| how.told).map(|c| events::of_container(&c, "destroy", []));
-    engine.store.remove(id, event);
+    let told = container.filter(|_| how.told).and_then(|container| {
+        let goes = container.spec.as_ref().is_some_and(|spec| spec.auto_remove);
+        let by_itself = goes && live::status_of(&container).phase() != Phase::Removing;
+        let cause = if by_itself { "it was to go with its end (--rm)" } else { "" };
+        let told = Change::told(events::of_container(&container, "destroy", []));
+        told.map(|change| change.explained("was removed", cause))
+    });
+    engine.store.remove(id, told);
     pass(failpoint::RELEASE_RECORD).await?;
     if how.durable
         && let Err(error) = engine.store.sync().await

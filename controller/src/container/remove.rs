@@ -33,7 +33,7 @@ pub async fn remove(engine: &Arc<Engine>, id: &ContainerId, how: How, actor: &Ac
         let _turn = engine.turn(&id).await;
         engine.heard_from(&id).await;
         admit(&engine, &id, how)?;
-        mark(&engine, &id, how.volumes);
+        mark(&engine, &id, how.volumes, &actor);
         pass(failpoint::REMOVE_MARKED).await?;
         let released = release::How { volumes: how.volumes, durable: true, told: true };
         let outcome = release::release(&engine, &id, released).await;
@@ -61,10 +61,14 @@ fn admit(engine: &Arc<Engine>, id: &ContainerId, how: How) -> Result<(), Error> 
 }
 
 /// From here on it is being removed, whatever happens.
-fn mark(engine: &Engine, id: &ContainerId, volumes: bool) {
+fn mark(engine: &Engine, id: &ContainerId, volumes: bool, actor: &Actor) {
     engine.store.update(id, |record| {
         record.remove_volumes |= volumes;
-        record.container.as_mut()?.status.get_or_insert_default().set_phase(Phase::Removing);
-        Change::silent()
+        let status = record.container.as_mut()?.status.get_or_insert_default();
+        if status.phase() == Phase::Removing {
+            return Change::silent();
+        }
+        status.set_phase(Phase::Removing);
+        Change::silent().map(|change| change.explained("is being removed", actor.text()))
     });
 }

@@ -17,7 +17,10 @@ use crate::error::Error;
 pub async fn rename(engine: &Arc<Engine>, id: &ContainerId, name: &str, actor: &Actor) -> Result<(), Error> {
     let name: Name = name.parse()?;
     let _turn = engine.turn(id).await;
-    let record = engine.store.rename(id, name.as_str())?;
+    let record = engine.store.rename(id, name.as_str(), actor.text())?;
+    // Were it only in the bundle, the next start would take it from there without a word.
+    let revision = record.container.as_ref().map_or(0, |container| container.revision);
+    engine.store.written(revision).await;
     let bundle = Bundle::new(engine.config.bundle(id));
     bundle.write_spec(&record).map_err(Error::io(format!("write {}", bundle.file("spec.json").display())))?;
     create::keep(engine, id).await

@@ -19,6 +19,7 @@ pub async fn restart(engine: &Arc<Engine>, id: &ContainerId, how: How, actor: &A
     stop::stop(engine, id, how, actor).await?;
     start::start(engine, id, None, actor).await?;
     let container = engine.container(id)?;
-    engine.store.note(events::of_container(&container, "restart", []));
+    let event = events::of_container(&container, "restart", [("cause", actor.text().to_owned())]);
+    engine.store.note(event);
     Ok(())
 }

@@ -6,6 +6,7 @@ use davit_proto::container::Phase;
 use davit_proto::id::ContainerId;
 use davit_proto::task::ResumeRequest;
 
+use super::journal;
 use super::live::status_of;
 use crate::actor::Actor;
 use crate::engine::Engine;
@@ -33,5 +34,6 @@ pub async fn resume(engine: &Arc<Engine>, id: &ContainerId, actor: &Actor) -> Re
     }
     let request = ResumeRequest { actor: actor.text().to_owned() };
     within(SHORT, "resume the container", engine.shim(id)?.tasks().resume(request)).await?;
+    journal::catch_up(engine, id, 0);
     Ok(())
 }

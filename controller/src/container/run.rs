@@ -58,7 +58,7 @@ async fn whole(engine: &Arc<Engine>, client: &mut RunClient) -> Result<(), Error
         // Nobody waits for it any more, so it is not started.
         return abandon(engine, &id, goes, &client.actor).await;
     }
-    let link = match attach(engine, &id, &open).await {
+    let link = match attach(engine, &id, &open, &client.actor).await {
         Ok(link) => link,
         Err(error) => {
             abandon(engine, &id, goes, &client.actor).await?;
@@ -89,9 +89,14 @@ async fn whole(engine: &Arc<Engine>, client: &mut RunClient) -> Result<(), Error
     Ok(())
 }
 
-async fn attach(engine: &Arc<Engine>, id: &ContainerId, open: &RunOpen) -> Result<Link, Error> {
+async fn attach(
+    engine: &Arc<Engine>,
+    id: &ContainerId,
+    open: &RunOpen,
+    actor: &Actor,
+) -> Result<Link, Error> {
     // The gate may be another one when the request repeated an earlier one.
-    start::ready(engine, id, open.size).await?;
+    start::ready(engine, id, open.size, actor).await?;
     let streams = open.streams.unwrap_or_default();
     let open = AttachOpen {
         stdin: streams.stdin,

@@ -23,7 +23,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
 use super::backlog::Backlog;
-use super::{kill, live};
+use super::{journal, kill, live};
 use crate::actor::Actor;
 use crate::engine::Engine;
 use crate::error::Error;
@@ -400,7 +400,8 @@ async fn goes_on(engine: &Arc<Engine>, id: &ContainerId) -> Error {
 /// Makes the end of a container true for all before its client is told: it is on record, and a container
 /// that goes with its end has gone.
 pub async fn settle(engine: &Arc<Engine>, id: &ContainerId, exit: &Exit) {
-    let record = live::ended(engine, id, exit).or_else(|| engine.store.get(id));
+    journal::catch_up(engine, id, 0);
+    let record = engine.store.update(id, |record| live::ended(record, exit, ""));
     let goes = record.and_then(|record| record.container.clone()?.spec).is_some_and(|spec| spec.auto_remove);
     let Some(mut watched) = engine.store.watch(id).filter(|_| goes) else { return };
     // What takes longer goes on without the client.

@@ -67,6 +67,13 @@ pub fn parse(text: &str) -> Option<u32> {
     (REALTIME_FIRST..=REALTIME_LAST).contains(&number).then_some(number)
 }
 
+/// A signal in a sentence: `signal 15 (SIGTERM)`.
+#[must_use]
+pub fn say(number: u32) -> String {
+    let name = name(number);
+    if name.starts_with('S') { format!("signal {number} ({name})") } else { format!("signal {number}") }
+}
+
 /// The name of a signal: `SIGTERM`; the digits of one that has none.
 #[must_use]
 pub fn name(number: u32) -> String {

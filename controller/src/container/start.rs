@@ -2,19 +2,20 @@
 
 use std::sync::Arc;
 
-use davit_proto::container::{ContainerSpec, Phase};
+use davit_proto::container::{Container, ContainerSpec, Phase};
 use davit_proto::id::ContainerId;
 use davit_proto::reason;
 use davit_proto::status::{Classify as _, ErrorKind, chain};
 use davit_proto::store::ContainerRecord;
-use davit_proto::task::{ResizeRequest, StartRequest};
+use davit_proto::task::{ResizeRequest, StartRequest, StateRequest, TaskState};
 use davit_proto::types::{Exit, TerminalSize};
 use davit_proto::wanted::Want;
 
 use super::bundle::Bundle;
+use super::create::{self, Made};
 use super::live::{self, Began, status_of};
 use super::release::{self, How};
-use super::{create, want};
+use super::{journal, want};
 use crate::actor::Actor;
 use crate::engine::Engine;
 use crate::error::Error;
@@ -49,47 +50,90 @@ pub async fn start(
     let started = tokio::spawn(async move {
         let _turn = engine.turn(&id).await;
         engine.heard_from(&id).await;
-        if let Some(running) = admit(&engine, &id)? {
-            return Ok(running);
-        }
-        match attempt(&engine, &id, size, &actor).await {
-            // The shim died at its gate, unnoticed: a new one.
-            Err(error) if error.kind() == ErrorKind::Unavailable => {
-                tracing::warn!(container_id = %id, error = %chain(&error), "starting with a new shim");
-                release::settle(&engine, &id).await?;
-                attempt(&engine, &id, size, &actor).await
+        match admit(&engine, &id).await? {
+            Some(running) => Ok(running),
+            None => {
+                want::want(&engine, &id, Want::Run)?;
+                twice(&engine, &id, size, &actor).await
             }
-            other => other,
         }
     });
     started.await.map_err(|error| Error::Task { doing: "start the container", why: error.to_string() })?
+}
+
+/// Starts a container because its policy says so, when it still does at its turn: `is_due` is asked then. `None` when
+/// there is nothing to start any more.
+///
+/// # Errors
+/// When it cannot be started.
+pub async fn by_policy(
+    engine: &Arc<Engine>,
+    id: &ContainerId,
+    is_due: impl Fn(&ContainerRecord, Want) -> bool + Send,
+    actor: &Actor,
+) -> Result<Option<Started>, Error> {
+    let _turn = engine.turn(id).await;
+    let record = engine.record(id)?;
+    let wanted = want::wanted(engine, id);
+    if engine.has_shim(id) || !is_due(&record, wanted) {
+        return Ok(None);
+    }
+    // Whoever stops it meanwhile has the last word, so what is wanted already is not written again.
+    if wanted == Want::Stop {
+        want::want(engine, id, Want::Run)?;
+    }
+    twice(engine, id, None, actor).await.map(Some)
+}
+
+async fn twice(
+    engine: &Arc<Engine>,
+    id: &ContainerId,
+    size: Option<TerminalSize>,
+    actor: &Actor,
+) -> Result<Started, Error> {
+    match attempt(engine, id, size, actor).await {
+        // The shim died at its gate, unnoticed: a new one.
+        Err(error) if error.kind() == ErrorKind::Unavailable => {
+            tracing::warn!(container_id = %id, error = %chain(&error), "starting with a new shim");
+            release::settle(engine, id).await?;
+            attempt(engine, id, size, actor).await
+        }
+        other => other,
+    }
 }
 
 /// Brings a container that does not run to its gate, so that it can be attached to before it starts.
 ///
 /// # Errors
 /// When it cannot be started now, or a step fails.
-pub async fn ready(engine: &Arc<Engine>, id: &ContainerId, size: Option<TerminalSize>) -> Result<(), Error> {
-    let (engine, id) = (engine.clone(), id.clone());
+pub async fn ready(
+    engine: &Arc<Engine>,
+    id: &ContainerId,
+    size: Option<TerminalSize>,
+    actor: &Actor,
+) -> Result<(), Error> {
+    let (engine, id, actor) = (engine.clone(), id.clone(), actor.clone());
     let made = tokio::spawn(async move {
         let _turn = engine.turn(&id).await;
         engine.heard_from(&id).await;
-        match admit(&engine, &id)? {
+        match admit(&engine, &id).await? {
             Some(_) => Ok(()),
-            None => gate(&engine, &id, size).await.map(drop),
+            None => gate(&engine, &id, size, &actor).await.map(drop),
         }
     });
     made.await.map_err(|error| Error::Task { doing: "prepare the container", why: error.to_string() })?
 }
 
 /// Whether it runs already; an error when it can neither run nor be started.
-fn admit(engine: &Arc<Engine>, id: &ContainerId) -> Result<Option<Started>, Error> {
+async fn admit(engine: &Arc<Engine>, id: &ContainerId) -> Result<Option<Started>, Error> {
     let container = engine.container(id)?;
     let status = status_of(&container);
     let refused = |phase| Error::Phase { verb: "start", container: container.name.clone(), phase };
     match status.phase() {
-        Phase::Created | Phase::Exited => Ok(None),
-        Phase::Running | Phase::Restarting => {
+        // What waits for its restart is started now.
+        Phase::Created | Phase::Restarting => Ok(None),
+        Phase::Exited if !goes_on(engine, id, &container).await => Ok(None),
+        Phase::Running | Phase::Exited => {
             Ok(Some(Started { already_running: true, pid: status.pid, life: status.life }))
         }
         Phase::Paused => Err(refused("paused: resume it instead")),
@@ -99,17 +143,26 @@ fn admit(engine: &Arc<Engine>, id: &ContainerId) -> Result<Option<Started>, Erro
     }
 }
 
+/// Whether its shim is about to begin the next life by itself, which its journal does not say yet.
+async fn goes_on(engine: &Engine, id: &ContainerId, container: &Container) -> bool {
+    let Some(shim) = engine.shim(id).ok().filter(|_| live::may_restart(container.spec.as_ref())) else {
+        return false;
+    };
+    let answer = within(SHORT, "ask the shim", shim.tasks().state(StateRequest {})).await;
+    let state = answer.ok().and_then(|answer| Some(answer.snapshot?.state()));
+    matches!(state, Some(TaskState::Running | TaskState::Paused | TaskState::Restarting))
+}
+
 async fn attempt(
     engine: &Arc<Engine>,
     id: &ContainerId,
     size: Option<TerminalSize>,
     actor: &Actor,
 ) -> Result<Started, Error> {
-    let shim = gate(engine, id, size).await?;
+    let shim = gate(engine, id, size, actor).await?;
     let record = engine.record(id)?;
     let container = record.container.clone().unwrap_or_default();
     let life = status_of(&container).life + 1;
-    want::want(engine, id, Want::Run)?;
     pass(failpoint::START_WANTED).await?;
     // A client may say the size of its own terminal without knowing whether the container has one.
     let has_terminal = container.spec.as_ref().is_some_and(|spec| spec.terminal);
@@ -121,8 +174,9 @@ async fn attempt(
     match answer {
         Ok(started) => {
             pass(failpoint::START_OPENED).await?;
-            let shim_pid = status_of(&container).shim_pid;
-            live::began(engine, id, &Began { life, pid: started.pid, shim_pid, at: started.started_at });
+            journal::catch_up(engine, id, life);
+            let began = Began { life, pid: started.pid, shim_pid: 0, at: started.started_at };
+            engine.store.update(id, |record| live::began(record, &began, actor.text()));
             Ok(Started { already_running: false, pid: started.pid, life })
         }
         // Nothing is known of whether it began; its shim will tell.
@@ -136,7 +190,12 @@ async fn attempt(
 }
 
 /// The connection to a shim whose init waits at the gate.
-async fn gate(engine: &Arc<Engine>, id: &ContainerId, size: Option<TerminalSize>) -> Result<Shim, Error> {
+async fn gate(
+    engine: &Arc<Engine>,
+    id: &ContainerId,
+    size: Option<TerminalSize>,
+    actor: &Actor,
+) -> Result<Shim, Error> {
     if let Some(shim) = engine.shim_at_gate(id) {
         return Ok(shim);
     }
@@ -144,7 +203,7 @@ async fn gate(engine: &Arc<Engine>, id: &ContainerId, size: Option<TerminalSize>
     let record = engine.record(id)?;
     let bundle = Bundle::new(engine.config.bundle(id));
     bundle.make().map_err(Error::io(format!("make {}", bundle.path().display())))?;
-    match assemble(engine, &record, id, size).await {
+    match assemble(engine, &record, size, actor).await {
         Ok(shim) => Ok(shim),
         Err(error) => {
             note_error(engine, id, &chain(&error));
@@ -160,11 +219,12 @@ async fn gate(engine: &Arc<Engine>, id: &ContainerId, size: Option<TerminalSize>
 async fn assemble(
     engine: &Arc<Engine>,
     record: &ContainerRecord,
-    id: &ContainerId,
     size: Option<TerminalSize>,
+    actor: &Actor,
 ) -> Result<Shim, Error> {
+    let id = store::record_id(record)?;
     let assembled = create::assemble(engine, record, size).await?;
-    create::enter(engine, id, &assembled, false)?;
+    create::enter(engine, &id, &assembled, &Made::Again(actor))?;
     Ok(assembled.shim)
 }
 
@@ -177,7 +237,8 @@ async fn failed(engine: &Arc<Engine>, id: &ContainerId, life: u64, error: &Error
         exit_code: exit_code(error),
         ..Exit::default()
     };
-    let record = live::ended(engine, id, &exit);
+    journal::catch_up(engine, id, 0);
+    let record = engine.store.update(id, |record| live::ended(record, &exit, ""));
     note_error(engine, id, &exit.reason);
     let auto_remove = record
         .and_then(|record| record.container.clone()?.spec)

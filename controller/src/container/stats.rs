@@ -71,8 +71,11 @@ impl Rounds {
 
 /// The counters of one container. Of one that cannot be asked there are none, and others do not wait for it.
 async fn of_container(engine: Arc<Engine>, container: Container) -> StatsResponse {
-    let mut answer =
-        StatsResponse { container_id: container.id.clone(), name: container.name, ..StatsResponse::default() };
+    let mut answer = StatsResponse {
+        container_id: container.id.clone(),
+        name: container.name,
+        ..StatsResponse::default()
+    };
     let Ok(id) = container.id.parse::<ContainerId>() else { return answer };
     let Ok(shim) = engine.shim(&id) else { return answer };
     match within(SHORT, "read the counters", shim.tasks().stats(task::StatsRequest {})).await {

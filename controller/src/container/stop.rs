@@ -12,11 +12,10 @@ use davit_proto::types::Exit;
 use davit_proto::wanted::Want;
 
 use super::live::{self, status_of};
-use super::{signal, wait, want};
+use super::{journal, signal, wait, want};
 use crate::actor::Actor;
 use crate::engine::Engine;
 use crate::error::Error;
-use crate::events;
 use crate::shim::{LONG, within};
 
 /// How long a container may take to end when it does not say otherwise.
@@ -35,7 +34,7 @@ pub struct How {
     pub forever: bool,
 }
 
-/// Stops a container. One that does not run is answered as stopped.
+/// Stops a container. One that does not run is answered as stopped, and is not started again by its policy.
 ///
 /// # Errors
 /// When its shim cannot be reached, or it does not end.
@@ -47,43 +46,69 @@ pub async fn stop(
 ) -> Result<Option<Exit>, Error> {
     engine.heard_from(id).await;
     let container = engine.container(id)?;
-    let status = status_of(&container);
-    match status.phase() {
-        Phase::Running | Phase::Paused | Phase::Restarting => {}
-        Phase::Unknown => return Err(Error::Unreachable { id: id.clone(), why: status.error }),
-        Phase::Creating | Phase::Created | Phase::Exited | Phase::Removing | Phase::Unspecified => {
-            return Ok(status.exit);
-        }
+    if runs(engine, id, &container)? {
+        return ask(engine, id, &container, (how, actor)).await;
     }
+    if !live::may_restart(container.spec.as_ref()) {
+        return Ok(status_of(&container).exit);
+    }
+    // Whoever may be starting it by its policy is waited for.
+    let turn = engine.turn(id).await;
     want::want(engine, id, Want::Stop)?;
-    let number = how.signal.or_else(|| signal::parse(&container.stop_signal)).unwrap_or(15);
-    engine.store.note(events::of_container(&container, "kill", [("signal", number.to_string())]));
-    let patience = how.timeout.unwrap_or_else(|| own_timeout(&container));
+    let container = engine.container(id)?;
+    if runs(engine, id, &container)? {
+        drop(turn);
+        return ask(engine, id, &container, (how, actor)).await;
+    }
+    engine.store.update(id, |record| live::alone(record));
+    Ok(status_of(&container).exit)
+}
+
+/// Whether there is somebody to be asked to stop.
+fn runs(engine: &Engine, id: &ContainerId, container: &Container) -> Result<bool, Error> {
+    let status = status_of(container);
+    match status.phase() {
+        Phase::Running | Phase::Paused => Ok(true),
+        Phase::Restarting => Ok(engine.has_shim(id)),
+        Phase::Unknown => Err(Error::Unreachable { id: id.clone(), why: status.error }),
+        Phase::Creating | Phase::Created | Phase::Exited | Phase::Removing | Phase::Unspecified => Ok(false),
+    }
+}
+
+async fn ask(
+    engine: &Arc<Engine>,
+    id: &ContainerId,
+    container: &Container,
+    (how, actor): (How, &Actor),
+) -> Result<Option<Exit>, Error> {
+    want::want(engine, id, Want::Stop)?;
+    let signal = how.signal.or_else(|| signal::parse(&container.stop_signal)).unwrap_or(15);
+    let patience = how.timeout.unwrap_or_else(|| own_timeout(container));
     let (timeout, limit) = match how.forever {
         true => (None, FOREVER),
         false => (Some(proto_duration(patience)), patience.saturating_add(LONG)),
     };
-    let request = StopRequest { signal: number, timeout, actor: actor.text().to_owned() };
+    let request = StopRequest { signal, timeout, actor: actor.text().to_owned() };
     let asked = match engine.shim(id) {
         Ok(shim) => within(limit, "stop the container", shim.tasks().stop(request)).await,
         Err(error) => Err(error),
     };
-    let exit = match asked {
+    match asked {
         Ok(answer) => {
+            journal::catch_up(engine, id, 0);
             if let Some(exit) = &answer.exit {
-                live::ended(engine, id, exit);
+                engine.store.update(id, |record| live::ended(record, exit, actor.text()));
             }
-            answer.exit
+            engine.store.update(id, |record| live::alone(record));
+            Ok(answer.exit)
         }
         // It ended by itself, or its shim was killed: whoever supervises it finds out.
         Err(error) if is_over(&error) => {
             let ended = wait::wait(engine, id, WaitCondition::NotRunning);
-            tokio::time::timeout(LONG, ended).await.map_err(|_| error)??
+            tokio::time::timeout(LONG, ended).await.map_err(|_| error)?
         }
-        Err(error) => return Err(error),
-    };
-    engine.store.note(events::of_container(&container, "stop", []));
-    Ok(exit)
+        Err(error) => Err(error),
+    }
 }
 
 /// Whether the error may mean that there was nothing left to stop.

@@ -87,9 +87,13 @@ async fn change(
         if let Some(limits) = &limits {
             spec.resources = Some(limits.clone());
         }
-        Change::told(events::of_container(container, "update", []))
+        let facts = [("cause", actor.text().to_owned())];
+        let told = Change::told(events::of_container(container, "update", facts));
+        told.map(|change| change.explained("was updated", actor.text()))
     });
     let Some(record) = entered else { return Ok(Vec::new()) };
+    // Were it only in the bundle, the next start would take it from there without a word.
+    engine.store.written(record.container.as_ref().map_or(0, |container| container.revision)).await;
     // The shim looks there before each restart.
     want::want(engine, id, want::wanted(engine, id))?;
     let bundle = Bundle::new(engine.config.bundle(id));

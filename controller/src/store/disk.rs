@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use davit_proto::container::WhyEntry;
 use davit_proto::id::ContainerId;
-use davit_proto::store::{ContainerRecord, RequestRecord};
+use davit_proto::store::{ContainerRecord, GoneRecord, RequestRecord};
 use davit_proto::system::Event;
 use davit_sys::file::{Durability, open_dir, read_bounded, sync_dir, write_atomic};
 use prost::Message as _;
@@ -79,8 +80,12 @@ pub(super) struct Batch {
     pub(super) removed: Option<ContainerId>,
     pub(super) names: Vec<(String, Option<ContainerId>)>,
     pub(super) requests: Vec<(String, Option<RequestRecord>)>,
-    pub(super) event: Option<Arc<Event>>,
+    pub(super) events: Vec<Arc<Event>>,
     pub(super) forgotten: Vec<u64>,
+    /// Entries of pasts by container and revision, added or dropped.
+    pub(super) why: Vec<(String, u64, Option<WhyEntry>)>,
+    /// Containers that were removed, by revision, added or forgotten.
+    pub(super) gone: Vec<(u64, Option<GoneRecord>)>,
 }
 
 /// All that a database held.
@@ -89,6 +94,8 @@ pub(super) struct Content {
     pub(super) records: Vec<ContainerRecord>,
     pub(super) requests: HashMap<String, RequestRecord>,
     pub(super) events: Vec<Event>,
+    pub(super) why: Vec<(String, u64, WhyEntry)>,
+    pub(super) gone: Vec<(u64, GoneRecord)>,
     pub(super) revision: u64,
     pub(super) floor: u64,
 }
@@ -102,6 +109,8 @@ pub(super) struct Disk {
     request: sled::Tree,
     event: sled::Tree,
     meta: sled::Tree,
+    why: sled::Tree,
+    gone: sled::Tree,
 }
 
 fn is_busy(why: &str) -> bool {
@@ -202,7 +211,14 @@ impl Content {
             batches.push(Batch { put, names, ..at(self.revision) });
         }
         for event in &self.events {
-            batches.push(Batch { event: Some(Arc::new(event.clone())), ..at(self.revision) });
+            batches.push(Batch { events: vec![Arc::new(event.clone())], ..at(self.revision) });
+        }
+        for (id, revision, entry) in &self.why {
+            let why = vec![(id.clone(), *revision, Some(entry.clone()))];
+            batches.push(Batch { why, ..at(self.revision) });
+        }
+        for (revision, gone) in &self.gone {
+            batches.push(Batch { gone: vec![(*revision, Some(gone.clone()))], ..at(self.revision) });
         }
         let requests = self.requests.iter().map(|(key, value)| (key.clone(), Some(value.clone()))).collect();
         batches.push(Batch { requests, ..at(self.revision) });
@@ -240,6 +256,8 @@ impl Disk {
             request: tree("request")?,
             event: tree("event")?,
             meta: tree("meta")?,
+            why: tree("why")?,
+            gone: tree("gone")?,
             db,
         };
         if !existed {
@@ -257,11 +275,12 @@ impl Disk {
         std::fs::metadata(self.path.join("db")).map_or(0, |about| about.len())
     }
 
-    pub(super) fn flusher(&self) -> Result<Flusher, OpenError> {
+    pub(super) fn flusher(&self, revision: u64) -> Result<Flusher, OpenError> {
         let path = self.path.join("db");
         let failed = |doing, source| OpenError::Io { doing, path: path.clone(), source };
         let file = File::open(&path).map_err(|source| failed("open the database file", source))?;
-        Flusher::start(self.db.clone(), file).map_err(|source| failed("start the writer of", source))
+        Flusher::start(self.db.clone(), file, revision)
+            .map_err(|source| failed("start the writer of", source))
     }
 
     fn content(&self) -> Result<Content, String> {
@@ -298,42 +317,74 @@ impl Disk {
             let (_, value) = entry.map_err(failed)?;
             content.events.push(Event::decode(&*value).map_err(text)?);
         }
+        self.pasts(&mut content)?;
         Ok(content)
+    }
+
+    fn pasts(&self, content: &mut Content) -> Result<(), String> {
+        for entry in &self.why {
+            let (key, value) = entry.map_err(text)?;
+            let (id, revision) = key.split_at_checked(64).ok_or("a key of a past is too short")?;
+            let id = String::from_utf8(id.to_vec()).map_err(text)?;
+            let revision = number(revision).ok_or("a key of a past has no revision")?;
+            content.why.push((id, revision, WhyEntry::decode(&*value).map_err(text)?));
+        }
+        for entry in &self.gone {
+            let (key, value) = entry.map_err(text)?;
+            let revision = number(&key).ok_or("a removed container has no revision")?;
+            content.gone.push((revision, GoneRecord::decode(&*value).map_err(text)?));
+        }
+        Ok(())
     }
 
     /// Writes a change as one transaction, into sled's buffers.
     pub(super) fn apply(&self, batch: &Batch) -> Result<(), String> {
-        let trees = (&self.container, &self.name, &self.request, &self.event, &self.meta);
+        let trees =
+            (&self.container, &self.name, &self.request, &self.event, &self.meta, &self.why, &self.gone);
         let parts = self.part_changes(batch);
-        let written: TransactionResult<()> = trees.transaction(|(container, name, request, event, meta)| {
-            for (key, bytes) in &parts {
-                match bytes {
-                    Some(bytes) => container.insert(key.as_slice(), bytes.as_slice())?,
-                    None => container.remove(key.as_slice())?,
-                };
-            }
-            for (key, id) in &batch.names {
-                match id {
-                    Some(id) => name.insert(key.as_bytes(), id.as_str())?,
-                    None => name.remove(key.as_bytes())?,
-                };
-            }
-            for (key, value) in &batch.requests {
-                match value {
-                    Some(value) => request.insert(key.as_bytes(), value.encode_to_vec())?,
-                    None => request.remove(key.as_bytes())?,
-                };
-            }
-            if let Some(told) = &batch.event {
-                event.insert(&told.revision.to_be_bytes(), told.encode_to_vec())?;
-            }
-            for revision in &batch.forgotten {
-                event.remove(&revision.to_be_bytes())?;
-            }
-            meta.insert("floor", &batch.floor.to_be_bytes())?;
-            meta.insert("revision", &batch.revision.to_be_bytes())?;
-            Ok(())
-        });
+        let written: TransactionResult<()> =
+            trees.transaction(|(container, name, request, event, meta, why, gone)| {
+                for (key, bytes) in &parts {
+                    match bytes {
+                        Some(bytes) => container.insert(key.as_slice(), bytes.as_slice())?,
+                        None => container.remove(key.as_slice())?,
+                    };
+                }
+                for (key, id) in &batch.names {
+                    match id {
+                        Some(id) => name.insert(key.as_bytes(), id.as_str())?,
+                        None => name.remove(key.as_bytes())?,
+                    };
+                }
+                for (key, value) in &batch.requests {
+                    match value {
+                        Some(value) => request.insert(key.as_bytes(), value.encode_to_vec())?,
+                        None => request.remove(key.as_bytes())?,
+                    };
+                }
+                for told in &batch.events {
+                    event.insert(&told.revision.to_be_bytes(), told.encode_to_vec())?;
+                }
+                for revision in &batch.forgotten {
+                    event.remove(&revision.to_be_bytes())?;
+                }
+                for (id, revision, entry) in &batch.why {
+                    let key = [id.as_bytes(), &revision.to_be_bytes()].concat();
+                    match entry {
+                        Some(entry) => why.insert(key, entry.encode_to_vec())?,
+                        None => why.remove(key)?,
+                    };
+                }
+                for (revision, record) in &batch.gone {
+                    match record {
+                        Some(record) => gone.insert(&revision.to_be_bytes(), record.encode_to_vec())?,
+                        None => gone.remove(&revision.to_be_bytes())?,
+                    };
+                }
+                meta.insert("floor", &batch.floor.to_be_bytes())?;
+                meta.insert("revision", &batch.revision.to_be_bytes())?;
+                Ok(())
+            });
         written.map_err(|error| match error {
             TransactionError::Storage(error) => error.to_string(),
             TransactionError::Abort(()) => "aborted".to_owned(),

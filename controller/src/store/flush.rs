@@ -1,8 +1,8 @@
 //! The one writer: brings what sled buffers to the disk, for all who wait at once.
 //!
 //! `flush` of sled writes but is no barrier against a power cut, hence the `fdatasync` on a descriptor of our own.
-//! A change that promises nothing is only flushed, a moment later and with nobody waiting: should this process be
-//! killed in between, the bundles know.
+//! A change that promises nothing is only flushed, a moment later: should this process be killed in between, bundles
+//! and journals know. Who tells others of a change waits until then, so that nothing is told that is forgotten.
 
 use std::fs::File;
 use std::io;
@@ -10,13 +10,13 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::SyncError;
 
 enum Order {
-    /// Something was written.
-    Flush,
+    /// Something was written: the change of this revision.
+    Flush(u64),
     /// Somebody waits for a barrier.
     Sync(oneshot::Sender<Result<(), SyncError>>),
 }
@@ -27,23 +27,32 @@ pub(super) struct Flusher {
     orders: Option<Sender<Order>>,
     thread: Option<JoinHandle<()>>,
     failure: Arc<Mutex<Option<String>>>,
+    /// The last revision that survives the death of this process.
+    written: watch::Sender<u64>,
 }
 
 impl Flusher {
-    pub(super) fn start(db: sled::Db, file: File) -> io::Result<Self> {
+    pub(super) fn start(db: sled::Db, file: File, revision: u64) -> io::Result<Self> {
         let (orders, received) = channel();
         let failure = Arc::new(Mutex::new(None));
-        let shared = failure.clone();
+        let written = watch::Sender::new(revision);
+        let (shared, told) = (failure.clone(), written.clone());
         let thread = std::thread::Builder::new()
             .name("store".to_owned())
-            .spawn(move || write(&db, &file, &received, &shared))?;
-        Ok(Self { orders: Some(orders), thread: Some(thread), failure })
+            .spawn(move || write(&db, &file, &received, &Outcome { failure: &shared, written: &told }))?;
+        Ok(Self { orders: Some(orders), thread: Some(thread), failure, written })
     }
 
     /// Something was written; it will be flushed soon.
-    pub(super) fn nudge(&self) {
+    pub(super) fn nudge(&self, revision: u64) {
         // The thread lives as long as this value; had it panicked, the next sync would tell.
-        let _ = self.send(Order::Flush);
+        let _ = self.send(Order::Flush(revision));
+    }
+
+    /// The last revision that survives the death of this process, now and later. Of a database that takes no more
+    /// writes nothing is waited for.
+    pub(super) fn written(&self) -> watch::Receiver<u64> {
+        self.written.subscribe()
     }
 
     pub(super) async fn sync(&self) -> Result<(), SyncError> {
@@ -59,7 +68,7 @@ impl Flusher {
 
     /// Notes that the database takes no more writes.
     pub(super) fn fail(&self, why: &str) {
-        fail(&self.failure, why);
+        Outcome { failure: &self.failure, written: &self.written }.fail(why);
     }
 
     pub(super) fn failure(&self) -> Option<String> {
@@ -77,33 +86,51 @@ impl Drop for Flusher {
     }
 }
 
-fn fail(failure: &Mutex<Option<String>>, why: &str) {
-    let mut failure = failure.lock().unwrap_or_else(PoisonError::into_inner);
-    if failure.is_none() {
-        tracing::error!(
-            why,
-            "the store takes no more writes; the bundles keep the state until the next start"
-        );
-        *failure = Some(why.to_owned());
+/// Where the writer tells how it went.
+struct Outcome<'a> {
+    failure: &'a Mutex<Option<String>>,
+    written: &'a watch::Sender<u64>,
+}
+
+impl Outcome<'_> {
+    fn fail(&self, why: &str) {
+        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        if failure.is_none() {
+            tracing::error!(
+                why,
+                "the store takes no more writes; the bundles keep the state until the next start"
+            );
+            *failure = Some(why.to_owned());
+        }
+        self.written.send_replace(u64::MAX);
     }
 }
 
-fn write(db: &sled::Db, file: &File, orders: &Receiver<Order>, failure: &Mutex<Option<String>>) {
+fn write(db: &sled::Db, file: &File, orders: &Receiver<Order>, outcome: &Outcome<'_>) {
     while let Ok(first) = orders.recv() {
         let mut waiting = Vec::new();
+        let mut revision = 0;
         for order in std::iter::once(first).chain(orders.try_iter()) {
-            if let Order::Sync(done) = order {
-                waiting.push(done);
+            match order {
+                Order::Sync(done) => waiting.push(done),
+                Order::Flush(of) => revision = revision.max(of),
             }
         }
         let flushed = db.flush().map_err(|error| error.to_string());
+        if flushed.is_ok() {
+            outcome.written.send_if_modified(|written| {
+                let newer = revision > *written;
+                *written = revision.max(*written);
+                newer
+            });
+        }
         let synced = match flushed {
             Ok(_) if waiting.is_empty() => Ok(()),
             Ok(_) => file.sync_data().map_err(|error| error.to_string()),
             Err(why) => Err(why),
         };
         if let Err(why) = &synced {
-            fail(failure, why);
+            outcome.fail(why);
         }
         for done in waiting {
             // Somebody who no longer waits is no loss.

@@ -5,16 +5,17 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use davit_proto::id::ContainerId;
-use davit_proto::store::{ContainerRecord, RequestRecord};
+use davit_proto::store::{ContainerRecord, GoneRecord, RequestRecord};
 use davit_proto::system::Event;
 use davit_proto::time::timestamp;
 use tokio::sync::watch;
 
 use super::disk::{Batch, Content};
-use super::{Seen, TooOld, Watched};
+use super::why::{Note, Past, Whys};
+use super::{Change, Seen, TooOld, Watched};
 
 /// Events kept.
-const EVENTS: usize = 10_000;
+pub(super) const EVENTS: usize = 10_000;
 /// Request keys kept after their containers are gone.
 const REQUESTS: usize = 10_000;
 /// Bits of a revision below its generation.
@@ -72,7 +73,7 @@ pub struct Draft {
     /// Kind of object: "container", "image".
     pub kind: &'static str,
     /// What happened, in docker's words.
-    pub action: &'static str,
+    pub action: String,
     /// Id of the object.
     pub id: String,
     /// Further facts.
@@ -105,6 +106,7 @@ pub(super) struct Index {
     names: HashMap<String, ContainerId>,
     requests: HashMap<String, RequestRecord>,
     events: VecDeque<Arc<Event>>,
+    whys: Whys,
 }
 
 impl Index {
@@ -117,6 +119,7 @@ impl Index {
             names: HashMap::new(),
             requests: content.requests,
             events: content.events.into_iter().map(Arc::new).collect(),
+            whys: Whys::new(content.why, content.gone),
         };
         for record in content.records {
             let Some(container) = &record.container else { continue };
@@ -132,6 +135,10 @@ impl Index {
 
     pub(super) fn revision(&self) -> u64 {
         self.revision
+    }
+
+    pub(super) fn oldest(&self) -> u64 {
+        self.floor
     }
 
     pub(super) fn get(&self, id: &ContainerId) -> Option<Arc<ContainerRecord>> {
@@ -220,20 +227,21 @@ impl Index {
                 batch.requests.push((record.request_key.clone(), Some(request)));
             }
         }
-        self.put(record, &mut batch, at);
+        self.put(record, &mut batch, self.coming(0), at);
         self.bound_requests(&mut batch);
-        (self.finish(&mut batch, None, at), batch)
+        (self.finish(&mut batch, Change::default(), None, at), batch)
     }
 
     pub(super) fn replace(
         &mut self,
         record: ContainerRecord,
-        event: Option<Draft>,
+        change: Change,
         at: SystemTime,
     ) -> (Arc<ContainerRecord>, Batch) {
         let mut batch = Batch::default();
-        let record = self.put(record, &mut batch, at);
-        self.finish(&mut batch, event, at);
+        let record = self.put(record, &mut batch, self.coming(change.events.len()), at);
+        let id = record.container.as_ref().map(|container| container.id.as_str());
+        self.finish(&mut batch, change, id, at);
         (record, batch)
     }
 
@@ -241,6 +249,7 @@ impl Index {
         &mut self,
         id: &ContainerId,
         name: &str,
+        cause: &str,
         at: SystemTime,
     ) -> Result<(Arc<ContainerRecord>, Batch), Conflict> {
         if let Some(holder) = self.names.get(name) {
@@ -258,18 +267,20 @@ impl Index {
         self.names.remove(&old);
         self.names.insert(name.to_owned(), id.clone());
         let mut batch = Batch::default();
+        let note = Note { change: format!("renamed from {old} to {name}"), cause: cause.to_owned() };
         batch.names.push((old, None));
         batch.names.push((name.to_owned(), Some(id.clone())));
-        let record = self.put(record, &mut batch, at);
-        let draft = Draft { kind: "container", action: "rename", id: id.to_string(), attributes };
-        self.finish(&mut batch, Some(draft), at);
+        let record = self.put(record, &mut batch, self.coming(1), at);
+        let draft = Draft { kind: "container", action: "rename".to_owned(), id: id.to_string(), attributes };
+        let change = Change { events: vec![draft], why: Some(note), at: None };
+        self.finish(&mut batch, change, Some(id.as_str()), at);
         Ok((record, batch))
     }
 
     pub(super) fn remove(
         &mut self,
         id: &ContainerId,
-        event: Option<Draft>,
+        told: Option<Change>,
         at: SystemTime,
     ) -> Option<(u64, Batch)> {
         let slot = self.containers.remove(id.as_str())?;
@@ -282,15 +293,30 @@ impl Index {
             batch.names.push((name, None));
         }
         // A container that nobody was told of was never made: its key is free for another try.
-        if event.is_none() && self.requests.remove(&record.request_key).is_some() {
+        if told.is_none() && self.requests.remove(&record.request_key).is_some() {
             batch.requests.push((record.request_key.clone(), None));
         }
-        Some((self.finish(&mut batch, event, at), batch))
+        match &told {
+            None => self.whys.forget(id.as_str(), &mut batch),
+            Some(change) => {
+                let name =
+                    record.container.as_ref().map(|container| container.name.clone()).unwrap_or_default();
+                let gone = GoneRecord { container_id: id.to_string(), name };
+                self.whys.keep(self.coming(change.events.len()), gone, &mut batch);
+            }
+        }
+        Some((self.finish(&mut batch, told.unwrap_or_default(), Some(id.as_str()), at), batch))
     }
 
     /// Takes a record that a bundle kept, when it is newer than what is known. Of two that have the same name the
-    /// one with the higher revision keeps it; the other one is called by its short id.
-    pub(super) fn adopt(&mut self, mut record: ContainerRecord, at: SystemTime) -> Option<(Adopted, Batch)> {
+    /// one with the higher revision keeps it; the other one is called by its short id. `told` is what the world has
+    /// not heard of it.
+    pub(super) fn adopt(
+        &mut self,
+        mut record: ContainerRecord,
+        told: Change,
+        at: SystemTime,
+    ) -> Option<(Adopted, Batch)> {
         let container = record.container.as_mut()?;
         let id: ContainerId = container.id.parse().ok()?;
         let revision = container.revision;
@@ -316,9 +342,9 @@ impl Index {
             adopted = Adopted::NameLost { name: wanted, loser };
         }
         self.names.insert(container.name.clone(), id.clone());
-        batch.names.push((container.name.clone(), Some(id)));
-        self.put(record, &mut batch, at);
-        self.finish(&mut batch, None, at);
+        batch.names.push((container.name.clone(), Some(id.clone())));
+        self.put(record, &mut batch, self.coming(told.events.len()), at);
+        self.finish(&mut batch, told, Some(id.as_str()), at);
         Some((adopted, batch))
     }
 
@@ -330,18 +356,28 @@ impl Index {
         }
         self.names.insert(id.short().to_owned(), id.clone());
         batch.names.push((id.short().to_owned(), Some(id.clone())));
-        self.put(record, batch, at);
-        self.finish(batch, None, at);
+        self.put(record, batch, self.coming(0), at);
+        self.finish(batch, Change::default(), None, at);
     }
 
     pub(super) fn note(&mut self, draft: Draft, at: SystemTime) -> (u64, Batch) {
         let mut batch = Batch::default();
-        (self.finish(&mut batch, Some(draft), at), batch)
+        let change = Change { events: vec![draft], ..Change::default() };
+        (self.finish(&mut batch, change, None, at), batch)
     }
 
-    /// The batch is written: what there is to tell.
-    pub(super) fn publish(&self, batch: Batch) -> Option<Arc<Event>> {
-        batch.event
+    /// What happened to a container, also to one that was removed.
+    pub(super) fn why(&self, text: &str) -> Result<Past, Unresolved> {
+        match self.resolve(text) {
+            Ok(id) => Ok(Past { entries: self.whys.of(id.as_str()), name: None, id: id.to_string() }),
+            Err(Unresolved::NotFound(_)) => self.whys.find(text),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The revision of the coming change, when so many events are told of it: that of the last one.
+    fn coming(&self, events: usize) -> u64 {
+        self.revision + u64::try_from(events.max(1)).unwrap_or(u64::MAX)
     }
 
     /// Puts a record in its slot with the coming revision.
@@ -349,12 +385,13 @@ impl Index {
         &mut self,
         mut record: ContainerRecord,
         batch: &mut Batch,
+        revision: u64,
         at: SystemTime,
     ) -> Arc<ContainerRecord> {
         record.written_at = Some(timestamp(at));
         let mut key = String::new();
         if let Some(container) = &mut record.container {
-            container.revision = self.revision + 1;
+            container.revision = revision;
             key.clone_from(&container.id);
         }
         let record = Arc::new(record);
@@ -370,21 +407,28 @@ impl Index {
         record
     }
 
-    /// Gives the change its revision, and its event.
-    fn finish(&mut self, batch: &mut Batch, event: Option<Draft>, at: SystemTime) -> u64 {
-        self.revision += 1;
-        batch.revision = self.revision;
-        if let Some(draft) = event {
+    /// Gives the change its revisions, its events, and its place in the container's past.
+    fn finish(&mut self, batch: &mut Batch, change: Change, id: Option<&str>, at: SystemTime) -> u64 {
+        let at = change.at.unwrap_or_else(|| timestamp(at));
+        if change.events.is_empty() {
+            self.revision += 1;
+        }
+        for draft in change.events {
+            self.revision += 1;
             let event = Arc::new(Event {
                 revision: self.revision,
-                at: Some(timestamp(at)),
+                at: Some(at),
                 r#type: draft.kind.to_owned(),
-                action: draft.action.to_owned(),
+                action: draft.action,
                 id: draft.id,
                 attributes: draft.attributes,
             });
             self.events.push_back(event.clone());
-            batch.event = Some(event);
+            batch.events.push(event);
+        }
+        batch.revision = self.revision;
+        if let (Some(id), Some(note)) = (id, change.why) {
+            self.whys.note(id, self.revision, at, note, batch);
         }
         while self.events.len() > EVENTS {
             if let Some(oldest) = self.events.pop_front() {

@@ -11,6 +11,8 @@
 //! name/<name>           id of the container that has it
 //! request/<key>         davit.store.v1.RequestRecord
 //! event/<revision>      davit.system.v1.Event, the last 10,000
+//! why/<id><revision>    davit.container.v1.WhyEntry, the last 100 of a container
+//! gone/<revision>       davit.store.v1.GoneRecord, the last 200 containers that were removed
 //! meta/schema           version of this layout
 //! meta/revision         last revision given
 //! meta/floor            highest revision whose event is no longer kept
@@ -20,11 +22,15 @@
 //!
 //! A *revision* is `generation << 40 | n`. The generation is a file of its own, raised and synced at every start, so
 //! that revisions only ever grow, whatever a crash took from the database.
+//!
+//! A change is in the index at once, in the database's file a moment later. Nothing is told to watchers before it is in
+//! the file ([`Store::written`]): what a killed engine forgets was never heard of, and is found again and told once.
 
 mod disk;
 mod flush;
 mod index;
 mod record;
+mod why;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -42,10 +48,11 @@ use tokio::sync::{broadcast, watch};
 pub use disk::OpenError;
 pub use index::{Adopted, Conflict, Draft, Unresolved};
 pub use record::VERSION;
+pub use why::{Note, Past};
 
 use disk::{Batch, Disk};
 use flush::Flusher;
-use index::Index;
+use index::{EVENTS, Index};
 
 /// Events that a slow watcher may lag behind before it is told to begin again.
 const FEED: usize = 4096;
@@ -116,7 +123,7 @@ impl Store {
         let (disk, content, rebuilt) = disk::open(root)?;
         let generation = disk::raise_generation(root, content.revision)?;
         let index = Index::new(content, generation);
-        let flusher = disk.flusher()?;
+        let flusher = disk.flusher(index.revision())?;
         let (feed, _) = broadcast::channel(FEED);
         Ok(Opened { store: Self { index: Mutex::new(index), disk, flusher, feed }, rebuilt })
     }
@@ -147,34 +154,40 @@ impl Store {
         let present = index.get(id)?;
         let mut record = ContainerRecord::clone(&present);
         let Some(change) = change(&mut record) else { return Some(present) };
-        let (record, batch) = index.replace(record, change.event, SystemTime::now());
+        let (record, batch) = index.replace(record, change, SystemTime::now());
         self.apply(&mut index, batch);
         Some(record)
     }
 
-    /// Gives a container another name.
+    /// Gives a container another name. `cause` is who asked for it.
     ///
     /// # Errors
     /// When the name is taken, or the container is gone.
-    pub fn rename(&self, id: &ContainerId, name: &str) -> Result<Arc<ContainerRecord>, Conflict> {
+    pub fn rename(
+        &self,
+        id: &ContainerId,
+        name: &str,
+        cause: &str,
+    ) -> Result<Arc<ContainerRecord>, Conflict> {
         let mut index = self.lock();
-        let (record, batch) = index.rename(id, name, SystemTime::now())?;
+        let (record, batch) = index.rename(id, name, cause, SystemTime::now())?;
         self.apply(&mut index, batch);
         Ok(record)
     }
 
-    /// Takes a record that a bundle kept, when it is newer than what is known; `None` when it is not.
-    pub fn adopt(&self, record: ContainerRecord) -> Option<Adopted> {
+    /// Takes a record that a bundle kept, when it is newer than what is known; `None` when it is not. `told` is what the
+    /// world has not heard of it.
+    pub fn adopt(&self, record: ContainerRecord, told: Change) -> Option<Adopted> {
         let mut index = self.lock();
-        let (adopted, batch) = index.adopt(record, SystemTime::now())?;
+        let (adopted, batch) = index.adopt(record, told, SystemTime::now())?;
         self.apply(&mut index, batch);
         Some(adopted)
     }
 
-    /// Drops a container's record. `event` is what the world is told; a half-made container goes without a word.
-    pub fn remove(&self, id: &ContainerId, event: Option<Draft>) -> Option<u64> {
+    /// Drops a container's record. `told` is what the world hears of it; a half-made container goes without a word.
+    pub fn remove(&self, id: &ContainerId, told: Option<Change>) -> Option<u64> {
         let mut index = self.lock();
-        let (revision, batch) = index.remove(id, event, SystemTime::now())?;
+        let (revision, batch) = index.remove(id, told, SystemTime::now())?;
         self.apply(&mut index, batch);
         Some(revision)
     }
@@ -193,6 +206,21 @@ impl Store {
     /// When the disk refuses. The bundles' files, which are the ground, may still be durable.
     pub async fn sync(&self) -> Result<(), SyncError> {
         self.flusher.sync().await
+    }
+
+    /// Waits until a change survives the death of this process, though not yet a power cut: a fraction of a
+    /// millisecond. A database that takes no more writes is not waited for.
+    pub async fn written(&self, revision: u64) {
+        // The writer outlives every waiter.
+        let _ = self.flusher.written().wait_for(|written| *written >= revision).await;
+    }
+
+    /// What happened to a container, also to one that was removed a while ago: by id, name, or unique prefix of an id.
+    ///
+    /// # Errors
+    /// When nobody remembers it, or several ids begin so.
+    pub fn why(&self, text: &str) -> Result<Past, Unresolved> {
+        self.lock().why(text)
     }
 
     /// One container's record.
@@ -240,6 +268,12 @@ impl Store {
         self.lock().revision()
     }
 
+    /// The oldest revision whose changes are all kept.
+    #[must_use]
+    pub fn oldest(&self) -> u64 {
+        self.lock().oldest()
+    }
+
     /// The events after a revision, oldest first, and a feed of those that follow without a gap.
     ///
     /// # Errors
@@ -264,8 +298,8 @@ impl Store {
         {
             self.flusher.fail(&error);
         }
-        self.flusher.nudge();
-        if let Some(event) = index.publish(batch) {
+        self.flusher.nudge(index.revision());
+        for event in batch.events {
             // Nobody listening is no error.
             let _ = self.feed.send(event);
         }
@@ -280,28 +314,39 @@ impl Store {
 /// What an update did.
 #[derive(Debug, Default)]
 pub struct Change {
-    /// What the world is told; nothing for what only the engine cares about.
-    pub event: Option<Draft>,
+    /// What the world is told, in order; nothing for what only the engine cares about.
+    pub events: Vec<Draft>,
+    /// What `why` tells of it.
+    pub why: Option<Note>,
+    /// When it happened; now, when it is not said.
+    pub at: Option<prost_types::Timestamp>,
 }
 
 impl Change {
     /// A change that nobody is told of.
     #[must_use]
     pub fn silent() -> Option<Self> {
-        Some(Self { event: None })
+        Some(Self::default())
     }
 
     /// A change that is an event.
     #[must_use]
     pub fn told(event: Draft) -> Option<Self> {
-        Some(Self { event: Some(event) })
+        Some(Self { events: vec![event], ..Self::default() })
+    }
+
+    /// The same, with what `why` tells of it.
+    #[must_use]
+    pub fn explained(self, change: impl Into<String>, cause: impl Into<String>) -> Self {
+        Self { why: Some(Note { change: change.into(), cause: cause.into() }), ..self }
     }
 }
 
 /// A revision that no complete answer can be given from.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "revision {asked} is not between {oldest}, the oldest whose changes are kept, and {newest}, the present one"
+    "the changes after revision {asked} are not known: the last {EVENTS} are kept, from revision {oldest} to {newest}; \
+     list, then watch from the revision of the list"
 )]
 pub struct TooOld {
     /// What was asked for.

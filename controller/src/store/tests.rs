@@ -28,8 +28,9 @@ fn record(n: u8, name: &str) -> ContainerRecord {
     }
 }
 
-fn draft(action: &'static str, n: u8) -> Option<Draft> {
-    Some(Draft { kind: "container", action, id: id(n).to_string(), attributes: HashMap::new() })
+fn draft(action: &str, n: u8) -> Option<Change> {
+    let (action, id) = (action.to_owned(), id(n).to_string());
+    Change::told(Draft { kind: "container", action, id, attributes: HashMap::new() })
 }
 
 fn open(root: &Path) -> Store {
@@ -40,7 +41,7 @@ fn run(store: &Store, n: u8) {
     let updated = store.update(&id(n), |record| {
         let status = record.container.as_mut()?.status.as_mut()?;
         status.set_phase(Phase::Running);
-        Some(Change { event: draft("start", n) })
+        draft("start", n)
     });
     assert_eq!(phase(&updated.unwrap()), Phase::Running);
 }
@@ -119,15 +120,15 @@ fn names_are_taken_once_and_come_free() {
     let taken = Conflict::NameTaken { name: "web".into(), holder: id(1) };
     assert_eq!(store.insert(record(2, "web")).unwrap_err(), taken);
     store.insert(record(2, "db")).unwrap();
-    assert_eq!(store.rename(&id(2), "web").unwrap_err(), taken);
-    store.rename(&id(1), "www").unwrap();
-    store.rename(&id(2), "web").unwrap();
+    assert_eq!(store.rename(&id(2), "web", "").unwrap_err(), taken);
+    store.rename(&id(1), "www", "").unwrap();
+    store.rename(&id(2), "web", "").unwrap();
     assert_eq!(store.resolve("web").unwrap(), id(2));
     assert_eq!(store.resolve("www").unwrap(), id(1));
     assert!(store.resolve("db").is_err());
     store.remove(&id(2), None).unwrap();
     store.insert(record(3, "web")).unwrap();
-    assert_eq!(store.rename(&id(2), "x").unwrap_err(), Conflict::Gone { container: id(2) });
+    assert_eq!(store.rename(&id(2), "x", "").unwrap_err(), Conflict::Gone { container: id(2) });
 }
 
 #[test]
@@ -183,13 +184,17 @@ fn bundles_fill_a_store_and_the_newer_keeps_a_doubled_name() {
         record.container.as_mut().unwrap().revision = revision;
         record
     };
-    assert_eq!(store.adopt(kept(1, "web", 5)), Some(Adopted::Entered));
-    assert_eq!(store.adopt(kept(1, "web", 5)), None, "it is known already");
+    assert_eq!(store.adopt(kept(1, "web", 5), Change::default()), Some(Adopted::Entered));
+    assert_eq!(store.adopt(kept(1, "web", 5), Change::default()), None, "it is known already");
     let lost = |loser: u8| Some(Adopted::NameLost { name: "web".into(), loser: id(loser) });
-    assert_eq!(store.adopt(kept(2, "web", 3)), lost(2), "everything in the store is newer than a bundle");
+    assert_eq!(
+        store.adopt(kept(2, "web", 3), Change::default()),
+        lost(2),
+        "everything in the store is newer than a bundle"
+    );
     assert_eq!(store.resolve("web").unwrap(), id(1));
     assert_eq!(store.resolve(id(2).short()).unwrap(), id(2));
-    assert_eq!(store.adopt(kept(3, "web", u64::MAX - 1)), lost(1));
+    assert_eq!(store.adopt(kept(3, "web", u64::MAX - 1), Change::default()), lost(1));
     assert_eq!(store.resolve("web").unwrap(), id(3));
     drop(store);
     let store = open(root.path());

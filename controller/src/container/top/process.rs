@@ -128,9 +128,9 @@ impl Clock {
     pub fn read() -> io::Result<Self> {
         let number = |path: &str, key: &str| -> io::Result<u64> {
             let text = fs::read_to_string(path)?;
-            let found = text.lines().find_map(|line| {
-                line.strip_prefix(key)?.split_ascii_whitespace().next()?.parse().ok()
-            });
+            let found = text
+                .lines()
+                .find_map(|line| line.strip_prefix(key)?.split_ascii_whitespace().next()?.parse().ok());
             found.ok_or_else(|| io::Error::other(format!("{path} has no {key}")))
         };
         Ok(Self {
