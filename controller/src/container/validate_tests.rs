@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use davit_proto::container::{HealthCheck, LogSpec, Namespaces, Resources, RestartPolicy};
+use davit_proto::container::{HealthCheck, LogSpec, Resources, RestartPolicy};
 use davit_proto::status::{Classify as _, ErrorKind};
 use proptest::prelude::*;
 
