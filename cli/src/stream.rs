@@ -22,6 +22,7 @@ use std::collections::VecDeque;
 use std::pin::Pin;
 use std::time::{Duration, Instant};
 
+use davit_proto::container::AttachOffsets;
 use davit_proto::status::RemoteError;
 use davit_proto::types::{Exit, Output, TerminalSize};
 use futures_util::{Stream, StreamExt as _};
@@ -41,6 +42,8 @@ use typed::Typed;
 
 /// Frames of input that may wait for the engine.
 const WAITING: usize = 8;
+/// Bytes of output after which it is told that they were written out.
+const SEEN: u64 = 64 << 10;
 /// Interrupts in this time that mean: let me out.
 const IMPATIENCE: Duration = Duration::from_secs(2);
 /// How many of them.
@@ -90,6 +93,10 @@ pub enum Order {
     Resize(TerminalSize),
     /// A signal for the process.
     Signal(u32),
+    /// Output was written out for good, up to these offsets.
+    Seen(AttachOffsets),
+    /// The person leaves by the detach keys, and the process goes on.
+    Keep,
 }
 
 /// Where orders come from.
@@ -113,6 +120,8 @@ pub struct Seat {
     typed: Typed,
     orders: mpsc::UnboundedSender<Order>,
     interrupts: Vec<Instant>,
+    /// Where it is told what was written out: up to where that was done.
+    told: Option<u64>,
 }
 
 impl Seat {
@@ -126,11 +135,31 @@ impl Seat {
         let stdin = manner.stdin.then(Stdin::open);
         let (orders, wanted) = mpsc::unbounded_channel();
         let (writer, typed) = (Writer::default(), Typed::default());
-        Ok((Self { manner, raw, stdin, signals, writer, typed, orders, interrupts: Vec::new() }, wanted))
+        Ok((
+            Self { manner, raw, stdin, signals, writer, typed, orders, interrupts: Vec::new(), told: None },
+            wanted,
+        ))
+    }
+
+    /// Tells by orders what was written out: whoever sends the output keeps it until then.
+    pub fn tell_seen(&mut self) {
+        self.told = Some(0);
+    }
+
+    /// All that came was written out.
+    fn seen(&mut self) {
+        let Some(told) = &mut self.told else { return };
+        let offsets = self.writer.offsets();
+        let all = offsets.stdout + offsets.stderr;
+        if all - *told >= SEEN {
+            *told = all;
+            // Nobody there to hear it: the process has ended.
+            let _ = self.orders.send(Order::Seen(offsets));
+        }
     }
 
     /// Next bytes wanted of each stream.
-    pub fn offsets(&self) -> davit_proto::container::AttachOffsets {
+    pub fn offsets(&self) -> AttachOffsets {
         self.writer.offsets()
     }
 
@@ -177,7 +206,12 @@ impl Seat {
                         return Ok(ended);
                     }
                 }
-                written = self.writer.progress(), if full => written?,
+                written = self.writer.progress(), if full => {
+                    written?;
+                    if !self.writer.is_waiting() {
+                        self.seen();
+                    }
+                }
                 frame = down.next(), if !full => match frame {
                     Some(Ok(Down::Exit(exit))) => return Ok(Ended::Exit(exit)),
                     Some(Ok(frame)) => self.writer.take(frame),

@@ -27,6 +27,8 @@ pub const PORT_TAKEN: &str = "PORT_TAKEN";
 pub const COMMAND_NOT_FOUND: &str = "COMMAND_NOT_FOUND";
 /// The command exists and cannot be executed: exit code 126.
 pub const COMMAND_NOT_EXECUTABLE: &str = "COMMAND_NOT_EXECUTABLE";
+/// No exec has this id, or it ended long ago.
+pub const EXEC_NOT_FOUND: &str = "EXEC_NOT_FOUND";
 /// The shim that serves the container cannot be reached.
 pub const SHIM_UNREACHABLE: &str = "SHIM_UNREACHABLE";
 /// The connection between engine and shim broke and the container goes on: attach again at the next offset.

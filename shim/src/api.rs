@@ -2,6 +2,7 @@
 //! submodules, that speaks of gRPC statuses.
 
 mod attach;
+mod exec;
 mod health;
 mod shape;
 
@@ -12,11 +13,11 @@ use davit_proto::status::{Classify, status, unimplemented};
 use davit_proto::task::tasks_server::{Tasks, TasksServer};
 use davit_proto::task::{
     AttachRequest, AttachResponse, ConfigureRequest, ConfigureResponse, DeleteRequest, DeleteResponse,
-    ExecRequest, ExecResponse, KillRequest, KillResponse, PauseRequest, PauseResponse, PrepareRequest,
-    PrepareResponse, ReserveRequest, ReserveResponse, ResizeRequest, ResizeResponse, ResumeRequest,
-    ResumeResponse, StartRequest, StartResponse, StateRequest, StateResponse, StatsRequest, StatsResponse,
-    StopRequest, StopResponse, TopRequest, TopResponse, UpdateRequest, UpdateResponse, WaitRequest,
-    WaitResponse, WatchRequest, WatchResponse,
+    ExecRequest, ExecResponse, ExecsRequest, ExecsResponse, KillRequest, KillResponse, PauseRequest,
+    PauseResponse, PrepareRequest, PrepareResponse, ReserveRequest, ReserveResponse, ResizeRequest,
+    ResizeResponse, ResumeRequest, ResumeResponse, SeenRequest, SeenResponse, StartRequest, StartResponse,
+    StateRequest, StateResponse, StatsRequest, StatsResponse, StopRequest, StopResponse, TopRequest,
+    TopResponse, UpdateRequest, UpdateResponse, WaitRequest, WaitResponse, WatchRequest, WatchResponse,
 };
 use davit_proto::types::TerminalSize;
 use davit_sys::pty::WindowSize;
@@ -132,13 +133,23 @@ impl Tasks for Api {
     }
 
     async fn wait(&self, request: Request<WaitRequest>) -> Answer<WaitResponse> {
-        let exit = task::wait::wait(&self.task, request.into_inner().life).await.map_err(failed)?;
+        let WaitRequest { life, exec_id } = request.into_inner();
+        let exit = match exec_id.as_str() {
+            "" => task::wait::wait(&self.task, life).await,
+            id => exec::wait(self, id).await,
+        };
+        let exit = exit.map_err(failed)?;
         Ok(Response::new(WaitResponse { exit: Some(exit) }))
     }
 
     async fn kill(&self, request: Request<KillRequest>) -> Answer<KillResponse> {
-        let KillRequest { signal, all, actor, .. } = request.into_inner();
+        let KillRequest { signal, all, actor, exec_id } = request.into_inner();
         let signal = signal_number(signal).map_err(failed)?;
+        if !exec_id.is_empty() {
+            let actor = actor_of(actor);
+            let ask = |reply| Ask::Exec(task::exec::Ask::Kill(exec_id, signal, actor, reply));
+            return self.task.ask(ask).await.map(|()| Response::new(KillResponse {})).map_err(failed);
+        }
         if all && signal != davit_sys::process::SIGKILL {
             let (name, value) = ("signal", signal.to_string());
             return Err(failed(TaskError::Invalid { name, value, rule: "only SIGKILL can be sent to all" }));
@@ -165,8 +176,13 @@ impl Tasks for Api {
     }
 
     async fn resize(&self, request: Request<ResizeRequest>) -> Answer<ResizeResponse> {
-        let size = window_size(request.into_inner().size.unwrap_or_default()).map_err(failed)?;
-        let stdio = self.stdio().map_err(failed)?;
+        let ResizeRequest { size, exec_id } = request.into_inner();
+        let size = window_size(size.unwrap_or_default()).map_err(failed)?;
+        let stdio = match exec_id.as_str() {
+            "" => self.stdio(),
+            id => exec::view(self, id).await.map(|view| view.stdio),
+        };
+        let stdio = stdio.map_err(failed)?;
         stdio.resize(size).await.map_err(|error: StdioError| failed(error.into()))?;
         Ok(Response::new(ResizeResponse {}))
     }
@@ -180,8 +196,17 @@ impl Tasks for Api {
         Ok(Response::new(DeleteResponse {}))
     }
 
-    async fn exec(&self, _request: Request<ExecRequest>) -> Answer<ExecResponse> {
-        Err(unimplemented("davit.task.v1.Tasks/Exec"))
+    async fn exec(&self, request: Request<ExecRequest>) -> Answer<ExecResponse> {
+        exec::exec(self, request.into_inner()).await.map(Response::new).map_err(failed)
+    }
+
+    async fn seen(&self, request: Request<SeenRequest>) -> Answer<SeenResponse> {
+        exec::seen(self, request.into_inner()).await.map(Response::new).map_err(failed)
+    }
+
+    async fn execs(&self, _request: Request<ExecsRequest>) -> Answer<ExecsResponse> {
+        let execs = self.task.ask(|reply| Ask::Exec(task::exec::Ask::List(reply))).await.map_err(failed)?;
+        Ok(Response::new(ExecsResponse { execs }))
     }
 
     async fn pause(&self, request: Request<PauseRequest>) -> Answer<PauseResponse> {

@@ -24,10 +24,10 @@ use tonic::codegen::Service as _;
 
 use crate::api::{self, Api};
 
-/// Connections at a time: one for each client that types, and some for everything else.
-const CONNECTIONS: usize = 96;
-/// Streams of one connection at a time.
-const STREAMS: u32 = 128;
+/// Connections at a time: one for each client that types, which any exec may have, and some for everything else.
+const CONNECTIONS: usize = 640;
+/// Streams of one connection at a time: each exec that somebody listens to is one.
+const STREAMS: u32 = 640;
 /// Bytes that may be under way, of a stream and of a connection.
 const WINDOW: u32 = 64 << 10;
 /// Bytes of one stream's answer that wait to be sent.

@@ -29,6 +29,7 @@ fn main() -> ExitCode {
     match command.to_str() {
         Some("init") => init::child::run(),
         Some("enter") => init::enter::run(),
+        Some("exec") => init::exec_child::run(),
         Some("guard") => init::guard::run(),
         Some("launch") => told(launch(words)),
         Some("serve") => told(serve(words)),

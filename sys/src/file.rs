@@ -11,9 +11,10 @@ mod tree;
 
 pub use atomic::{Durability, read_bounded, read_bounded_file, sync_dir, write_atomic};
 pub use entry::{
-    NodeKind, Times, change_directory, chmod, chmod_at, chown, chown_at, device_numbers, is_dir, is_procfs,
-    is_same, is_sysfs, link_at, make_dir_at, make_node_at, open_at, open_dir, open_dir_at, remove_dir_at,
-    remove_file_at, rename_at, set_times, set_times_at, set_xattr, set_xattr_at, stat, stat_at, symlink_at,
+    NodeKind, Times, change_directory, chmod, chmod_at, chown, chown_at, device_numbers, is_devpts, is_dir,
+    is_procfs, is_same, is_sysfs, link_at, make_dir_at, make_node_at, open_at, open_dir, open_dir_at,
+    remove_dir_at, remove_file_at, rename_at, set_times, set_times_at, set_xattr, set_xattr_at, stat,
+    stat_at, symlink_at,
 };
 pub use lock::Flock;
 pub use root::{Parent, Root};

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
-use rustix::thread::{LinkNameSpaceType, UnshareFlags};
+use rustix::thread::{LinkNameSpaceType, ThreadNameSpaceType, UnshareFlags};
 
 /// The kinds of namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -55,6 +55,18 @@ impl Kind {
         }
     }
 
+    fn of_thread(self) -> ThreadNameSpaceType {
+        match self {
+            Self::Mount => ThreadNameSpaceType::MOUNT,
+            Self::Pid => ThreadNameSpaceType::PROCESS_ID,
+            Self::Net => ThreadNameSpaceType::NETWORK,
+            Self::Ipc => ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION,
+            Self::Uts => ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME,
+            Self::Cgroup => ThreadNameSpaceType::CONTROL_GROUP,
+            Self::User => ThreadNameSpaceType::USER,
+        }
+    }
+
     fn unshare(self) -> UnshareFlags {
         match self {
             Self::Mount => UnshareFlags::NEWNS,
@@ -96,6 +108,13 @@ pub fn inode(namespace: impl AsFd) -> io::Result<u64> {
 /// Moves the calling thread into a namespace; `kind` must be what the descriptor is.
 pub fn enter(namespace: impl AsFd, kind: Kind) -> io::Result<()> {
     Ok(rustix::thread::move_into_link_name_space(namespace.as_fd(), Some(kind.link()))?)
+}
+
+/// Moves the calling thread into several namespaces of a process at once: all of them or none. Children are made in
+/// its process ids, where those are among them; the thread itself stays where it is.
+pub fn enter_all(pidfd: impl AsFd, kinds: &[Kind]) -> io::Result<()> {
+    let all = kinds.iter().fold(ThreadNameSpaceType::empty(), |all, kind| all | kind.of_thread());
+    Ok(rustix::thread::move_into_thread_name_spaces(pidfd.as_fd(), all)?)
 }
 
 /// Gives the calling thread a new namespace of its own.
@@ -175,6 +194,17 @@ mod tests {
             assert_eq!(rustix::system::uname().nodename(), c"elsewhere");
         });
         assert_ne!(rustix::system::uname().nodename(), c"elsewhere");
+    }
+
+    #[test]
+    fn privileged_namespaces_of_a_process_are_entered_together() {
+        on_a_thread(|| {
+            leave(Kind::Uts).unwrap();
+            let pidfd = crate::process::own_pidfd().unwrap();
+            let main = open(Path::new("/proc/self/ns/uts")).unwrap();
+            enter_all(&pidfd, &[Kind::Uts, Kind::Ipc]).unwrap();
+            assert_eq!(inode(open_own(Kind::Uts).unwrap()).unwrap(), inode(&main).unwrap());
+        });
     }
 
     #[test]

@@ -3,8 +3,11 @@
 mod host;
 mod network;
 
-use davit_proto::container::{Container, ContainerSpec, ContainerStatus, InspectRequest, MountKind, Phase};
+use davit_proto::container::{
+    Container, ContainerSpec, ContainerStatus, InspectRequest, InspectResponse, MountKind, Phase,
+};
 use davit_proto::status::RemoteError;
+use davit_proto::types::Exec;
 
 use super::row::state;
 use crate::args::container::InspectArgs;
@@ -29,12 +32,13 @@ pub async fn find(engine: &Engine, name: &str, size: bool) -> Result<Found, Erro
     let request = InspectRequest { container: name.to_owned(), size };
     let answer = engine.containers().await?.inspect(request).await.map_err(RemoteError::from);
     Found::or_missing(answer, davit_proto::reason::CONTAINER_NOT_FOUND, |answer| {
-        answer.into_inner().container.map(|container| document(&container, size))
+        let InspectResponse { container, execs } = answer.into_inner();
+        container.map(|container| document(&container, &execs, size))
     })
 }
 
 /// The whole document.
-pub fn document(container: &Container, size: bool) -> Document {
+pub fn document(container: &Container, execs: &[Exec], size: bool) -> Document {
     let (no_spec, no_status) = (ContainerSpec::default(), ContainerStatus::default());
     let spec = container.spec.as_ref().unwrap_or(&no_spec);
     let status = container.status.as_ref().unwrap_or(&no_status);
@@ -57,7 +61,7 @@ pub fn document(container: &Container, size: bool) -> Document {
         ("MountLabel", "".into()),
         ("ProcessLabel", "".into()),
         ("AppArmorProfile", "".into()),
-        ("ExecIDs", Document::Null),
+        ("ExecIDs", exec_ids(execs)),
         ("HostConfig", host::config(spec, status)),
         ("GraphDriver", graph(status)),
     ];
@@ -69,6 +73,14 @@ pub fn document(container: &Container, size: bool) -> Document {
     fields.push(("Config", config(container, spec)));
     fields.push(("NetworkSettings", network::settings(container, status)));
     map(fields)
+}
+
+/// Ids of the processes that were added and run; as with docker, nothing where there are none.
+fn exec_ids(execs: &[Exec]) -> Document {
+    match execs {
+        [] => Document::Null,
+        execs => list(&execs.iter().map(|exec| exec.id.clone()).collect::<Vec<_>>()),
+    }
 }
 
 fn state_of(status: &ContainerStatus) -> Document {

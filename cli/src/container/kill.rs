@@ -12,7 +12,8 @@ use crate::{many, usage};
 pub async fn run(engine: Engine, args: KillArgs) -> Result<u8, Error> {
     let (engine, signal) = (&engine, args.signal);
     many::together(args.target.containers, |name: String| {
-        let request = KillRequest { container: name.clone(), signal: signal.clone() };
+        let request =
+            KillRequest { container: name.clone(), signal: signal.clone(), ..KillRequest::default() };
         async move {
             usage::check_target(&name)?;
             engine.containers().await?.kill(request).await.map_err(RemoteError::from)?;

@@ -13,7 +13,7 @@ use davit_proto::types::{Exit, Filter, Output, Stdio};
 use futures_util::StreamExt as _;
 use tonic::transport::Channel;
 
-use super::order;
+use super::order::{self, Place};
 use crate::client::Engine;
 use crate::error::Error;
 use crate::patience::{self, Patience};
@@ -70,7 +70,7 @@ impl Session<'_> {
         tokio::select! {
             code = self.sit(seat, line) => code,
             () = async {
-                order::carry_out(self.engine, &self.container_id, orders).await;
+                order::carry_out(self.engine, &Place::init(&self.container_id), orders).await;
                 std::future::pending().await
             } => Ok(exit::SUCCESS),
         }

@@ -1,8 +1,9 @@
 //! The frames of the three streams as one pair of types.
 
 use davit_proto::container::{
-    AttachRequest, AttachResponse, Attached, CreateResponse, ExecRequest, ExecResponse, RunRequest,
-    RunResponse, attach_request, attach_response, exec_request, exec_response, run_request, run_response,
+    AttachRequest, AttachResponse, Attached, CreateResponse, ExecRequest, ExecResponse, ExecStarted,
+    RunRequest, RunResponse, attach_request, attach_response, exec_request, exec_response, run_request,
+    run_response,
 };
 use davit_proto::reason;
 use davit_proto::status::{ErrorKind, RemoteError};
@@ -22,7 +23,7 @@ pub enum Down {
     /// The client is attached.
     Attached(Attached),
     /// The exec runs.
-    ExecStarted,
+    ExecStarted(ExecStarted),
     /// Output.
     Output(Output),
     /// Output that is missing.
@@ -102,7 +103,7 @@ impl From<ExecResponse> for Down {
     fn from(response: ExecResponse) -> Self {
         use exec_response::Frame;
         match response.frame {
-            Some(Frame::Started(_)) => Self::ExecStarted,
+            Some(Frame::Started(started)) => Self::ExecStarted(started),
             Some(Frame::Output(output)) => Self::Output(output),
             Some(Frame::Exit(exit)) => Self::Exit(exit),
             Some(Frame::Dropped(dropped)) => Self::Dropped(dropped),

@@ -10,12 +10,12 @@ use davit_proto::container::{
     ExecResponse, InspectRequest, InspectResponse, KillRequest, KillResponse, ListRequest, ListResponse,
     LogsRequest, LogsResponse, PauseRequest, PauseResponse, PruneRequest, PruneResponse, RemoveRequest,
     RemoveResponse, RenameRequest, RenameResponse, ResizeRequest, ResizeResponse, RestartRequest,
-    RestartResponse, ResumeRequest, ResumeResponse, RunRequest, RunResponse, StartRequest, StartResponse,
-    StatsRequest, StatsResponse, StopRequest, StopResponse, TopRequest, TopResponse, UpdateRequest,
-    UpdateResponse, WaitRequest, WaitResponse, WhyRequest, WhyResponse,
+    RestartResponse, ResumeRequest, ResumeResponse, RunRequest, RunResponse, SeenRequest, SeenResponse,
+    StartRequest, StartResponse, StatsRequest, StatsResponse, StopRequest, StopResponse, TopRequest,
+    TopResponse, UpdateRequest, UpdateResponse, WaitRequest, WaitResponse, WhyRequest, WhyResponse,
 };
 use davit_proto::status::{status, unimplemented};
-use davit_proto::{task, time};
+use davit_proto::time;
 use futures_util::{Stream, StreamExt as _};
 use tonic::{Request, Response, Status, Streaming};
 
@@ -23,12 +23,11 @@ use super::actor;
 use crate::actor::Actor;
 use crate::container::create::Promise;
 use crate::container::{
-    attach, create, inspect, kill, list, logs, pause, prune, remove, rename, restart, resume, run, signal,
-    start, stats, stop, top, update, wait, why,
+    attach, create, exec, inspect, kill, list, logs, pause, prune, remove, rename, restart, resume, run,
+    signal, start, stats, stop, top, update, wait, why,
 };
 use crate::engine::Engine;
 use crate::error::Error;
-use crate::shim::{SHORT, within};
 
 type Answer<T> = Result<Response<T>, Status>;
 type Frames<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -99,6 +98,10 @@ impl Api {
     async fn killed(&self, request: KillRequest, actor: &Actor) -> Result<KillResponse, Error> {
         let id = self.engine.find(&request.container)?;
         let signal = signal_of(&request.signal)?.unwrap_or(kill::SIGKILL);
+        if !request.exec_id.is_empty() {
+            exec::kill(&self.engine.shim(&id)?, &request.exec_id, signal, actor).await?;
+            return Ok(KillResponse {});
+        }
         kill::kill(&self.engine, &id, signal, actor).await?;
         Ok(KillResponse {})
     }
@@ -151,9 +154,7 @@ impl Api {
 
     async fn resized(&self, request: ResizeRequest) -> Result<ResizeResponse, Error> {
         let id = self.engine.find(&request.container)?;
-        let mut tasks = self.engine.shim(&id)?.tasks();
-        let size = task::ResizeRequest { size: request.size };
-        within(SHORT, "size the terminal", tasks.resize(size)).await?;
+        exec::resize(&self.engine.shim(&id)?, &request.exec_id, request.size).await?;
         Ok(ResizeResponse {})
     }
 }
@@ -242,8 +243,13 @@ impl Containers for Api {
     }
 
     type ExecStream = Frames<ExecResponse>;
-    async fn exec(&self, _: Request<Streaming<ExecRequest>>) -> Answer<Self::ExecStream> {
-        Err(unimplemented("Containers.Exec"))
+    async fn exec(&self, request: Request<Streaming<ExecRequest>>) -> Answer<Self::ExecStream> {
+        let actor = actor::of("exec", &request);
+        Ok(frames(exec::exec(self.engine.clone(), request.into_inner(), actor)))
+    }
+
+    async fn seen(&self, request: Request<SeenRequest>) -> Answer<SeenResponse> {
+        answer(exec::seen(&self.engine, request.into_inner()).await.map(|()| SeenResponse {}))
     }
 
     async fn pause(&self, request: Request<PauseRequest>) -> Answer<PauseResponse> {

@@ -102,6 +102,7 @@ fn shim_open(open: &AttachOpen, waits: bool) -> task::AttachOpen {
         from: if waits { Some(task::AttachOffsets::default()) } else { wanted },
         size: open.size,
         session: open.session.clone(),
+        ..task::AttachOpen::default()
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use davit_proto::container::{InspectRequest, InspectResponse};
 
-use super::size;
+use super::{exec, live, size};
 use crate::engine::Engine;
 use crate::error::Error;
 
@@ -18,5 +18,7 @@ pub async fn inspect(engine: &Arc<Engine>, request: InspectRequest) -> Result<In
     if request.size {
         size::measure(engine, &mut container).await?;
     }
-    Ok(InspectResponse { container: Some(container) })
+    let runs = live::is_live(live::status_of(&container).phase());
+    let execs = if runs { exec::running(engine, &id).await } else { Vec::new() };
+    Ok(InspectResponse { container: Some(container), execs })
 }

@@ -23,6 +23,7 @@ pub mod bundle;
 pub mod cgroup;
 pub mod content;
 pub mod create;
+pub mod exec;
 pub mod inspect;
 pub mod join;
 pub mod journal;

@@ -105,6 +105,7 @@ async fn attach(
         from: Some(AttachOffsets::default()),
         size: open.size,
         session: open.session.clone(),
+        ..AttachOpen::default()
     };
     Link::open(engine, id, open).await
 }

@@ -177,6 +177,13 @@ impl Link {
     }
 }
 
+impl Link {
+    /// What comes from the shim, and the way to it.
+    pub(super) fn split(self) -> (Streaming<AttachResponse>, mpsc::Sender<AttachRequest>) {
+        (self.output, self.input)
+    }
+}
+
 /// How a session came to an end.
 #[derive(Debug)]
 pub enum Ended {
@@ -232,7 +239,7 @@ pub async fn carry<Request, Response>(
 
 /// The client has gone, which the shim is told by the end of its input: a connection that is only cut off may come from
 /// an engine that dies, and its client from coming back.
-fn take_leave(mut output: Streaming<AttachResponse>, input: mpsc::Sender<AttachRequest>) {
+pub(super) fn take_leave(mut output: Streaming<AttachResponse>, input: mpsc::Sender<AttachRequest>) {
     drop(input);
     tokio::spawn(async move {
         let rest = async { while let Ok(Some(_)) = output.message().await {} };
@@ -243,14 +250,17 @@ fn take_leave(mut output: Streaming<AttachResponse>, input: mpsc::Sender<AttachR
 
 /// How the shim's frames came to an end.
 #[derive(Debug)]
-enum Last {
+pub(super) enum Last {
+    /// With the process's exit.
     Exit(Exit),
+    /// The client went.
     Left,
+    /// Without a word.
     Broken,
 }
 
 /// Takes the shim's frames as they come and hands them to the client as it takes them, to the last one.
-async fn deliver<Response>(
+pub(super) async fn deliver<Response>(
     output: &mut Streaming<AttachResponse>,
     mut backlog: Backlog,
     out: &mpsc::Sender<Result<Response, Error>>,
@@ -316,7 +326,7 @@ async fn obey(
         }
         // By calls of their own: input that the container does not read would hold them up.
         Said::Resize(size) => {
-            let request = ResizeRequest { size: Some(size) };
+            let request = ResizeRequest { size: Some(size), ..ResizeRequest::default() };
             match within(SHORT, "resize the terminal", shim.tasks().resize(request)).await {
                 Ok(_) => {}
                 Err(error) if error.kind() == ErrorKind::InvalidArgument => return Err(error),
@@ -341,7 +351,7 @@ async fn obey(
 }
 
 /// Input in frames that the shim takes.
-fn pieces(typed: Input) -> impl Iterator<Item = Input> {
+pub(super) fn pieces(typed: Input) -> impl Iterator<Item = Input> {
     let Input { mut offset, mut data, eof } = typed;
     let mut first = true;
     std::iter::from_fn(move || {

@@ -167,7 +167,8 @@ async fn attempt(
     // A client may say the size of its own terminal without knowing whether the container has one.
     let has_terminal = container.spec.as_ref().is_some_and(|spec| spec.terminal);
     if let Some(size) = size.filter(|_| has_terminal) {
-        within(SHORT, "size the terminal", shim.tasks().resize(ResizeRequest { size: Some(size) })).await?;
+        let request = ResizeRequest { size: Some(size), ..ResizeRequest::default() };
+        within(SHORT, "size the terminal", shim.tasks().resize(request)).await?;
     }
     let request = StartRequest { life, actor: actor.text().to_owned() };
     let answer = within(LONG, "start the container", shim.tasks().start(request)).await;

@@ -5,14 +5,14 @@ use std::time::Duration;
 use davit_proto::status::status;
 use davit_proto::task::attach_request::Frame as FromClient;
 use davit_proto::task::attach_response::Frame as ToClient;
-use davit_proto::task::{AttachOpen, AttachRequest, AttachResponse, Attached};
-use davit_proto::types::{Dropped, Input, Output, Stdio};
+use davit_proto::task::{AttachOffsets, AttachOpen, AttachRequest, AttachResponse, Attached};
+use davit_proto::types::{Dropped, Exit, Input, Output, Stdio};
 use futures_util::{StreamExt as _, stream};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 use tonic::{Status, Streaming};
 
-use super::{Api, BoxStream, failed, window_size};
+use super::{Api, BoxStream, exec, failed, window_size};
 use crate::stdio::Stream;
 use crate::stdio::client::Frame;
 use crate::stdio::input::Typist;
@@ -32,21 +32,34 @@ pub async fn attach(
     mut frames: Streaming<AttachRequest>,
 ) -> Result<BoxStream<AttachResponse>, Status> {
     let open = first_frame(&mut frames).await?;
-    let stdio = api.stdio().map_err(failed)?;
+    let (stdio, exit) = match open.exec_id.as_str() {
+        "" => (api.stdio().map_err(failed)?, None),
+        id => {
+            let view = exec::view(api, id).await.map_err(failed)?;
+            let exit = view.exit.borrow().clone();
+            (view.stdio, exit)
+        }
+    };
     if let Some(size) = open.size {
         let size = window_size(size).map_err(failed)?;
         match stdio.resize(size).await {
             // A client sends its size without knowing what the container has.
             Ok(()) | Err(StdioError::NoTerminal) => {}
+            // An exec that has ended is told from its end.
+            Err(StdioError::Closed) if exit.is_some() => {}
             Err(error) => return Err(failed(error.into())),
         }
     }
     let attach = Attach {
+        says_seen: open.says_seen.then(|| open.session.clone()),
         session: open.stdin.then_some(open.session),
         wants: [open.stdout, open.stderr],
         from: open.from.map(|from| [from.stdout, from.stderr]),
     };
-    let attachment = stdio.attach(attach).await.map_err(|error| failed(error.into()))?;
+    let attachment = match (stdio.attach(attach).await, exit) {
+        (Err(StdioError::Closed), Some(exit)) => return Ok(epilogue(open.from, exit)),
+        (attachment, _) => attachment.map_err(|error| failed(error.into()))?,
+    };
     let [stdout_offset, stderr_offset] = attachment.starts;
     let stdin_offset = attachment.typist.as_ref().map_or(0, Typist::taken);
     let attached = ToClient::Attached(Attached { stdin_offset, stdout_offset, stderr_offset });
@@ -56,6 +69,14 @@ pub async fn attach(
     let replay = attachment.replay.into_iter().map(encode);
     let first = stream::iter(std::iter::once(attached).chain(replay).map(|frame| Ok(response(frame))));
     Ok(Box::pin(first.chain(live(attachment.frames, fault))))
+}
+
+/// All that is left of an exec whose output was forgotten.
+fn epilogue(from: Option<AttachOffsets>, exit: Exit) -> BoxStream<AttachResponse> {
+    let AttachOffsets { stdout, stderr } = from.unwrap_or_default();
+    let attached = Attached { stdin_offset: 0, stdout_offset: stdout, stderr_offset: stderr };
+    let frames = [ToClient::Attached(attached), ToClient::Exit(exit)];
+    Box::pin(stream::iter(frames.map(|frame| Ok(response(frame)))))
 }
 
 async fn first_frame(frames: &mut Streaming<AttachRequest>) -> Result<AttachOpen, Status> {

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   <v2>/<parent>/shims          the shims of one engine
+//!   <v2>/<parent>/<id>/exec-<n>  a process that was added to it, and what that started
 //!   <v2>/<parent>/<id>           a container: membership, freezing, killing; limits where v2 has the controllers
 //!   <v1 …>/<parent>/shims        the same in every v1 hierarchy that the host mounts:
 //!   <v1 …>/<parent>/<id>         limits and devices, where the host is hybrid or old
@@ -211,6 +212,21 @@ impl ContainerCgroup {
         self.unified.as_fd()
     }
 
+    /// Makes a v2 cgroup below the container's, for one more process of it. It has no limits of its own, and no
+    /// controller is handed down to it, so that the container's own may go on holding processes.
+    pub fn leaf(&self, name: &str) -> Result<Leaf, CgroupError> {
+        self.unified.make(name).map(Leaf)
+    }
+
+    /// Removes a leaf; one that still has processes is busy and stays, and one that is gone is fine. False when it
+    /// stays.
+    pub fn remove_leaf(&self, name: &str) -> Result<bool, CgroupError> {
+        match self.unified.remove_tree(name) {
+            Err(CgroupError::Io { source, .. }) if source.kind() == io::ErrorKind::ResourceBusy => Ok(false),
+            other => other.map(|()| true),
+        }
+    }
+
     /// The v1 files that a single-threaded process writes `0` to, to join.
     pub fn tasks_files(&self) -> Vec<String> {
         self.legacy.iter().map(|dir| dir.join("tasks").to_string_lossy().into_owned()).collect()
@@ -366,6 +382,22 @@ fn controllers(
         None => Devices::Filter(v2::Gate::new(unified.try_clone()?)),
     };
     Ok((limits, devices))
+}
+
+/// The v2 cgroup of a process that was added to a container, and of what that started.
+#[derive(Debug)]
+pub struct Leaf(Dir);
+
+impl Leaf {
+    /// To be cloned into.
+    pub fn unified(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+
+    /// Kills every process in it, frozen ones too.
+    pub fn kill(&self) -> Result<(), CgroupError> {
+        self.0.write("cgroup.kill", "1")
+    }
 }
 
 /// Puts this single-threaded process into the v1 cgroups of its engine's shims; the v2 one is answered, for a clone.

@@ -12,7 +12,7 @@ use davit_sys::process::Exit;
 use davit_sys::{fd, privilege};
 
 use super::base::Base;
-use super::error::{Failure, FailureKind, Step};
+use super::error::{Failure, Step};
 use super::message::{Channel, Reply, Request};
 use super::plan::{ConfigurePlan, JoinKind, PreparePlan, StdioPlan};
 use super::process::{Ready, Streams};
@@ -50,11 +50,7 @@ pub fn run() -> ExitCode {
         End::Unwanted => ExitCode::from(1),
         End::Mirrored(exit) => ExitCode::from(exit.code()),
         End::Failed(failure) => {
-            let code = match failure.kind {
-                FailureKind::NotFound => 127,
-                FailureKind::NotExecutable => 126,
-                FailureKind::Invalid | FailureKind::Refused | FailureKind::Kernel => 125,
-            };
+            let code = failure.kind.exit_code();
             if let Some(channel) = &channel {
                 // When nobody listens any more there is nobody to tell.
                 let _ = channel.send(&Reply::Failed(failure), &[]);
@@ -207,7 +203,7 @@ fn name_host(plan: &ConfigurePlan) -> Result<(), Failure> {
 }
 
 /// Lowering it needs a right that not every host gives; a container starts all the same.
-fn adjust_badness(badness: Option<i32>) -> Result<Vec<String>, Failure> {
+pub(super) fn adjust_badness(badness: Option<i32>) -> Result<Vec<String>, Failure> {
     let Some(badness) = badness else { return Ok(Vec::new()) };
     match std::fs::write("/proc/self/oom_score_adj", badness.to_string()) {
         Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => {

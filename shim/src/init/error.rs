@@ -20,6 +20,17 @@ pub enum FailureKind {
     Kernel,
 }
 
+impl FailureKind {
+    /// The exit code of a process that could not execute: 127 not found, 126 not executable, 125 the engine's own.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::NotFound => 127,
+            Self::NotExecutable => 126,
+            Self::Invalid | Self::Refused | Self::Kernel => 125,
+        }
+    }
+}
+
 /// One failed step, in the words that the user sees.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{message}")]
@@ -102,9 +113,8 @@ impl InitError {
     /// The exit code that a command line reports for it: 127 not found, 126 not executable, 125 the engine's own.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Failure(Failure { kind: FailureKind::NotFound, .. }) => 127,
-            Self::Failure(Failure { kind: FailureKind::NotExecutable, .. }) => 126,
-            Self::Failure(_) | Self::Ended { .. } | Self::Timeout { .. } | Self::Channel(_) => 125,
+            Self::Failure(failure) => failure.kind.exit_code(),
+            Self::Ended { .. } | Self::Timeout { .. } | Self::Channel(_) => 125,
         }
     }
 }

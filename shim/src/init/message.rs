@@ -4,7 +4,7 @@
 //! with the packets and are collected in order.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 use davit_sys::fd;
@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::error::Failure;
+use super::exec_plan::ExecPlan;
 use super::plan::{ConfigurePlan, PreparePlan};
 
 /// What the shim tells init to do.
@@ -23,6 +24,8 @@ pub enum Request {
     Configure(Box<ConfigurePlan>),
     /// Open the gate.
     Start,
+    /// To a process that joins a running container; with init's pidfd and, without a terminal, the three streams.
+    Exec(Box<ExecPlan>),
 }
 
 /// What init answers. A start that worked has no answer: `execve` closes the socket.
@@ -35,6 +38,8 @@ pub enum Reply {
         /// What could not be done exactly as asked.
         warnings: Vec<String>,
     },
+    /// An added process is about to execute; with the terminal's master, if there is one.
+    Joined,
     /// A step failed, and init has ended.
     Failed(Failure),
 }
@@ -72,6 +77,27 @@ impl Channel {
     /// Lets a receive fail with `WouldBlock` after a time.
     pub fn set_timeout(&self, timeout: Duration) -> io::Result<()> {
         fd::set_receive_timeout(&self.socket, Some(timeout))
+    }
+
+    /// Lets sends and receives fail with `WouldBlock` at once.
+    pub fn set_nonblocking(&self) -> io::Result<()> {
+        fd::set_nonblocking(&self.socket, true)
+    }
+
+    /// A message as packets, for a socket that may be full.
+    pub fn packets<M: Serialize>(message: &M) -> io::Result<Vec<Vec<u8>>> {
+        let bytes = serde_json::to_vec(message)?;
+        let count = bytes.chunks(PACKET).count();
+        let packet = |(n, part): (usize, &[u8])| {
+            let kind = if n + 1 == count { LAST } else { MORE };
+            [&[kind], part].concat()
+        };
+        Ok(bytes.chunks(PACKET).enumerate().map(packet).collect())
+    }
+
+    /// Sends one packet.
+    pub fn send_packet(&self, packet: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+        fd::send_packet(&self.socket, packet, fds)
     }
 
     /// Sends a message with descriptors.
@@ -119,6 +145,12 @@ impl Channel {
     }
 }
 
+impl AsRawFd for Channel {
+    fn as_raw_fd(&self) -> RawFd {
+        self.socket.as_raw_fd()
+    }
+}
+
 impl AsFd for Channel {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
@@ -147,6 +179,18 @@ mod tests {
         });
         drop(a);
         assert!(b.receive::<String>().unwrap().is_none());
+    }
+
+    #[test]
+    fn packets_are_the_message() {
+        let (a, b) = Channel::pair().unwrap();
+        let long = "y".repeat(150_000);
+        let packets = Channel::packets(&long).unwrap();
+        assert_eq!(packets.len(), 3);
+        std::thread::scope(|scope| {
+            scope.spawn(|| packets.iter().for_each(|packet| a.send_packet(packet, &[]).unwrap()));
+            assert_eq!(b.receive::<String>().unwrap().unwrap().0, long);
+        });
     }
 
     #[test]

@@ -15,6 +15,16 @@
 //!        ◀── end of file (close-on-exec) or Failed ───────
 //! ```
 //!
+//! A process that is added to a running container comes the same way, and joins instead of making:
+//!
+//! ```text
+//!   exec::begin(Addition{…}) ── clone3 in init's pid namespace and a v2 leaf + exec ─▶ `davit-shim exec`
+//!        │   ── Exec{plan} + fds init, stdio ────────────▶   v1 cgroups, init's namespaces, terminal, user
+//!   added.join().await
+//!        ◀── Joined + fd pty master ──────────────────────   stdio, confinement, execve
+//!        ◀── end of file (close-on-exec) or Failed ───────
+//! ```
+//!
 //! # What the rest of the shim calls
 //!
 //! All calls are synchronous and take a few milliseconds at most; they have their own deadline. After an error of
@@ -72,6 +82,9 @@ pub mod child;
 mod dev;
 pub mod enter;
 pub mod error;
+pub mod exec;
+pub mod exec_child;
+pub mod exec_plan;
 pub mod guard;
 mod message;
 mod mount_plan;
@@ -92,4 +105,5 @@ mod userns;
 
 pub use error::{Failure, FailureKind, InitError};
 pub use parent::{Configuration, Init, Stdio};
+pub use plan::StdioPlan;
 pub use shape::{IdMap, Namespace, Shape};

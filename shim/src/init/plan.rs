@@ -153,6 +153,8 @@ pub struct ProcessPlan {
     pub env: Vec<String>,
     /// Working directory, absolute.
     pub cwd: PathBuf,
+    /// It is made when it is not there.
+    pub makes_cwd: bool,
     /// As whom.
     pub user: UserPlan,
     /// Umask.

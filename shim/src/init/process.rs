@@ -9,7 +9,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use davit_sys::file::{self, Root};
+use davit_sys::file::{self, OFlags, Root};
 use davit_sys::privilege::{self, Capabilities, Limited};
 use davit_sys::seccomp::{self, Flags, Program};
 use davit_sys::{fd, process, pty};
@@ -43,8 +43,10 @@ impl Ready {
     pub fn new(plan: ProcessPlan, streams: Streams) -> Result<Self, Failure> {
         let root = Root::open(Path::new("/")).step("open the root")?;
         let identity = Databases::read(&root)?.resolve(&plan.user)?;
-        root.make_dirs(&plan.cwd, 0o755)
-            .step(format_args!("make working directory {}", plan.cwd.display()))?;
+        if plan.makes_cwd {
+            root.make_dirs(&plan.cwd, 0o755)
+                .step(format_args!("make working directory {}", plan.cwd.display()))?;
+        }
         Ok(Self { plan, identity, streams })
     }
 
@@ -70,7 +72,7 @@ impl Ready {
         let Self { mut plan, identity, streams } = self;
         take_streams(&streams, identity.uid)?;
         privilege::set_umask(plan.umask);
-        enter_directory(&plan.cwd)?;
+        enter_directory(&plan.cwd, plan.makes_cwd)?;
         if !plan.env.iter().any(|e| e.starts_with("HOME=")) {
             plan.env.push(format!("HOME={}", identity.home));
         }
@@ -130,10 +132,27 @@ fn give(stream: &OwnedFd, uid: u32) -> Result<(), Failure> {
 }
 
 /// Resolved inside the root and entered by descriptor, so that no link leads out; and it is checked where we are.
-fn enter_directory(cwd: &Path) -> Result<(), Failure> {
+fn enter_directory(cwd: &Path, makes: bool) -> Result<(), Failure> {
+    const ELOOP: i32 = 40;
     let shown = cwd.display();
     let root = Root::open(Path::new("/")).step("open the root")?;
-    let directory = root.make_dirs(cwd, 0o755).step(format_args!("open working directory {shown}"))?;
+    let opened = match makes {
+        true => root.make_dirs(cwd, 0o755),
+        false => root.resolve(cwd, OFlags::PATH | OFlags::DIRECTORY, 0),
+    };
+    if let (false, Err(error)) = (makes, &opened)
+        && matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+    {
+        let why = format!("working directory {shown}: {}", super::error::reason(error));
+        return Err(Failure::new(FailureKind::NotFound, why));
+    }
+    if let (false, Err(error)) = (makes, &opened)
+        && error.raw_os_error() == Some(ELOOP)
+    {
+        // One that is made was refused before.
+        return Err(Failure::refused(format!("working directory {shown} leads through a link of /proc")));
+    }
+    let directory = opened.step(format_args!("open working directory {shown}"))?;
     file::change_directory(&directory).step(format_args!("enter working directory {shown}"))?;
     let here = std::env::current_dir().step(format_args!("find working directory {shown}"))?;
     if !here.is_absolute() {

@@ -11,13 +11,13 @@ use super::seccomp;
 use super::shape::Shape;
 
 /// Who runs: `name|uid[:group|gid]`, resolved in the container's own files.
-const USER: &str = "davit.user";
+pub(super) const USER: &str = "davit.user";
 /// More groups, names or numbers with commas between.
 const GROUPS: &str = "davit.group-add";
 /// `true`: a reaper of ours is pid 1.
-const REAPER: &str = "davit.init";
+pub(super) const REAPER: &str = "davit.init";
 /// `default` or `unconfined`, where the spec has no profile.
-const SECCOMP: &str = "davit.seccomp";
+pub(super) const SECCOMP: &str = "davit.seccomp";
 
 const UMASK: u32 = 0o022;
 /// The kernel's own bound on one argument.
@@ -49,6 +49,7 @@ pub fn plan_process(spec: &Spec, shape: &Shape, stdio: StdioPlan) -> Result<Proc
         args,
         env,
         cwd: plan_cwd(process.cwd())?,
+        makes_cwd: true,
         user: plan_user(spec, process)?,
         umask: process.user().umask().unwrap_or(UMASK) & 0o777,
         bounding: bounding.0,

@@ -9,6 +9,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::time::timeout;
 
 use super::Stream;
+use super::source::PIPE;
 
 /// Most bytes in one frame.
 pub const PIECE: usize = 32 << 10;
@@ -16,6 +17,10 @@ pub const PIECE: usize = 32 << 10;
 pub const QUEUE: usize = 16;
 /// How long a client that has been keeping up may take for the next piece before it counts as late.
 pub const PATIENCE: Duration = Duration::from_millis(500);
+/// Most bytes of a stream that a client which says what it has seen has not seen yet, before its exec waits for it.
+pub const WINDOW: u64 = 256 << 10;
+/// Frames that one read of both streams comes to at most.
+const BURST: usize = 2 * PIPE.div_ceil(PIECE);
 /// How long a client may take for its last frames.
 const LAST: Duration = Duration::from_secs(5);
 
@@ -49,13 +54,48 @@ pub struct Client {
     wants: [bool; 2],
     late: bool,
     dropped: [u64; 2],
+    /// What it has seen of each stream, where it says that, and as whom it says so.
+    seen: Option<(String, [u64; 2])>,
 }
 
 impl Client {
     /// A client that wants these streams, and its own end of the queue.
     pub fn new(wants: [bool; 2]) -> (Self, mpsc::Receiver<Frame>) {
         let (frames, queue) = mpsc::channel(QUEUE);
-        (Self { frames, wants, late: false, dropped: [0; 2] }, queue)
+        (Self { frames, wants, late: false, dropped: [0; 2], seen: None }, queue)
+    }
+
+    /// Will say what it has seen, and has seen all before these offsets.
+    pub fn says_seen(&mut self, session: String, offsets: [u64; 2]) {
+        self.seen = Some((session, offsets));
+    }
+
+    /// The client of a session has seen all before these offsets.
+    pub fn has_seen(&mut self, session: &str, offsets: [u64; 2]) {
+        if let Some((_, seen)) = self.seen.as_mut().filter(|(known, _)| known == session) {
+            *seen = [seen[0].max(offsets[0]), seen[1].max(offsets[1])];
+        }
+    }
+
+    /// Whether it can take what one more read of both streams brings, `now` being their offsets.
+    pub fn has_room(&self, now: [u64; 2]) -> bool {
+        let keeps_up = |stream: Stream| {
+            let [out, err] = self.wants;
+            let wanted = if stream == Stream::Stdout { out } else { err };
+            let seen = self.seen.as_ref().map_or(u64::MAX, |(_, seen)| seen[stream.index()]);
+            !wanted || now[stream.index()].saturating_sub(seen) < WINDOW
+        };
+        self.frames.capacity() >= BURST && Stream::BOTH.into_iter().all(keeps_up)
+    }
+
+    /// Resolves when it has gone, or has taken so many frames that there is room for what one more read brings.
+    pub async fn moved(&self) {
+        if self.frames.capacity() < BURST {
+            // The places are given back at once: nobody else fills them. It fails when the client has gone.
+            let _ = self.frames.reserve_many(BURST).await;
+        } else {
+            self.frames.closed().await;
+        }
     }
 
     /// Whether it is still there.

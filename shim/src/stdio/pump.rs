@@ -7,15 +7,15 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use davit_proto::types::Exit;
 use davit_sys::pty::WindowSize;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 
-use super::client::{Client, Frame, PIECE};
+use super::client::{Client, Frame, PIECE, WINDOW};
 use super::input::{Input, Rules, Typist};
 use super::log::{Limits, Log};
-use super::ring::Ring;
-use super::source::{Ends, More, Source};
+use super::ring::{self, Ring};
+use super::source::{Ends, More, PIPE, Source};
 use super::{Offsets, Stream};
 
 /// Clients at a time.
@@ -24,6 +24,13 @@ const CLIENTS: usize = 64;
 const GRACE: Duration = Duration::from_millis(200);
 /// Most reads of one stream at the end, so that such others cannot hold up the end itself.
 const LAST_READS: usize = 64;
+/// The same where the output waits for clients: what the pipe held at the end is less than two of them.
+const AWAITED_READS: usize = 2;
+/// What is kept of each stream of which a client that says what it has seen may want any byte again: what it had not
+/// seen, and one more read.
+const KEPT: usize = WINDOW as usize + (2 * PIPE);
+/// How long the end of an output that is in no log can be had after the exit.
+pub const LINGER: Duration = Duration::from_secs(30);
 
 /// How a client attaches.
 #[derive(Debug)]
@@ -34,6 +41,8 @@ pub struct Attach {
     pub wants: [bool; 2],
     /// From which offsets on; none for from now on.
     pub from: Option<[u64; 2]>,
+    /// It will say what it has seen, under this session.
+    pub says_seen: Option<String>,
 }
 
 /// A client's side of being attached.
@@ -76,6 +85,8 @@ enum Order {
     Attach(Attach, oneshot::Sender<Result<Attachment, StdioError>>),
     Resize(WindowSize, oneshot::Sender<Result<(), StdioError>>),
     Renew(Ends, oneshot::Sender<Result<(), StdioError>>),
+    Seen(String, [u64; 2]),
+    Release,
     Drain(oneshot::Sender<()>),
     Finish(Exit),
 }
@@ -101,6 +112,18 @@ impl Handle {
     /// Goes on with the streams of the next life; log, offsets and clients stay.
     pub async fn renew(&self, ends: Ends) -> Result<(), StdioError> {
         self.ask(|reply| Order::Renew(ends, reply)).await?
+    }
+
+    /// The client of a session has taken everything before these offsets for good.
+    pub async fn seen(&self, session: String, offsets: [u64; 2]) {
+        // A pump that has ended waits for nobody.
+        let _ = self.orders.send(Order::Seen(session, offsets)).await;
+    }
+
+    /// The output waits for its clients no longer.
+    pub async fn release(&self) {
+        // The same.
+        let _ = self.orders.send(Order::Release).await;
     }
 
     /// After the init process has ended: reads everything that it left, so that the log is whole.
@@ -132,31 +155,48 @@ pub struct Setup {
     pub ends: Ends,
     /// Close input after its first client.
     pub stdin_once: bool,
-    /// Folder of the log.
-    pub log: PathBuf,
-    /// How long the log may grow.
-    pub limits: Limits,
+    /// Folder of the log, and how long it may grow; none to keep only the end of the output.
+    pub log: Option<(PathBuf, Limits)>,
+    /// Whether the program waits for those who listen.
+    pub audience: Audience,
 }
 
-/// Starts a pump for one life.
+/// Whom the output is for.
+#[derive(Debug)]
+pub enum Audience {
+    /// Whoever listens; the program goes on without.
+    Any,
+    /// The clients that are there: without one, or when one does not take what there is, the program waits. Says
+    /// whether there is none.
+    Awaited(watch::Sender<bool>),
+}
+
+/// Starts a pump for one process.
 pub fn start(setup: Setup) -> (Handle, JoinHandle<()>) {
     let (sender, orders) = mpsc::channel(4);
     let offsets = Offsets::default();
     let rules = Rules { once: setup.stdin_once, terminal: setup.ends.terminal };
+    let rings = match (&setup.log, &setup.audience) {
+        (Some(_), _) => None,
+        (None, Audience::Any) => Some(ring::CAPACITY),
+        (None, Audience::Awaited(_)) => Some(KEPT),
+    };
     let pump = Pump {
         orders,
+        audience: setup.audience,
         outputs: setup.ends.outputs,
         terminal: setup.ends.terminal,
         size: None,
         rules,
         input: setup.ends.input.map(|end| Input::new(end, rules)),
         heard: Heard {
-            log: Log::open(setup.log, setup.limits),
-            rings: None,
+            log: setup.log.map(|(folder, limits)| Log::open(folder, limits)),
+            rings: rings.map(|capacity| Stream::BOTH.map(|_| Ring::with_capacity(capacity))),
             clients: Vec::new(),
             offsets: offsets.clone(),
         },
         exit: None,
+        last_reads: [AWAITED_READS; 2],
         buffer: Vec::new(),
     };
     (Handle { orders: sender, offsets }, tokio::spawn(pump.run()))
@@ -164,6 +204,7 @@ pub fn start(setup: Setup) -> (Handle, JoinHandle<()>) {
 
 struct Pump {
     orders: mpsc::Receiver<Order>,
+    audience: Audience,
     outputs: [Option<Source>; 2],
     terminal: bool,
     /// What the terminal was last resized to.
@@ -173,6 +214,8 @@ struct Pump {
     heard: Heard,
     /// Set when the life is over, with the moment at which nothing more is waited for.
     exit: Option<(Exit, Instant)>,
+    /// Reads of each stream that are left at the end.
+    last_reads: [usize; 2],
     /// Takes memory only during a burst of output.
     buffer: Vec<u8>,
 }
@@ -180,6 +223,7 @@ struct Pump {
 enum Wake {
     Order(Option<Order>),
     Readable,
+    ClientMoved,
     Over,
 }
 
@@ -189,28 +233,75 @@ impl Pump {
             match self.wait().await {
                 Wake::Order(Some(order)) => self.obey(order).await,
                 Wake::Readable => self.read_burst().await,
+                Wake::ClientMoved => {}
+                Wake::Over if self.reads_on().await => {}
                 Wake::Order(None) | Wake::Over => break,
             }
         }
-        let Some((exit, _)) = self.exit else { return };
-        for client in self.heard.clients {
+        let Some((exit, _)) = self.exit.clone() else { return };
+        self.outputs = [None, None];
+        self.part(&exit);
+        if self.heard.log.is_none() {
+            self.linger(&exit).await;
+        }
+    }
+
+    /// Tells every client of the exit.
+    fn part(&mut self, exit: &Exit) {
+        for client in std::mem::take(&mut self.heard.clients) {
             tokio::spawn(client.finish(exit.clone()));
         }
     }
 
+    /// What is in no log can be had from here for a while, by a client whose connection broke before the end.
+    async fn linger(&mut self, exit: &Exit) {
+        let until = Instant::now() + LINGER;
+        while let Ok(Some(order)) = tokio::time::timeout_at(until, self.orders.recv()).await {
+            self.obey(order).await;
+            self.part(exit);
+        }
+    }
+
     async fn wait(&mut self) -> Wake {
+        let now = Stream::BOTH.map(|stream| self.heard.offsets.get(stream));
+        let mut held = None;
+        if let Audience::Awaited(lonely) = &self.audience {
+            self.heard.clients.retain(Client::is_there);
+            let alone = self.heard.clients.is_empty();
+            lonely.send_if_modified(|told| std::mem::replace(told, alone) != alone);
+            held = Some(alone || !self.heard.clients.iter().all(|client| client.has_room(now)));
+        }
+        let awaited = held.is_some();
+        let held = held.unwrap_or(false);
         let over = match &self.exit {
             Some(_) if self.outputs.iter().all(Option::is_none) => return Wake::Over,
+            // For clients that may come back; the process itself is gone.
+            Some((_, deadline)) if held => Some(*deadline + LINGER),
             Some((_, deadline)) => Some(*deadline),
             None => None,
         };
         let [stdout, stderr] = &self.outputs;
         tokio::select! {
+            biased;
             order = self.orders.recv() => Wake::Order(order),
-            () = readable(stdout.as_ref()) => Wake::Readable,
-            () = readable(stderr.as_ref()) => Wake::Readable,
             () = sleep_until(over.unwrap_or_else(Instant::now)), if over.is_some() => Wake::Over,
+            () = readable(stdout.as_ref()), if !held => Wake::Readable,
+            () = readable(stderr.as_ref()), if !held => Wake::Readable,
+            () = moved(&self.heard.clients, now), if awaited => Wake::ClientMoved,
         }
+    }
+
+    /// At the end: whether there was more in the pipes, which nobody shall miss for having been slow.
+    async fn reads_on(&mut self) -> bool {
+        let Audience::Awaited(_) = &self.audience else { return false };
+        let before = Stream::BOTH.map(|stream| self.heard.offsets.get(stream));
+        if self.heard.clients.is_empty() || !self.heard.clients.iter().all(|client| client.has_room(before)) {
+            return false;
+        }
+        for stream in Stream::BOTH {
+            self.read(stream, Source::read_now).await;
+        }
+        before != Stream::BOTH.map(|stream| self.heard.offsets.get(stream))
     }
 
     async fn obey(&mut self, order: Order) {
@@ -227,6 +318,10 @@ impl Pump {
                 self.drain().await;
                 let _ = reply.send(self.renew(ends));
             }
+            Order::Seen(session, offsets) => {
+                self.heard.clients.iter_mut().for_each(|client| client.has_seen(&session, offsets));
+            }
+            Order::Release => self.audience = Audience::Any,
             Order::Drain(reply) => {
                 self.drain().await;
                 let _ = reply.send(());
@@ -262,7 +357,10 @@ impl Pump {
                 }
             }
         }
-        let (client, frames) = Client::new(attach.wants);
+        let (mut client, frames) = Client::new(attach.wants);
+        if let Some(session) = attach.says_seen {
+            client.says_seen(session, starts);
+        }
         let alive = client.sender();
         heard.clients.push(client);
         Ok(Attachment { starts, replay, frames, alive, typist })
@@ -307,6 +405,14 @@ impl Pump {
     async fn read(&mut self, stream: Stream, how: fn(&Source, &mut Vec<u8>) -> io::Result<More>) -> More {
         // A read that was not tried leaves the buffer as it was.
         self.buffer.clear();
+        if matches!((&self.audience, &self.exit), (Audience::Awaited(_), Some(_))) {
+            // Somebody else who has the pipe could go on for ever.
+            let left = &mut self.last_reads[stream.index()];
+            match left.checked_sub(1) {
+                Some(fewer) => *left = fewer,
+                None => self.outputs[stream.index()] = None,
+            }
+        }
         let Some(source) = &self.outputs[stream.index()] else { return More::Never };
         let more = how(source, &mut self.buffer).unwrap_or_else(|error| {
             tracing::warn!(?stream, %error, "cannot read the container's output");
@@ -335,7 +441,18 @@ impl Pump {
     /// Gives back what a burst took.
     fn rest(&mut self) {
         self.buffer = Vec::new();
-        self.heard.log.rest();
+        if let Some(log) = &mut self.heard.log {
+            log.rest();
+        }
+    }
+}
+
+/// Resolves when a client went, or made room.
+async fn moved(clients: &[Client], now: [u64; 2]) {
+    let first = clients.iter().find(|client| !client.has_room(now)).or(clients.first());
+    match first {
+        Some(client) => client.moved().await,
+        None => std::future::pending().await,
     }
 }
 
@@ -352,8 +469,9 @@ async fn readable(source: Option<&Source>) {
 
 /// Where output goes.
 struct Heard {
-    log: Log,
-    /// From the first client on.
+    /// None for a process whose output is not the container's.
+    log: Option<Log>,
+    /// From the first client on; without a log from the first byte on.
     rings: Option<[Ring; 2]>,
     clients: Vec<Client>,
     offsets: Offsets,
@@ -361,7 +479,9 @@ struct Heard {
 
 impl Heard {
     async fn hear(&mut self, stream: Stream, data: &[u8]) {
-        self.log.write(stream, data, SystemTime::now());
+        if let Some(log) = &mut self.log {
+            log.write(stream, data, SystemTime::now());
+        }
         let mut offset = self.offsets.advance(stream, data.len());
         if let Some(rings) = &mut self.rings {
             rings[stream.index()].push(data);

@@ -20,13 +20,13 @@ struct Container {
 fn container(open_stdin: bool) -> Container {
     let folder = tempfile::tempdir().unwrap();
     let ([stdin, stdout, stderr], ends) = pipes(open_stdin).unwrap();
-    let log = folder.path().to_owned();
-    let (handle, task) = start(Setup { ends, stdin_once: false, log, limits: Limits::default() });
+    let log = Some((folder.path().to_owned(), Limits::default()));
+    let (handle, task) = start(Setup { ends, stdin_once: false, log, audience: Audience::Any });
     Container { stdin: stdin.into(), stdout: stdout.into(), stderr: stderr.into(), handle, task, folder }
 }
 
 fn everything(from: Option<[u64; 2]>) -> Attach {
-    Attach { session: Some(String::new()), wants: [true, true], from }
+    Attach { session: Some(String::new()), wants: [true, true], from, says_seen: None }
 }
 
 fn log_text(folder: &Path) -> String {

@@ -4,13 +4,15 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-/// How much is kept of each stream.
+/// How much is kept of each stream, where nothing else is said.
 pub const CAPACITY: usize = 64 << 10;
 
 /// Keeps the end of a stream. Takes no memory before the first byte is kept.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Ring {
     kept: VecDeque<u8>,
+    /// How much is kept.
+    capacity: usize,
     /// Offset of the byte after the last one kept.
     end: u64,
 }
@@ -18,19 +20,24 @@ pub struct Ring {
 impl Ring {
     /// A ring that begins to keep at an offset.
     pub fn starting_at(offset: u64) -> Self {
-        Self { kept: VecDeque::new(), end: offset }
+        Self { kept: VecDeque::new(), capacity: CAPACITY, end: offset }
+    }
+
+    /// A ring for a stream from its first byte on.
+    pub fn with_capacity(capacity: usize) -> Self {
+        Self { kept: VecDeque::new(), capacity, end: 0 }
     }
 
     /// Keeps the next bytes of the stream.
     pub fn push(&mut self, data: &[u8]) {
         self.end += data.len() as u64;
-        let tail = data.get(data.len().saturating_sub(CAPACITY)..).unwrap_or(data);
-        let room = CAPACITY - tail.len();
+        let tail = data.get(data.len().saturating_sub(self.capacity)..).unwrap_or(data);
+        let room = self.capacity - tail.len();
         let surplus = self.kept.len().saturating_sub(room);
         self.kept.drain(..surplus);
-        if self.kept.capacity() < CAPACITY {
+        if self.kept.capacity() < self.capacity {
             // By doubling, so that a program of few words costs little; and never beyond the capacity.
-            let wanted = (self.kept.len() + tail.len()).next_power_of_two().clamp(1 << 10, CAPACITY);
+            let wanted = (self.kept.len() + tail.len()).next_power_of_two().clamp(1 << 10, self.capacity);
             self.kept.reserve_exact(wanted.saturating_sub(self.kept.len()));
         }
         self.kept.extend(tail);
@@ -71,7 +78,7 @@ mod tests {
             pushes in prop::collection::vec(0_usize..100_000, 1..12),
             from in 0_u64..400_000,
         ) {
-            let mut ring = Ring::default();
+            let mut ring = Ring::starting_at(0);
             let mut all = Vec::new();
             for (n, length) in pushes.into_iter().enumerate() {
                 let data: Vec<u8> = (0..length).map(|i| (i * 7 + n) as u8).collect();

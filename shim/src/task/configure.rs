@@ -11,7 +11,7 @@ use super::state::{Admit, Command, Denied, Event, Task};
 use crate::bundle::{Bundle, Journal};
 use crate::init::{Configuration, Stdio};
 use crate::stdio::log::Limits;
-use crate::stdio::pump;
+use crate::stdio::pump::{self, Audience};
 use crate::stdio::source::{self, Ends};
 
 /// What Configure is told beside the bundle.
@@ -113,7 +113,8 @@ fn furnish(bundle: &Bundle, body: &mut Body, options: Options) -> Result<Furnish
 
 fn start_pump(bundle: &Bundle, ends: Ends, options: Options) -> (pump::Handle, tokio::task::JoinHandle<()>) {
     let Options { stdin_once, limits, .. } = options;
-    pump::start(pump::Setup { ends, stdin_once, log: bundle.log(), limits })
+    let log = Some((bundle.log(), limits));
+    pump::start(pump::Setup { ends, stdin_once, log, audience: Audience::Any })
 }
 
 /// A container whose files do not survive a power cut has no use for an exit record that does.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use davit_proto::task::{NetworkNamespace, PortReservation, Snapshot, TaskState};
 use davit_proto::time::timestamp;
+use davit_proto::types;
 use davit_sys::file::{Durability, Flock};
 use davit_sys::process;
 use davit_sys::supervise::{SIGCHLD, SignalFd, ended_child, reap_child};
@@ -18,13 +19,14 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 
 use super::error::TaskError;
+use super::execs::{Execs, News};
 use super::note::Asked;
 use super::reserve::Reservation;
 use super::restart::Lives;
 use super::state::{Admit, Command, Event, Task, admit};
 use super::{
-    configure, delete, end, kill, oom, pause, prepare, reserve, restart, resume, start, stats, stop, top,
-    update,
+    configure, delete, end, exec, kill, oom, pause, prepare, reserve, restart, resume, start, stats, stop,
+    top, update,
 };
 use crate::bundle::{Bundle, Journal};
 use crate::cgroup::ContainerCgroup;
@@ -87,6 +89,8 @@ pub enum Request {
     Pause(String, Reply<Snapshot>),
     /// Thaw all, on behalf of somebody.
     Resume(String, Reply<Snapshot>),
+    /// Something about the added processes.
+    Exec(exec::Ask),
     /// End the shim; by force also when init runs.
     Delete(bool, Reply<Snapshot>),
 }
@@ -121,7 +125,7 @@ impl Published {
     }
 
     /// How the last life ended, when one has.
-    pub fn exit(&self) -> Option<&davit_proto::types::Exit> {
+    pub fn exit(&self) -> Option<&types::Exit> {
         self.snapshot.exit.as_ref()
     }
 }
@@ -188,6 +192,8 @@ pub struct Driver {
     pub(super) journal: Option<Journal>,
     /// The journal tells of more than was published.
     pub(super) unpublished: bool,
+    /// What was added to the container.
+    pub(super) execs: Execs,
     /// The shim ends without a life.
     pub(super) ending: bool,
     pub(super) unconfigured: Option<AsyncFd<File>>,
@@ -205,6 +211,7 @@ enum Wake {
     Due,
     Abandoned,
     PumpEnded,
+    Exec(News),
 }
 
 impl Driver {
@@ -231,6 +238,7 @@ impl Driver {
             asked: None,
             journal: None,
             unpublished: false,
+            execs: Execs::default(),
             ending: false,
             unconfigured,
             shim_pid: setup.shim_pid,
@@ -258,6 +266,7 @@ impl Driver {
                     self.ending = true;
                 }
                 Wake::PumpEnded => {}
+                Wake::Exec(news) => Box::pin(exec::hear(&mut self, news)).await,
             }
             self.settle();
         }
@@ -270,7 +279,7 @@ impl Driver {
             Task::Stopped { .. } => true,
             _ => false,
         };
-        self.ending || drained
+        self.ending || (drained && self.execs.are_over())
     }
 
     async fn wait(&mut self) -> Wake {
@@ -287,6 +296,7 @@ impl Driver {
             () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => Wake::Due,
             () = end_of_file(self.unconfigured.as_ref()) => Wake::Abandoned,
             () = ended(pump) => Wake::PumpEnded,
+            news = self.execs.next() => Wake::Exec(news),
         }
     }
 
@@ -336,6 +346,7 @@ impl Driver {
             Request::Top(reply) => {
                 let _ = reply.send(top::top(self));
             }
+            Request::Exec(ask) => exec::serve(self, ask),
             Request::Delete(force, reply) => {
                 let done = delete::delete(self, force).await;
                 let _ = reply.send(self.answer(done));
@@ -360,7 +371,7 @@ impl Driver {
     }
 
     /// Publishes a note that nobody else published.
-    fn settle(&mut self) {
+    pub(super) fn settle(&mut self) {
         if self.unpublished {
             self.publish();
         }
@@ -423,7 +434,7 @@ impl Driver {
             tracing::warn!(signal, "ignored a signal");
             return;
         }
-        match self.reap() {
+        match self.reap().await {
             Ok(Some(exit)) => end::end(self, exit).await,
             Ok(None) => {}
             Err(error) => tracing::error!(%error, "cannot reap children"),
@@ -431,11 +442,15 @@ impl Driver {
     }
 
     /// Reaps every child that has ended, adopted ones too, and answers with init's exit when it is among them.
-    fn reap(&self) -> io::Result<Option<process::Exit>> {
+    async fn reap(&mut self) -> io::Result<Option<process::Exit>> {
         let mut ended = None;
         while let Some(pid) = ended_child()? {
             if let (None, Some(body)) = (ended, self.task.living()) {
                 ended = body.init.reap()?;
+            }
+            if let Some(status) = self.execs.reap(pid)? {
+                exec::reaped(self, pid, status).await;
+                continue;
             }
             // Finds nobody when the one that was found is init, which has just been reaped.
             reap_child(pid)?;

@@ -111,7 +111,7 @@ pub(super) async fn finish(driver: &mut Driver, exit: Exit) {
     }
 }
 
-fn how(status: process::Exit) -> How {
+pub(super) fn how(status: process::Exit) -> How {
     match status {
         process::Exit::Exited(code) => How::Code(code.into()),
         process::Exit::Signaled(signal) => How::Signal(signal.into()),

@@ -52,6 +52,26 @@ pub enum TaskError {
         /// What a shell would report: 125, 126, 127.
         exit_code: u32,
     },
+    /// A process could not be added.
+    #[error("{message}")]
+    Exec {
+        /// Why.
+        message: String,
+        /// What a shell would report: 125, 126, 127.
+        exit_code: u32,
+    },
+    /// No exec has this id, or it has been forgotten.
+    #[error("no such exec: {0}")]
+    NoExec(String),
+    /// The exec has ended.
+    #[error("exec {0} is not running")]
+    ExecEnded(String),
+    /// Too many execs at a time.
+    #[error("{limit} execs run already in this container")]
+    TooManyExecs {
+        /// How many may run.
+        limit: usize,
+    },
     /// A host port is taken.
     #[error("port {port} is taken{}", by(.holder.as_deref()))]
     PortTaken {
@@ -114,9 +134,14 @@ impl Classify for TaskError {
             Self::Denied(_) | Self::OtherShape => ErrorKind::FailedPrecondition,
             Self::Busy { .. } | Self::Ending => ErrorKind::Unavailable,
             Self::Init(error) => init_kind(error),
-            Self::Start { exit_code: 127, .. } => ErrorKind::NotFound,
-            Self::Start { exit_code: 126, .. } => ErrorKind::FailedPrecondition,
-            Self::Start { .. } => ErrorKind::Internal,
+            Self::Start { exit_code: 127, .. } | Self::Exec { exit_code: 127, .. } => ErrorKind::NotFound,
+            Self::Start { exit_code: 126, .. } | Self::Exec { exit_code: 126, .. } => {
+                ErrorKind::FailedPrecondition
+            }
+            Self::Start { .. } | Self::Exec { .. } => ErrorKind::Internal,
+            Self::NoExec(_) => ErrorKind::NotFound,
+            Self::ExecEnded(_) => ErrorKind::FailedPrecondition,
+            Self::TooManyExecs { .. } => ErrorKind::ResourceExhausted,
             Self::PortTaken { .. } => ErrorKind::AlreadyExists,
             Self::ForgottenLife { .. } => ErrorKind::OutOfRange,
             Self::Stdio(StdioError::Closed) => ErrorKind::FailedPrecondition,
@@ -145,9 +170,17 @@ impl Classify for TaskError {
             Self::OtherShape => "OTHER_SHAPE",
             Self::Busy { .. } => "CONTAINER_BUSY",
             Self::Init(_) | Self::Namespace(_) => "START_FAILED",
-            Self::Start { exit_code: 127, .. } => reason::COMMAND_NOT_FOUND,
-            Self::Start { exit_code: 126, .. } => reason::COMMAND_NOT_EXECUTABLE,
+            Self::Start { exit_code: 127, .. } | Self::Exec { exit_code: 127, .. } => {
+                reason::COMMAND_NOT_FOUND
+            }
+            Self::Start { exit_code: 126, .. } | Self::Exec { exit_code: 126, .. } => {
+                reason::COMMAND_NOT_EXECUTABLE
+            }
             Self::Start { .. } => "START_FAILED",
+            Self::Exec { .. } => "EXEC_FAILED",
+            Self::NoExec(_) => reason::EXEC_NOT_FOUND,
+            Self::ExecEnded(_) => "EXEC_ENDED",
+            Self::TooManyExecs { .. } => "TOO_MANY_EXECS",
             Self::PortTaken { .. } => reason::PORT_TAKEN,
             Self::Port { .. } => "PORT_NOT_HELD",
             Self::Signal { .. } => "SIGNAL_FAILED",
@@ -170,7 +203,9 @@ impl Classify for TaskError {
             Self::Port { port, .. } => vec![("port", port.clone())],
             Self::Denied(Denied::LifeIsOver { life, .. }) => vec![("life", life.to_string())],
             Self::Signal { signal, .. } => vec![("signal", signal.to_string())],
-            Self::Start { exit_code, .. } => vec![("exit_code", exit_code.to_string())],
+            Self::Start { exit_code, .. } | Self::Exec { exit_code, .. } => {
+                vec![("exit_code", exit_code.to_string())]
+            }
             _ => Vec::new(),
         }
     }

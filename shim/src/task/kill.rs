@@ -50,7 +50,7 @@ pub(super) fn send(driver: &Driver, signal: i32, all: bool) -> Result<(), TaskEr
     }
 }
 
-fn is_gone(error: &std::io::Error) -> bool {
+pub(super) fn is_gone(error: &std::io::Error) -> bool {
     const ESRCH: i32 = 3;
     error.raw_os_error() == Some(ESRCH)
 }

@@ -22,6 +22,8 @@ mod delete;
 pub mod driver;
 mod end;
 pub mod error;
+pub mod exec;
+pub mod execs;
 mod holder;
 mod kill;
 mod note;

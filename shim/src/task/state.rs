@@ -96,6 +96,8 @@ pub enum Command {
     Pause,
     /// Thaw it.
     Resume,
+    /// Add a process.
+    Exec,
     /// Ask it to end.
     Stop,
     /// End the shim.
@@ -219,6 +221,11 @@ pub fn admit<I>(task: &Task<I>, command: Command) -> Result<Admit, Denied> {
             _ => Ok(Admit::Repeat),
         },
         Command::Start { life } => admit_start(task, life),
+        Command::Exec => match task {
+            Task::Running { .. } => Ok(Admit::Proceed),
+            Task::Paused { .. } => Err(Denied::Paused),
+            _ => Err(Denied::NotRunning),
+        },
         Command::Kill { signal } => match task {
             Task::Running { .. } | Task::Paused { .. } => Ok(Admit::Proceed),
             // The next life is what can be killed of it.

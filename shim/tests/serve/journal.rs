@@ -87,7 +87,8 @@ async fn a_journal_that_cannot_be_written_stops_nothing() {
     // Not a file: neither opened nor written to.
     std::fs::create_dir(shim.bundle().join("life")).unwrap();
     let mut client = shim.client.clone();
-    let wait = tokio::spawn(async move { client.wait(WaitRequest { life: 1 }).await });
+    let wait =
+        tokio::spawn(async move { client.wait(WaitRequest { life: 1, ..WaitRequest::default() }).await });
     shim.start(1).await.unwrap();
     assert_eq!(wait.await.unwrap().unwrap().into_inner().exit.unwrap().exit_code, 4);
     assert_eq!(shim.exit_record().unwrap().exit_code, 4);

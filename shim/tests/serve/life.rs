@@ -305,9 +305,11 @@ async fn wait_knows_its_life() {
     }
     let mut shim = Shim::create(&Spec::shell("exit 9"), ConfigureRequest::default()).await;
     let mut early = shim.client.clone();
-    let wait = tokio::spawn(async move { early.wait(WaitRequest { life: 4 }).await });
+    let wait =
+        tokio::spawn(async move { early.wait(WaitRequest { life: 4, ..WaitRequest::default() }).await });
     let mut wrong = shim.client.clone();
-    let old = tokio::spawn(async move { wrong.wait(WaitRequest { life: 3 }).await });
+    let old =
+        tokio::spawn(async move { wrong.wait(WaitRequest { life: 3, ..WaitRequest::default() }).await });
     shim.start(4).await.unwrap();
     assert_eq!(wait.await.unwrap().unwrap().into_inner().exit.unwrap().exit_code, 9);
     assert_eq!(old.await.unwrap().unwrap_err().code(), Code::OutOfRange);

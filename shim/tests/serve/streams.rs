@@ -123,7 +123,7 @@ async fn a_terminal_has_a_size_and_one_stream() {
     let mut client = shim.attach(typing("s")).await;
     shim.start(1).await.unwrap();
     assert_eq!(client.says("err\r\n").await, "33 99\r\nerr\r\n");
-    shim.client.resize(ResizeRequest { size: size(44, 111) }).await.unwrap();
+    shim.client.resize(ResizeRequest { size: size(44, 111), ..ResizeRequest::default() }).await.unwrap();
     client.send(Send::Resize(TerminalSize { rows: 45, columns: 112 })).await;
     client.type_at(0, "\n", false).await;
     client.says("45 112").await;

@@ -110,10 +110,16 @@ pub fn device_numbers(stat: &Stat) -> (u32, u32) {
 
 const PROC_SUPER_MAGIC: i64 = 0x9fa0;
 const SYSFS_MAGIC: i64 = 0x6265_6572;
+const DEVPTS_SUPER_MAGIC: i64 = 0x1cd1;
 
 /// Whether a file lies on a procfs.
 pub fn is_procfs(fd: impl AsFd) -> io::Result<bool> {
     Ok(magic(fd)? == PROC_SUPER_MAGIC)
+}
+
+/// Whether a file lies on a devpts.
+pub fn is_devpts(fd: impl AsFd) -> io::Result<bool> {
+    Ok(magic(fd)? == DEVPTS_SUPER_MAGIC)
 }
 
 /// Whether a file lies on a sysfs.

@@ -62,7 +62,7 @@ fn at(document: &Document, path: &str) -> String {
 
 #[test]
 fn fields_that_scripts_look_for() {
-    let document = document(&container(), true);
+    let document = document(&container(), &[], true);
     for (path, wanted) in [
         ("Name", "\"/web\""),
         ("Path", "\"nginx\""),
@@ -107,7 +107,7 @@ fn an_end_is_told_when_it_is_over() {
     let status = container.status.as_mut().unwrap();
     status.set_phase(Phase::Exited);
     status.exit.as_mut().unwrap().reason = "its shim was killed".into();
-    let document = document(&container, false);
+    let document = document(&container, &[], false);
     assert_eq!(at(&document, "State.ExitCode"), "3");
     assert_eq!(at(&document, "State.Error"), "\"its shim was killed\"");
     assert_eq!(at(&document, "NetworkSettings.Ports"), "{}");

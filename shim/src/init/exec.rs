@@ -1,0 +1,142 @@
+//! The shim's side of a process that is added to a running container: clone it, hand it its plan, hear how it went.
+//!
+//! Only the clone is waited for at once. What the process then does depends on files of the container, which may be as
+//! slow as they like, and the shim has output to read meanwhile.
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use davit_sys::namespace::{self, Kind};
+use davit_sys::process::{self, Child, NewNamespaces, SIGKILL, Spawn};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::time::timeout;
+
+use super::child::CHANNEL;
+use super::error::{Failure, InitError, Step};
+use super::exec_plan::ExecPlan;
+use super::message::{Channel, Reply, Request};
+use crate::watched;
+
+/// How long a process may take to execute.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What is to be added.
+#[derive(Debug)]
+pub struct Addition<'a> {
+    /// The init process to join.
+    pub init: BorrowedFd<'a>,
+    /// The v2 cgroup to be born in.
+    pub cgroup: BorrowedFd<'a>,
+    /// What to do.
+    pub plan: ExecPlan,
+    /// Its streams, where it has no terminal.
+    pub streams: Option<[OwnedFd; 3]>,
+}
+
+/// A process on its way into a container. Somebody else reaps it.
+#[derive(Debug)]
+pub struct Added {
+    /// It.
+    pub child: Child,
+    /// Its number as the host counts.
+    pub host_pid: u32,
+    /// How its way goes on.
+    pub joining: Joining,
+}
+
+/// The rest of the way, to be waited for.
+#[derive(Debug)]
+pub struct Joining {
+    channel: AsyncFd<Channel>,
+    packets: Vec<Vec<u8>>,
+    fds: Vec<OwnedFd>,
+}
+
+/// Clones the process.
+pub fn begin(addition: Addition<'_>) -> Result<Added, InitError> {
+    let Addition { init, cgroup, plan, streams } = addition;
+    let packets = Channel::packets(&Request::Exec(Box::new(plan))).map_err(InitError::Channel)?;
+    let mut fds = vec![init.try_clone_to_owned().step("keep init's pidfd")?];
+    fds.extend(streams.into_iter().flatten());
+    let (channel, theirs) = Channel::pair().map_err(InitError::Channel)?;
+    channel.set_nonblocking().map_err(InitError::Channel)?;
+    let channel =
+        watched::watch(channel, Interest::READABLE | Interest::WRITABLE).map_err(InitError::Channel)?;
+    let child = clone(init, cgroup, theirs.as_fd()).step("clone a process into the container")?;
+    let joining = Joining { channel, packets, fds };
+    match process::host_pid(&child.pidfd) {
+        Ok(host_pid) => Ok(Added { child, host_pid, joining }),
+        Err(error) => {
+            // Its orders never come, so it would end by itself.
+            let _ = process::signal(&child.pidfd, SIGKILL);
+            Err(Failure::kernel("find the process's pid", &error).into())
+        }
+    }
+}
+
+fn clone(init: BorrowedFd<'_>, cgroup: BorrowedFd<'_>, socket: BorrowedFd<'_>) -> io::Result<Child> {
+    let null = std::fs::File::options().read(true).write(true).open("/dev/null")?;
+    let null = null.as_fd();
+    let args = [c"davit-shim", c"exec"].map(CString::from);
+    let spawn = Spawn {
+        program: c"/proc/self/exe",
+        args: &args,
+        env: &[],
+        fds: &[(null, 0), (null, 1), (null, 2), (socket, CHANNEL)],
+        namespaces: NewNamespaces::NONE,
+        cgroup: Some(cgroup),
+        session: true,
+    };
+    // Children made meanwhile have the container's process ids; the shim itself keeps its own.
+    let home = namespace::open_own(Kind::Pid)?;
+    namespace::enter_all(init, &[Kind::Pid])?;
+    let child = process::spawn(&spawn);
+    namespace::enter(home, Kind::Pid)?;
+    child
+}
+
+impl Joining {
+    /// Waits until the program runs, and answers with its terminal's master, if it has one; or with the reason why it
+    /// does not run. Then the process has ended or is about to.
+    pub async fn join(self) -> Result<Option<OwnedFd>, InitError> {
+        let late = |_elapsed| InitError::Timeout { seconds: PATIENCE.as_secs() };
+        timeout(PATIENCE, self.finish()).await.map_err(late)?
+    }
+
+    async fn finish(self) -> Result<Option<OwnedFd>, InitError> {
+        let Self { channel, packets, fds } = self;
+        let mut handed: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
+        for packet in packets {
+            let send = |channel: &Channel| channel.send_packet(&packet, &handed);
+            match channel.async_io(Interest::WRITABLE, send).await {
+                Ok(()) => handed.clear(),
+                // What it said before it closed its end is worth more.
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => break,
+                Err(error) => return Err(InitError::Channel(error)),
+            }
+        }
+        drop(handed);
+        drop(fds);
+        let mut joined = None;
+        loop {
+            match channel.async_io(Interest::READABLE, Channel::receive::<Reply>).await {
+                Ok(Some((Reply::Joined, fds))) => joined = Some(fds.into_iter().next()),
+                Ok(Some((Reply::Failed(failure), _))) => return Err(failure.into()),
+                // Close-on-exec: the end of the socket is the beginning of the program.
+                Ok(None) => return joined.ok_or_else(vanished),
+                Ok(Some(_)) => return Err(InitError::Channel(io::ErrorKind::InvalidData.into())),
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
+                    return joined.ok_or_else(vanished);
+                }
+                Err(error) => return Err(InitError::Channel(error)),
+            }
+        }
+    }
+}
+
+fn vanished() -> InitError {
+    Failure::new(super::FailureKind::Kernel, "the process was killed before it could execute").into()
+}
