@@ -73,6 +73,14 @@ pub fn signal(pidfd: impl AsFd, signal: i32) -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
+/// Kills the process that a pidfd stands for; one that has ended already is as dead as it can be.
+pub fn kill(pidfd: impl AsFd) -> io::Result<()> {
+    match signal(pidfd, SIGKILL) {
+        Err(e) if e.raw_os_error() == Some(libc::ESRCH) => Ok(()),
+        other => other,
+    }
+}
+
 /// Sends a signal to a child by number, where no descriptor is at hand (the reaper of `--init`), and says whether it
 /// is still there.
 pub fn signal_pid(pid: i32, signal: i32) -> io::Result<bool> {

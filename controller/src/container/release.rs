@@ -119,7 +119,7 @@ async fn end_shim(engine: &Arc<Engine>, id: &ContainerId, drain: Duration) -> Re
                 let asked = ask_to_end(engine, id).await;
                 if !asked || tokio::time::timeout(POLITE, ended()).await.is_err() {
                     // The kernel takes all of the container with it.
-                    process::signal(&pidfd, process::SIGKILL).map_err(Error::io("kill a shim"))?;
+                    process::kill(&pidfd).map_err(Error::io("kill a shim"))?;
                     let gone = tokio::time::timeout(FORCED, ended()).await;
                     gone.map_err(|_| unreachable("it was killed and does not end".to_owned()))??;
                 }

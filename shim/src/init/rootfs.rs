@@ -141,14 +141,7 @@ fn open_target(root: &Root, path: &str, directory: bool) -> Result<OwnedFd, Fail
         Err(_) if directory => {
             root.make_dirs(Path::new(path), 0o755).step(format_args!("make {path} to mount on"))
         }
-        Err(_) => {
-            root.make_parent(Path::new(path), 0o755).step(format_args!("make the folder of {path}"))?;
-            // A dangling symlink is followed, inside the root, and its target made.
-            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NONBLOCK;
-            root.resolve(Path::new(path), flags, 0o644)
-                .and_then(|_made| root.open_path(Path::new(path)))
-                .step(format_args!("make {path} to mount on"))
-        }
+        Err(_) => root.make_file(Path::new(path), 0o644).step(format_args!("make {path} to mount on")),
     }
 }
 

@@ -32,7 +32,8 @@ pub fn plan_spec(spec: &Spec, shape: &Shape, bundle: &Path, stdio: StdioPlan) ->
     let linux = spec.linux().as_ref();
     let Mounts { root, trees, steps, shm } = plan_mounts(spec, bundle)?;
     let more = |list: Option<&Vec<String>>, known: &[&str]| -> Vec<String> {
-        let new = |path: &&String| !known.contains(&path.as_str()) && !shape.leaves_open(path);
+        // What the first half left open is open by default only: the spec may close it.
+        let new = |path: &&String| !known.contains(&path.as_str()) || shape.leaves_open(path);
         list.into_iter().flatten().filter(new).cloned().collect()
     };
     let rules = linux.and_then(|l| l.resources().as_ref()).and_then(|r| r.devices().as_ref());

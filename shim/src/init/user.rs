@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 
-use davit_sys::file::Root;
+use davit_sys::file::{self, FileType, Root};
 
 use super::error::Failure;
 use super::plan::UserPlan;
@@ -148,8 +148,18 @@ fn read(root: &Root, path: &str) -> Result<String, Failure> {
     match root.read(Path::new(path), MAX_FILE) {
         Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+        // Masked, or the image's own way to say that there is nobody.
+        Err(_) if is_null(root, path) => Ok(String::new()),
         Err(e) => Err(Failure::kernel(format_args!("read {path} of the container"), &e)),
     }
+}
+
+fn is_null(root: &Root, path: &str) -> bool {
+    let seen = root.open_path(Path::new(path)).and_then(file::stat);
+    seen.is_ok_and(|seen| {
+        FileType::from_raw_mode(seen.st_mode) == FileType::CharacterDevice
+            && file::device_numbers(&seen) == (1, 3)
+    })
 }
 
 /// Digits, with or without a sign, are a number and must be in range; anything else is a name.

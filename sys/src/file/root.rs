@@ -181,6 +181,34 @@ impl Root {
         Ok(dir)
     }
 
+    /// Makes an empty file at `path`, with missing directories above it, and opens what is there with `O_PATH`.
+    ///
+    /// Symlinks are followed inside the root, also those whose target is missing: the target is made.
+    pub fn make_file(&self, path: &Path, mode: u32) -> io::Result<OwnedFd> {
+        self.make_file_through(path, mode, MAX_LINKS)
+    }
+
+    fn make_file_through(&self, path: &Path, mode: u32, links: usize) -> io::Result<OwnedFd> {
+        let Parent { dir, name } = self.make_parent(path, 0o755)?;
+        let new = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
+        match entry::open_at(&dir, &name, new, mode) {
+            Ok(_made) => return entry::open_at(&dir, &name, OFlags::PATH | OFlags::NOFOLLOW, 0),
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(e) => return Err(e),
+        }
+        match rustix::fs::readlinkat(&dir, &name, Vec::new()) {
+            Ok(_) if links == 0 => Err(Errno::LOOP.into()),
+            Ok(target) => {
+                let target = PathBuf::from(OsString::from_vec(target.into_bytes()));
+                let base = path.parent().unwrap_or(Path::new("/"));
+                self.make_file_through(&base.join(target), mode, links - 1)
+            }
+            // No link.
+            Err(Errno::INVAL) => entry::open_at(&dir, &name, OFlags::PATH | OFlags::NOFOLLOW, 0),
+            Err(e) => Err(e.into()),
+        }
+    }
+
     /// `path` exists in `dir` and yet resolves to nothing: it is a dangling symlink, so its target is made.
     fn make_link_target(
         &self,
@@ -292,5 +320,25 @@ mod tests {
         entry::make_node_at(&root, "p".as_ref(), entry::NodeKind::Fifo, 0o644).unwrap();
         assert!(dir.path().join("p").exists());
         assert!(root.open_file(Path::new("p")).is_err());
+    }
+
+    #[test]
+    fn make_file_follows_dangling_links_inside_the_root() {
+        let (dir, root) = root();
+        let at = |name: &str| dir.path().join(name);
+        std::fs::create_dir(at("etc")).unwrap();
+        std::os::unix::fs::symlink("../run/systemd/resolv.conf", at("etc/resolv.conf")).unwrap();
+        std::os::unix::fs::symlink("/../../../made", at("etc/up")).unwrap();
+        std::os::unix::fs::symlink("round", at("etc/round")).unwrap();
+        for (path, made) in [
+            ("/etc/resolv.conf", "run/systemd/resolv.conf"),
+            ("/etc/up", "made"),
+            ("/new/deep/file", "new/deep/file"),
+        ] {
+            let fd = root.make_file(Path::new(path), 0o644).unwrap();
+            assert!(at(made).is_file(), "{path}");
+            assert!(entry::is_same(fd, root.open_path(Path::new(made)).unwrap()).unwrap(), "{path}");
+        }
+        assert!(root.make_file(Path::new("/etc/round"), 0o644).is_err());
     }
 }
