@@ -4,6 +4,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use davit_proto::container::containers_server::ContainersServer;
 use davit_proto::id::InvalidId;
@@ -34,6 +35,9 @@ pub const SERVICES: &[&str] = &[
     "davit.system.v1.System",
 ];
 
+/// How long a root that another engine has is waited for, and how often it is tried.
+const PATIENCE: Duration = Duration::from_secs(2);
+const PAUSE: Duration = Duration::from_millis(10);
 /// Registry that `--registry-mirror` is about.
 const DEFAULT_REGISTRY: &str = "docker.io";
 
@@ -104,8 +108,7 @@ pub struct Opened {
 /// When a part does not open.
 pub async fn open(config: Config) -> Result<Opened, OpenError> {
     make_folders(&config)?;
-    let lock = Flock::try_lock(&config.root.join("lock")).map_err(io_error("lock", &config.root))?;
-    let lock = lock.ok_or_else(|| OpenError::Locked(config.root.clone()))?;
+    let lock = lock(&config.root).await?;
     let listener = listen(&config)?;
     let (root, run) = (config.root.clone(), config.run.clone());
     let blocking = tokio::task::spawn_blocking(move || -> Result<_, OpenError> {
@@ -135,6 +138,20 @@ pub fn routes(engine: &Arc<Engine>) -> Routes {
         .add_service(VolumesServer::new(api::volume::Volumes::new(engine())))
         .add_service(NetworksServer::new(api::network::Networks::new(engine())))
         .add_service(SystemServer::new(api::system::System::new(engine())))
+}
+
+/// Takes the lock that makes this engine the only one of its root. A child of an engine that was just killed holds it a
+/// moment longer, until it executes its program.
+async fn lock(root: &Path) -> Result<Flock, OpenError> {
+    let begun = tokio::time::Instant::now();
+    loop {
+        let lock = Flock::try_lock(&root.join("lock")).map_err(io_error("lock", root))?;
+        match lock {
+            Some(lock) => return Ok(lock),
+            None if begun.elapsed() < PATIENCE => tokio::time::sleep(PAUSE).await,
+            None => return Err(OpenError::Locked(root.to_owned())),
+        }
+    }
 }
 
 fn io_error(doing: &str, path: &Path) -> impl FnOnce(io::Error) -> OpenError {

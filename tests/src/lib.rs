@@ -8,6 +8,7 @@
 //! - [`wait`]: waiting on a condition with a deadline, never on the clock
 
 pub mod engine;
+pub mod events;
 pub mod host;
 pub mod image;
 pub mod registry;

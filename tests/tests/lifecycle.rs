@@ -117,6 +117,69 @@ fn detached_auto_remove_leaves_nothing() {
 }
 
 #[test]
+fn paused_containers_stand_still_and_can_be_ended() {
+    let engine = Engine::start().unwrap();
+    for name in ["one", "two", "three", "four"] {
+        let counts = "trap 'exit 5' TERM; while :; do echo x; sleep 0.02; done";
+        engine.ok(["run", "-d", "--name", name, "busybox", "sh", "-c", counts]);
+    }
+    assert_eq!(engine.ok(["pause", "one", "two", "three", "four"]).stdout, "one\ntwo\nthree\nfour\n");
+    assert_eq!(
+        engine.field("one", "{{.State.Status}} {{.State.Running}} {{.State.Paused}}"),
+        "paused true true"
+    );
+    let listed = engine.ok(["ps", "--filter", "status=paused", "--format", "{{.Status}}"]).stdout;
+    assert!(
+        listed.lines().count() == 4 && listed.lines().all(|line| line.ends_with(" (Paused)")),
+        "{listed}"
+    );
+    let written = engine.ok(["logs", "one"]).stdout;
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    assert_eq!(engine.ok(["logs", "one"]).stdout, written, "it stands still");
+
+    let again = engine.davit(["pause", "one", "nobody"]);
+    assert_eq!((again.code, again.stdout.as_str()), (1, ""));
+    assert!(again.stderr.contains("already paused") && again.stderr.contains("nobody"), "{again:?}");
+    assert!(engine.davit(["rm", "one"]).stderr.contains("paused"));
+
+    engine.ok(["unpause", "one"]);
+    until_true("it goes on", || engine.ok(["logs", "one"]).stdout.len() > written.len());
+    assert!(engine.davit(["unpause", "one"]).stderr.contains("not paused"));
+    engine.ok(["stop", "two"]);
+    assert_eq!(
+        engine.field("two", "{{.State.Status}} {{.State.ExitCode}}"),
+        "exited 5",
+        "it was thawed to answer"
+    );
+    engine.ok(["kill", "three"]);
+    until_true("killed while it stood still", || {
+        engine.field("three", "{{.State.Status}} {{.State.ExitCode}}") == "exited 137"
+    });
+    engine.ok(["rm", "-f", "four"]);
+    let one = engine.field("one", "{{.Id}}");
+    assert_eq!(engine.actions(&one), ["create", "start", "pause", "unpause"]);
+    let refused = engine.davit(["pause", "two"]);
+    assert!(refused.code == 1 && refused.stderr.contains("not running"), "{refused:?}");
+}
+
+#[test]
+fn waits_have_conditions() {
+    let engine = Engine::start().unwrap();
+    engine.ok(["create", "--name", "c", "busybox", "sh", "-c", "sleep 0.5; exit 6"]);
+    assert_eq!(engine.ok(["wait", "c"]).line(), "0", "it does not run");
+    let waiting = |condition: &str| {
+        let mut command = engine.command(["wait", "--condition", condition, "c"]);
+        command.stdout(std::process::Stdio::piped()).spawn().unwrap()
+    };
+    let (next, removed) = (waiting("next-exit"), waiting("removed"));
+    engine.ok(["start", "c"]);
+    assert_eq!(next.wait_with_output().unwrap().stdout, b"6\n");
+    engine.ok(["rm", "c"]);
+    assert_eq!(removed.wait_with_output().unwrap().stdout, b"6\n");
+    assert_eq!(engine.davit(["wait", "--condition", "tomorrow", "c"]).code, 125);
+}
+
+#[test]
 fn a_stop_signal_is_obeyed_at_once() {
     let engine = Engine::start().unwrap();
     engine.ok([

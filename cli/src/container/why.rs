@@ -24,7 +24,8 @@ pub async fn run(engine: Engine, args: TargetArgs) -> Result<u8, Error> {
             table.row([at, entry.change, entry.cause]);
         }
         let head = if several { format!("{}:\n", output::visible(&answer.name)) } else { String::new() };
-        Ok(format!("{head}{}", table.render().trim_end()))
+        output::print(&format!("{head}{}", table.render()))?;
+        Ok(String::new())
     })
     .await
 }

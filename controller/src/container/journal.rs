@@ -125,14 +125,7 @@ fn apply(
         What::Signal { signal } => told(record, "kill", [("signal", signal.to_string())])
             .map(|c| c.explained(format!("was sent {}", signal::say(*signal)), cause)),
         What::Stop { signal, timeout_ms } => {
-            record.stopping = entry.life;
-            let limit = match timeout_ms {
-                Some(limit) => format!("to be killed after {:?}", Duration::from_millis(*limit)),
-                None => "without a limit".to_owned(),
-            };
-            told(record, "kill", [("signal", signal.to_string())]).map(|c| {
-                c.explained(format!("was asked to stop by {}, {limit}", signal::say(*signal)), cause)
-            })
+            stop(record, entry.life, *signal, *timeout_ms).map(|(change, text)| change.explained(text, cause))
         }
         What::StopTimeout => told(record, "kill", [("signal", "9".to_owned())])
             .map(|c| c.explained("did not stop in time: all of it was killed", cause)),
@@ -152,6 +145,29 @@ fn apply(
         }
         What::Unknown => None,
     }
+}
+
+fn stop(
+    record: &mut ContainerRecord,
+    life: u64,
+    number: u32,
+    limit: Option<u64>,
+) -> Option<(Change, String)> {
+    let status = record.container.as_ref().map(live::status_of).unwrap_or_default();
+    if status.exit.is_some_and(|exit| exit.life >= life) {
+        // There is nobody to be sent a signal between two lives.
+        return Some((
+            told(record, "stop", [])?,
+            "was asked to stop while it waited for its restart".to_owned(),
+        ));
+    }
+    record.stopping = life;
+    let limit = match limit {
+        Some(limit) => format!("to be killed after {:?}", Duration::from_millis(limit)),
+        None => "without a limit".to_owned(),
+    };
+    let told = told(record, "kill", [("signal", number.to_string())])?;
+    Some((told, format!("was asked to stop by {}, {limit}", signal::say(number))))
 }
 
 fn told<const N: usize>(

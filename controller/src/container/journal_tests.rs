@@ -76,6 +76,15 @@ fn a_restart_by_policy_keeps_the_address_and_counts() {
 }
 
 #[test]
+fn a_stop_between_two_lives_is_no_signal() {
+    let mut record = record(RestartMode::Always);
+    let wait = What::Restarting { delay_ms: 100, count: 1 };
+    let stop = What::Stop { signal: 15, timeout_ms: None };
+    let journal = journal(&[(1, START), (1, exit(1)), (1, wait), (1, stop)]);
+    assert_eq!(told(&mut record, &journal, 0), ["start", "die", "stop"]);
+}
+
+#[test]
 fn a_start_that_is_only_tried_waits_for_its_outcome() {
     let mut waits = record(RestartMode::No);
     let tried = journal(&[(1, START)]);

@@ -32,10 +32,7 @@ pub fn began(record: &mut ContainerRecord, began: &Began, cause: &str) -> Option
     if status.life >= began.life || status.phase() == Phase::Removing {
         return None;
     }
-    let again = status.phase() == Phase::Restarting;
-    if !again {
-        status.restart_count = 0;
-    }
+    let again = status.restart_count > 0;
     status.set_phase(Phase::Running);
     status.life = began.life;
     status.pid = began.pid;

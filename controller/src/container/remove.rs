@@ -54,7 +54,10 @@ fn admit(engine: &Arc<Engine>, id: &ContainerId, how: How) -> Result<(), Error> 
         Phase::Running | Phase::Restarting => {
             Err(running("stop the container before removing or force remove"))
         }
-        Phase::Paused => Err(running("resume and stop the container before removing or force remove")),
+        Phase::Paused => {
+            let phase = "paused: unpause and stop it before removing or force remove";
+            Err(Error::Phase { verb: "remove", container: container.name.clone(), phase })
+        }
         Phase::Unknown => Err(Error::Unreachable { id: id.clone(), why: status.error }),
         Phase::Creating | Phase::Created | Phase::Exited | Phase::Removing | Phase::Unspecified => Ok(()),
     }

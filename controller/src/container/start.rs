@@ -54,6 +54,7 @@ pub async fn start(
             Some(running) => Ok(running),
             None => {
                 want::want(&engine, &id, Want::Run)?;
+                begin_to_count(&engine, &id);
                 twice(&engine, &id, size, &actor).await
             }
         }
@@ -83,6 +84,14 @@ pub async fn by_policy(
         want::want(engine, id, Want::Run)?;
     }
     twice(engine, id, None, actor).await.map(Some)
+}
+
+/// A person starts it: restarts are counted from here on.
+fn begin_to_count(engine: &Engine, id: &ContainerId) {
+    engine.store.update(id, |record| {
+        let status = record.container.as_mut()?.status.as_mut()?;
+        if std::mem::take(&mut status.restart_count) == 0 { None } else { Change::silent() }
+    });
 }
 
 async fn twice(
