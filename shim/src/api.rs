@@ -2,6 +2,7 @@
 //! submodules, that speaks of gRPC statuses.
 
 mod attach;
+mod check;
 mod exec;
 mod health;
 mod shape;
@@ -107,7 +108,9 @@ impl Tasks for Api {
         let size = request.size.map(window_size).transpose().map_err(failed)?;
         let (open_stdin, stdin_once) = (request.open_stdin, request.stdin_once);
         let options = Options { open_stdin, stdin_once, limits, size };
-        let warnings = self.task.ask(|reply| Ask::Configure(options, reply)).await.map_err(failed)?;
+        let check = request.health.map(check::decode).transpose().map_err(failed)?;
+        let ask = |reply| Ask::Configure(options, check, reply);
+        let warnings = self.task.ask(ask).await.map_err(failed)?;
         Ok(Response::new(ConfigureResponse { warnings }))
     }
 

@@ -7,7 +7,7 @@ use davit_proto::container::{
     Container, ContainerSpec, ContainerStatus, InspectRequest, InspectResponse, MountKind, Phase,
 };
 use davit_proto::status::RemoteError;
-use davit_proto::types::Exec;
+use davit_proto::types::{Exec, Probe};
 
 use super::row::state;
 use crate::args::container::InspectArgs;
@@ -106,12 +106,29 @@ fn state_of(status: &ContainerStatus) -> Document {
         ("FinishedAt", time::exact(exit.and_then(|exit| exit.finished_at.as_ref())).into()),
     ];
     if !status.health.is_empty() {
-        fields.push(("Health", map([("Status", status.health.as_str().into())])));
+        fields.push(("Health", health(status)));
     }
     // Fields of davit's own.
     fields.push(("ShimPid", status.shim_pid.into()));
     fields.push(("Life", status.life.into()));
     map(fields)
+}
+
+fn health(status: &ContainerStatus) -> Document {
+    let log = status.health_log.clone().unwrap_or_default();
+    let probe = |probe: &Probe| {
+        map([
+            ("Start", time::exact(probe.started_at.as_ref()).into()),
+            ("End", time::exact(probe.finished_at.as_ref()).into()),
+            ("ExitCode", probe.exit_code.into()),
+            ("Output", probe.output.as_str().into()),
+        ])
+    };
+    map([
+        ("Status", status.health.as_str().into()),
+        ("FailingStreak", log.failing_streak.into()),
+        ("Log", Document::List(log.probes.iter().map(probe).collect())),
+    ])
 }
 
 fn graph(status: &ContainerStatus) -> Document {

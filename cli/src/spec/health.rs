@@ -1,6 +1,6 @@
 //! Flags of the health check.
 
-use davit_proto::container::HealthCheck;
+use davit_proto::container::{HealthAction, HealthCheck};
 
 use super::Invalid;
 use crate::args::run::HealthArgs;
@@ -13,6 +13,8 @@ pub fn of(args: &HealthArgs) -> Result<Option<HealthCheck>, Error> {
         || args.health_interval.is_some()
         || args.health_timeout.is_some()
         || args.health_start_period.is_some()
+        || args.health_start_interval.is_some()
+        || args.health_on_failure.is_some()
         || args.health_retries.is_some();
     if args.no_healthcheck {
         if said {
@@ -31,9 +33,19 @@ pub fn of(args: &HealthArgs) -> Result<Option<HealthCheck>, Error> {
         timeout: duration("--health-timeout", args.health_timeout.as_deref())?,
         start_period: duration("--health-start-period", args.health_start_period.as_deref())?,
         retries: args.health_retries.unwrap_or(0),
-        on_failure: 0,
-        start_interval: None,
+        on_failure: args.health_on_failure.as_deref().map_or(Ok(HealthAction::Unspecified), action)?.into(),
+        start_interval: duration("--health-start-interval", args.health_start_interval.as_deref())?,
     }))
+}
+
+fn action(text: &str) -> Result<HealthAction, Invalid> {
+    match text {
+        "none" => Ok(HealthAction::None),
+        "kill" => Ok(HealthAction::Kill),
+        "restart" => Ok(HealthAction::Restart),
+        "stop" => Ok(HealthAction::Stop),
+        _ => Err(Invalid::new("--health-on-failure", text, "none, kill, restart or stop is wanted")),
+    }
 }
 
 fn duration(flag: &str, text: Option<&str>) -> Result<Option<prost_types::Duration>, Invalid> {

@@ -10,7 +10,8 @@ use davit_proto::container::{Container, ContainerSpec, ContainerStatus, CreateRe
 use davit_proto::id::{ContainerId, InvalidId, Name};
 use davit_proto::status::chain;
 use davit_proto::store::ContainerRecord;
-use davit_proto::task::{ConfigureRequest, IdMap, LogLimits, Shape};
+use davit_proto::task::{ConfigureRequest, HealthCheck, IdMap, LogLimits, Shape};
+use davit_proto::time::proto_duration;
 use davit_proto::types::TerminalSize;
 use prost::Message as _;
 use sha2::Digest as _;
@@ -19,7 +20,7 @@ use super::bundle::Bundle;
 use super::content::{self, Content};
 use super::release;
 use super::wire::{self, Plan, Wired};
-use super::{join, launch, shape, spec, userns, validate};
+use super::{join, launch, shape, signal, spec, stop, userns, validate};
 use crate::actor::Actor;
 use crate::engine::{Engine, Turn};
 use crate::error::Error;
@@ -284,7 +285,11 @@ pub async fn assemble(
         stdin_once: wish.stdin_once,
         log: Some(LogLimits { max_size: log.max_size, max_files: log.max_files }),
         size,
-        health: None,
+        health: content.resolved.health.clone().map(|check| HealthCheck {
+            stop_signal: signal::parse(&container.stop_signal).unwrap_or_default(),
+            stop_timeout: Some(proto_duration(stop::own_timeout(&container))),
+            ..check
+        }),
     };
     let mut tasks = prepared.shim.tasks();
     let (configured, time) = timed(within(LONG, "configure the container", tasks.configure(request))).await;

@@ -12,6 +12,7 @@ pub mod capability;
 pub mod device;
 mod error;
 pub mod files;
+pub mod health;
 mod host;
 mod image;
 mod layout;
@@ -78,6 +79,8 @@ pub struct Resolved {
     pub ports: Vec<PortSpec>,
     /// Networks to join; none where the network is the host's or there is none.
     pub networks: Vec<EndpointSpec>,
+    /// How to see whether it works.
+    pub health: Option<davit_proto::task::HealthCheck>,
     /// What a person should know.
     pub warnings: Vec<String>,
 }
@@ -95,9 +98,6 @@ pub fn resolve(
     let network = shape::network(spec)?;
     let mut warnings = Vec::new();
     check_platform(spec, image, host, &mut warnings)?;
-    if image.health_check && spec.health.is_none() {
-        warnings.push("the image's health check is not served by this version of davit".to_owned());
-    }
     let exposed_ports = port::exposed(spec, image, &mut warnings)?;
     let mut ports = port::published(spec, &exposed_ports)?;
     if !ports.is_empty() && network.endpoints().is_empty() {
@@ -117,6 +117,7 @@ pub fn resolve(
         hostname: process::hostname(spec, container_id, host, matches!(network, shape::Network::Host)),
         ports,
         networks: network.endpoints().to_vec(),
+        health: health::resolve(spec, image)?,
         warnings,
     })
 }

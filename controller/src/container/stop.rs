@@ -117,7 +117,8 @@ fn is_over(error: &Error) -> bool {
         || matches!(error, Error::Peer { source, .. } if source.reason.is_empty())
 }
 
-fn own_timeout(container: &Container) -> Duration {
+/// How long a container has to end when it is asked to.
+pub(super) fn own_timeout(container: &Container) -> Duration {
     let own = container.spec.as_ref().and_then(|spec| spec.stop_timeout.as_ref());
     own.map_or(DEFAULT, duration)
 }

@@ -6,7 +6,7 @@ use davit_proto::id::Name;
 use prost::Message as _;
 
 use super::spec::{Error, ImageConfig, OUR_PREFIX};
-use super::spec::{capability, device, files, limit, mounts, port, process, resource, security};
+use super::spec::{capability, device, files, health, limit, mounts, port, process, resource, security};
 use super::{shape, signal};
 
 /// Most bytes of an encoded spec, so that a record stays small whatever is asked for.
@@ -63,11 +63,7 @@ pub fn spec(spec: &ContainerSpec) -> Checked {
 
 /// What later versions bring.
 fn unserved(spec: &ContainerSpec) -> Checked {
-    let health = spec.health.as_ref().is_some_and(|health| {
-        health.test.first().is_some_and(|first| first != "NONE") || health.test.is_empty()
-    });
     for (there, what) in [
-        (health, "health checks are"),
         (!spec.links.is_empty(), "links are"),
         (!spec.volumes_from.is_empty(), "taking volumes from another container is"),
     ] {
@@ -344,6 +340,9 @@ fn end(spec: &ContainerSpec) -> Checked {
             &timeout.seconds.to_string(),
             "from 0 to 2147483647 seconds",
         ));
+    }
+    if let Some(health) = &spec.health {
+        health::check(health)?;
     }
     if spec.stdin_once && !spec.open_stdin {
         return Err(Error::Conflict("stdin_once needs open_stdin".to_owned()));

@@ -71,7 +71,6 @@ fn restart_policies_fit_their_numbers_and_do_not_fit_auto_remove() {
 #[test]
 fn what_is_not_served_is_named() {
     for spec in [
-        ContainerSpec { health: Some(HealthCheck { test: own("CMD"), ..Default::default() }), ..good() },
         ContainerSpec { links: own("a:b"), ..good() },
         ContainerSpec { volumes_from: own("a"), ..good() },
         ContainerSpec { security_opt: own("apparmor=x"), ..good() },
@@ -127,6 +126,7 @@ fn wrong() -> Vec<ContainerSpec> {
         ContainerSpec { dns_search: own("a\nnameserver 1.2.3.4"), ..good() },
         ContainerSpec { dns_options: own(""), ..good() },
         ContainerSpec { extra_hosts: own("a:b"), ..good() },
+        ContainerSpec { health: Some(HealthCheck { test: own("CMD"), ..Default::default() }), ..good() },
         ContainerSpec { stop_signal: "SIGX".into(), ..good() },
         ContainerSpec { stop_timeout: Some(prost_types::Duration { seconds: -1, nanos: 0 }), ..good() },
         ContainerSpec { restart: Some(RestartPolicy { mode: 99, max_retries: 0 }), ..good() },

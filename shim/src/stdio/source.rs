@@ -40,6 +40,13 @@ pub fn pipes(open_stdin: bool) -> io::Result<([OwnedFd; 3], Ends)> {
     Ok(([stdin, stdout, stderr], Ends { terminal: false, input, outputs }))
 }
 
+/// One pipe for output and errors in the order in which they are said, and no input.
+pub fn one_pipe() -> io::Result<([OwnedFd; 3], Source)> {
+    let (output, stdout) = fd::pipe(PIPE)?;
+    let stderr = stdout.try_clone()?;
+    Ok(([File::open("/dev/null")?.into(), stdout, stderr], Source::new(output)?))
+}
+
 /// Our end of a container's terminal.
 pub fn terminal(master: OwnedFd, open_stdin: bool) -> io::Result<Ends> {
     let input = if open_stdin { Some(master.try_clone()?) } else { None };

@@ -20,6 +20,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::error::TaskError;
 use super::execs::{Execs, News};
+use super::health::{self, Health};
 use super::note::Asked;
 use super::reserve::Reservation;
 use super::restart::Lives;
@@ -71,8 +72,8 @@ pub enum Request {
     Prepare(Box<Shape>, Reply<Snapshot>),
     /// Hold ports.
     Reserve(Vec<reserve::Wanted>, Reply<Vec<PortReservation>>),
-    /// Give init its container; answered with what is not exactly as asked.
-    Configure(configure::Options, Reply<Vec<String>>),
+    /// Give init its container, and a check; answered with what is not exactly as asked.
+    Configure(configure::Options, Option<health::Check>, Reply<Vec<String>>),
     /// Open the gate for a life.
     Start(start::Start, Reply<Snapshot>),
     /// Send a signal to init, or to all.
@@ -194,6 +195,8 @@ pub struct Driver {
     pub(super) unpublished: bool,
     /// What was added to the container.
     pub(super) execs: Execs,
+    /// How the container is seen to work, where that is checked.
+    pub(super) health: Option<Box<Health>>,
     /// The shim ends without a life.
     pub(super) ending: bool,
     pub(super) unconfigured: Option<AsyncFd<File>>,
@@ -212,6 +215,7 @@ enum Wake {
     Abandoned,
     PumpEnded,
     Exec(News),
+    Health,
 }
 
 impl Driver {
@@ -239,6 +243,7 @@ impl Driver {
             journal: None,
             unpublished: false,
             execs: Execs::default(),
+            health: None,
             ending: false,
             unconfigured,
             shim_pid: setup.shim_pid,
@@ -266,6 +271,7 @@ impl Driver {
                     self.ending = true;
                 }
                 Wake::PumpEnded => {}
+                Wake::Health => health::is_due(&mut self),
                 Wake::Exec(news) => Box::pin(exec::hear(&mut self, news)).await,
             }
             self.settle();
@@ -279,11 +285,15 @@ impl Driver {
             Task::Stopped { .. } => true,
             _ => false,
         };
-        self.ending || (drained && self.execs.are_over())
+        self.ending
+            || (drained
+                && self.execs.are_over()
+                && self.health.as_ref().is_none_or(|health| health.is_over()))
     }
 
     async fn wait(&mut self) -> Wake {
         let (kill_at, due) = (self.kill_at, self.lives.due);
+        let probe = self.health.as_ref().and_then(|health| health.due());
         let pump = match &mut self.task {
             Task::Stopped { init: Body { life: Some(life), .. }, .. } => Some(&mut life.pump),
             _ => None,
@@ -297,6 +307,7 @@ impl Driver {
             () = end_of_file(self.unconfigured.as_ref()) => Wake::Abandoned,
             () = ended(pump) => Wake::PumpEnded,
             news = self.execs.next() => Wake::Exec(news),
+            () = sleep_until(probe.unwrap_or_else(Instant::now)), if probe.is_some() => Wake::Health,
         }
     }
 
@@ -310,8 +321,11 @@ impl Driver {
             Request::Reserve(wanted, reply) => {
                 let _ = reply.send(reserve::reserve(self, wanted));
             }
-            Request::Configure(options, reply) => {
+            Request::Configure(options, check, reply) => {
                 let done = configure::configure(self, options);
+                if done.is_ok() && self.health.is_none() {
+                    self.health = check.map(|check| Box::new(Health::new(check)));
+                }
                 self.settle();
                 let _ = reply.send(done);
             }
@@ -367,6 +381,7 @@ impl Driver {
     /// Moves the state and publishes the new one.
     pub(super) fn apply(&mut self, event: Event<Body>) {
         self.task = std::mem::replace(&mut self.task, Task::Empty).apply(event);
+        health::follow(self);
         self.publish();
     }
 
@@ -392,6 +407,7 @@ impl Driver {
         let body = self.task.init();
         snapshot.ports =
             body.map(|body| body.ports.iter().map(Reservation::held).collect()).unwrap_or_default();
+        snapshot.health = self.health.as_ref().and_then(|health| health.told());
         snapshot.network_namespace = body.and_then(|body| body.network);
         snapshot.namespaces = body.map(|body| body.init.namespaces().held()).unwrap_or_default();
         let pid = |body: &Body| i32::try_from(body.init.host_pid()).unwrap_or_default();
@@ -447,6 +463,11 @@ impl Driver {
         while let Some(pid) = ended_child()? {
             if let (None, Some(body)) = (ended, self.task.living()) {
                 ended = body.init.reap()?;
+            }
+            if let Some(health) = &mut self.health
+                && health.reap(pid)?
+            {
+                continue;
             }
             if let Some(status) = self.execs.reap(pid)? {
                 exec::reaped(self, pid, status).await;

@@ -7,12 +7,13 @@
 //!
 //! The clone is done at once; the driver hears of all that follows as [`News`] and from the reaper, in any order.
 
+use std::os::fd::OwnedFd;
 use std::time::{Duration, SystemTime};
 
 use davit_proto::journal::What;
 use davit_proto::time::timestamp;
 use davit_proto::types::{self, Exit};
-use davit_sys::process;
+use davit_sys::process::{self, Child};
 use davit_sys::pty::WindowSize;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep};
@@ -22,7 +23,8 @@ use super::end::how;
 use super::error::TaskError;
 use super::execs::{Exec, News, Stage, View};
 use super::state::{Command, Denied};
-use crate::init::exec::{self, Added, Addition};
+use crate::cgroup::Leaf;
+use crate::init::exec::{self, Addition, Joining};
 use crate::init::exec_plan::{Wishes, plan_exec};
 use crate::init::{Failure, FailureKind, InitError, StdioPlan};
 use crate::stdio::pump::{self, Audience};
@@ -114,28 +116,14 @@ fn exec(driver: &mut Driver, options: Options, reply: Reply<i32>) {
 }
 
 fn begin(driver: &mut Driver, options: Options) -> Result<Exec, TaskError> {
-    driver.admit(Command::Exec)?;
-    let name = driver.execs.admit()?;
-    let spec = driver.bundle.spec()?;
-    let body = driver.task.living().ok_or(Denied::NotRunning)?;
-    let (stdio, streams, ends) = if options.wishes.terminal {
-        (StdioPlan::terminal(options.size), None, None)
+    driver.execs.admit()?;
+    let (shown, ends) = if options.wishes.terminal {
+        (Shown::Terminal(options.size), None)
     } else {
         let (given, ends) = source::pipes(options.open_stdin).map_err(TaskError::Streams)?;
-        (StdioPlan::Given, Some(given), Some(ends))
+        (Shown::Pipes(given), Some(ends))
     };
-    let tasks = body.cgroup.tasks_files();
-    let plan = plan_exec(spec, body.init.shape(), tasks, options.wishes.clone(), stdio);
-    let plan = plan.map_err(|failure| unborn(&failure.into()))?;
-    let leaf = body.cgroup.leaf(&name)?;
-    let addition = Addition { init: body.init.pidfd(), cgroup: leaf.unified(), plan, streams };
-    let Added { child, host_pid, joining } = match exec::begin(addition) {
-        Ok(added) => added,
-        Err(error) => {
-            driver.execs.let_go(&body.cgroup, name);
-            return Err(unborn(&error));
-        }
-    };
+    let Added { child, host_pid, leaf, leaf_name, joining } = add(driver, options.wishes.clone(), shown)?;
     let news = driver.execs.news();
     let id = options.id.clone();
     tokio::spawn(async move {
@@ -146,16 +134,53 @@ fn begin(driver: &mut Driver, options: Options) -> Result<Exec, TaskError> {
     let host_pid = i32::try_from(host_pid).unwrap_or_default();
     let (exit, _) = watch::channel(None);
     let stage = Stage::Joining { child, leaf, replies: Vec::new(), reaped: None };
-    Ok(Exec {
-        options,
-        host_pid,
-        leaf_name: name,
-        stage,
-        failed: false,
-        hung_up: false,
-        exit,
-        cause: String::new(),
-    })
+    let cause = String::new();
+    Ok(Exec { options, host_pid, leaf_name, stage, failed: false, hung_up: false, exit, cause })
+}
+
+/// Where the streams of a process come from.
+#[derive(Debug)]
+pub(super) enum Shown {
+    /// A terminal of its own, of this size if it is known.
+    Terminal(Option<WindowSize>),
+    /// These.
+    Pipes([OwnedFd; 3]),
+}
+
+/// A process on its way into the container, in a cgroup of its own.
+#[derive(Debug)]
+pub(super) struct Added {
+    pub child: Child,
+    pub host_pid: u32,
+    pub leaf: Leaf,
+    pub leaf_name: String,
+    pub joining: Joining,
+}
+
+/// Begins a process of the container. Whoever begins it reaps it and lets go of its cgroup.
+pub(super) fn add(driver: &mut Driver, wishes: Wishes, shown: Shown) -> Result<Added, TaskError> {
+    driver.admit(Command::Exec)?;
+    let name = driver.execs.name();
+    let spec = driver.bundle.spec()?;
+    let body = driver.task.living().ok_or(Denied::NotRunning)?;
+    let (stdio, streams) = match shown {
+        Shown::Terminal(size) => (StdioPlan::terminal(size), None),
+        Shown::Pipes(streams) => (StdioPlan::Given, Some(streams)),
+    };
+    let tasks = body.cgroup.tasks_files();
+    let plan = plan_exec(spec, body.init.shape(), tasks, wishes, stdio);
+    let plan = plan.map_err(|failure| unborn(&failure.into()))?;
+    let leaf = body.cgroup.leaf(&name)?;
+    let addition = Addition { init: body.init.pidfd(), cgroup: leaf.unified(), plan, streams };
+    match exec::begin(addition) {
+        Ok(exec::Added { child, host_pid, joining }) => {
+            Ok(Added { child, host_pid, leaf, leaf_name: name, joining })
+        }
+        Err(error) => {
+            driver.execs.let_go(&body.cgroup, name);
+            Err(unborn(&error))
+        }
+    }
 }
 
 /// What makes no sense inside the container counts as a command that cannot be executed, as it does for docker.
@@ -186,6 +211,7 @@ pub(super) async fn hear(driver: &mut Driver, news: News) {
         }
         News::Joined { id, outcome: Err(error), .. } => failed(driver, &id, unborn(&error)),
         News::Alone { id, kill } => hang_up(driver, &id, kill).await,
+        News::Probed(said) => super::health::hear(driver, said),
         News::Sweep => {
             if let Some(body) = driver.task.init() {
                 driver.execs.sweep(&body.cgroup);
@@ -298,7 +324,7 @@ async fn ended(driver: &mut Driver, id: &str, status: process::Exit, at: SystemT
     }
     driver.execs.trim();
     if hung_up {
-        tokio::spawn(sweep_soon(driver.execs.news()));
+        sweep_later(driver);
     }
     // Without a pump nobody is attached.
     let _ = stdio.finish(exit).await;
@@ -336,9 +362,14 @@ async fn hang_up(driver: &mut Driver, id: &str, kill: bool) {
     exec.hung_up = true;
     if kill {
         let stdio = stdio.clone();
-        tokio::spawn(sweep_soon(driver.execs.news()));
+        sweep_later(driver);
         stdio.release().await;
     }
+}
+
+/// Looks a moment later whether what was killed has gone.
+pub(super) fn sweep_later(driver: &mut Driver) {
+    tokio::spawn(sweep_soon(driver.execs.news()));
 }
 
 /// What was killed is gone a moment later, and nobody tells of grandchildren.

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::driver::Reply;
 use super::error::TaskError;
 use super::exec::Options;
+use super::health::Said;
 use crate::cgroup::{ContainerCgroup, Leaf};
 use crate::init::InitError;
 use crate::stdio::pump;
@@ -45,6 +46,8 @@ pub enum News {
         /// It was told before.
         kill: bool,
     },
+    /// A health check's process has ended.
+    Probed(Said),
     /// Processes that were killed should have gone by now.
     Sweep,
 }
@@ -139,13 +142,18 @@ pub(super) struct Execs {
 }
 
 impl Execs {
-    /// Whether there is room for one more; then the name of its cgroup.
-    pub fn admit(&mut self) -> Result<String, TaskError> {
-        if self.running() >= RUNNING {
-            return Err(TaskError::TooManyExecs { limit: RUNNING });
+    /// Whether there is room for one more.
+    pub fn admit(&self) -> Result<(), TaskError> {
+        match self.running() < RUNNING {
+            true => Ok(()),
+            false => Err(TaskError::TooManyExecs { limit: RUNNING }),
         }
+    }
+
+    /// A name for the cgroup of one more.
+    pub fn name(&mut self) -> String {
         self.count += 1;
-        Ok(format!("exec-{}", self.count))
+        format!("exec-{}", self.count)
     }
 
     fn running(&self) -> usize {

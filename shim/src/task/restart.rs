@@ -34,7 +34,6 @@ pub(super) enum After {
     /// Nothing: somebody asked for its end.
     Nothing,
     /// Another life, whatever the policy, unless it is wanted stopped.
-    #[expect(dead_code, reason = "the hook of health checks")]
     Life,
 }
 

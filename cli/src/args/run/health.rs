@@ -20,6 +20,12 @@ pub struct HealthArgs {
     /// Failures in a row until it is unhealthy
     #[arg(long, value_name = "NUMBER")]
     pub health_retries: Option<u32>,
+    /// Time between checks while failures do not count
+    #[arg(long, value_name = "DURATION")]
+    pub health_start_interval: Option<String>,
+    /// What happens to an unhealthy container: none, kill, restart, stop
+    #[arg(long, value_name = "ACTION")]
+    pub health_on_failure: Option<String>,
     /// No health check, even if the image has one
     #[arg(long)]
     pub no_healthcheck: bool,

@@ -1,5 +1,6 @@
 //! What an image's configuration says of the containers made from it: read with limits, never trusted.
 
+use davit_proto::container::HealthCheck;
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
@@ -49,14 +50,46 @@ struct RunConfig {
     #[serde(default)]
     stop_signal: Option<String>,
     #[serde(default)]
-    healthcheck: Option<HealthCheck>,
+    healthcheck: Option<Healthcheck>,
+    #[serde(default)]
+    shell: Option<Vec<String>>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct HealthCheck {
+struct Healthcheck {
     #[serde(default)]
     test: Option<Vec<String>>,
+    /// Nanoseconds, as all that follow.
+    #[serde(default)]
+    interval: i64,
+    #[serde(default)]
+    timeout: i64,
+    #[serde(default)]
+    start_period: i64,
+    #[serde(default)]
+    start_interval: i64,
+    #[serde(default)]
+    retries: i64,
+}
+
+impl From<Healthcheck> for HealthCheck {
+    /// Nonsense in an image counts as not said.
+    fn from(check: Healthcheck) -> Self {
+        let time = |nanoseconds: i64| {
+            let time = std::time::Duration::from_nanos(u64::try_from(nanoseconds).ok()?);
+            (!time.is_zero()).then(|| davit_proto::time::proto_duration(time))
+        };
+        Self {
+            test: check.test.unwrap_or_default(),
+            interval: time(check.interval),
+            timeout: time(check.timeout),
+            start_period: time(check.start_period),
+            start_interval: time(check.start_interval),
+            retries: u32::try_from(check.retries).unwrap_or(0),
+            on_failure: 0,
+        }
+    }
 }
 
 /// An image's wishes for its containers.
@@ -82,8 +115,10 @@ pub struct ImageConfig {
     pub labels: BTreeMap<String, String>,
     /// Signal that asks it to end.
     pub stop_signal: String,
-    /// It describes how to see whether it works.
-    pub health_check: bool,
+    /// How to see whether it works.
+    pub health: Option<HealthCheck>,
+    /// What runs a line of shell; empty where it does not say.
+    pub shell: Vec<String>,
 }
 
 impl ImageConfig {
@@ -115,20 +150,20 @@ impl ImageConfig {
                 .filter(|(key, _)| !key.starts_with(OUR_PREFIX))
                 .collect(),
             stop_signal: run.stop_signal.unwrap_or_default(),
-            health_check: run
-                .healthcheck
-                .and_then(|check| check.test)
-                .is_some_and(|test| test.first().is_some_and(|first| first != "NONE")),
+            health: run.healthcheck.map(HealthCheck::from),
+            shell: run.shell.unwrap_or_default(),
         };
         config.bounded()
     }
 
     fn bounded(self) -> Result<Self, Error> {
-        let lists = [&self.exposed_ports, &self.env, &self.entrypoint, &self.cmd, &self.volumes];
+        let test = self.health.as_ref().map(|health| &health.test);
+        let lists = [&self.exposed_ports, &self.env, &self.entrypoint, &self.cmd, &self.volumes, &self.shell];
+        let lists = lists.into_iter().chain(test);
         let labels = self.labels.iter().flat_map(|(key, value)| [key, value]);
         let single = [&self.platform, &self.user, &self.working_dir, &self.stop_signal];
         let mut total = 0_usize;
-        for text in lists.into_iter().flatten().chain(labels).chain(single) {
+        for text in lists.flatten().chain(labels).chain(single) {
             if text.contains('\0') {
                 return Err(Error::Image("has a NUL byte in its configuration".to_owned()));
             }
@@ -152,14 +187,17 @@ mod tests {
         let config = ImageConfig::parse(
             br#"{"architecture":"arm64","variant":"v8","os":"linux","config":{"Cmd":["sh"],"Entrypoint":null,
                 "Env":["PATH=/bin"],"Volumes":{"/data":{}},"ExposedPorts":{"80/tcp":{}},"Labels":{"a":"b","davit.x":"y"},
-                "StopSignal":"SIGQUIT","Healthcheck":{"Test":["CMD","x"]},"OnBuild":null},"history":[]}"#,
+                "StopSignal":"SIGQUIT","Healthcheck":{"Test":["CMD","x"],"Interval":1500000000,"Retries":-2},"OnBuild":null},"history":[]}"#,
         )
         .unwrap();
         assert_eq!(config.platform, "linux/arm64/v8");
         assert_eq!(config.cmd, ["sh"]);
         assert_eq!(config.volumes, ["/data"]);
         assert_eq!(config.labels.into_iter().collect::<Vec<_>>(), [("a".to_owned(), "b".to_owned())]);
-        assert!(config.health_check && config.entrypoint.is_empty());
+        let health = config.health.unwrap();
+        assert_eq!((health.test, health.retries, health.timeout), (vec!["CMD".into(), "x".into()], 0, None));
+        assert_eq!(health.interval.map(|time| (time.seconds, time.nanos)), Some((1, 500_000_000)));
+        assert!(config.entrypoint.is_empty());
         assert_eq!(ImageConfig::parse(b"{\"config\":null}").unwrap(), ImageConfig::default());
     }
 
