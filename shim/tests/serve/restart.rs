@@ -6,8 +6,8 @@ use crate::harness::{Attachment, Shim, Spec, cgroups, is_alive, listening, nobod
 use davit_proto::journal::{Entry, What};
 use davit_proto::status::RemoteError;
 use davit_proto::task::{
-    ConfigureRequest, DeleteRequest, KillRequest, PauseRequest, ResizeRequest, Snapshot, StartRequest,
-    StopRequest, TaskState, WaitRequest,
+    ConfigureRequest, DeleteRequest, ExecRequest, KillRequest, PauseRequest, ResizeRequest, Snapshot,
+    StartRequest, StopRequest, TaskState, WaitRequest,
 };
 use davit_proto::types::TerminalSize;
 use davit_proto::types::exit::How;
@@ -107,14 +107,12 @@ async fn a_later_life_has_the_namespaces_and_the_address_of_the_first() {
     let inode = |pid: i32, name: &str| std::fs::metadata(format!("/proc/{pid}/{name}")).unwrap().ino();
     let namespaces = ["ns/net", "ns/ipc", "ns/uts"].map(|name| inode(before.pid, name));
     assert_eq!(namespaces[0], net.inode);
-    let mounts = inode(before.pid, "ns/mnt");
     client.type_at(0, "\n", false).await;
     let after = shim.await_state("a second life", runs(2)).await;
     assert_eq!((after.restart_count, after.exit.as_ref().unwrap().life), (1, 1));
     assert_eq!(after.network_namespace, Some(net), "others were told of it");
     assert_eq!(inode(net.pid, &format!("fd/{}", net.fd)), net.inode);
     assert_eq!(["ns/net", "ns/ipc", "ns/uts"].map(|name| inode(after.pid, name)), namespaces);
-    assert_ne!(inode(after.pid, "ns/mnt"), mounts);
     client.type_at(1, "\n", false).await;
     let said = client.says("again").await;
     assert!(said.contains("192.0.2.77") && !said.contains("kept"), "{said}");
@@ -359,4 +357,42 @@ async fn fifty_lives_leave_nothing_in_the_shim() {
     shim.client.delete(DeleteRequest { force: true }).await.unwrap();
     shim.gone().await;
     shim.journal();
+}
+
+#[tokio::test]
+async fn execs_end_with_their_life_and_the_next_one_has_its_own() {
+    if !possible() {
+        return;
+    }
+    let mut shim = created("trap 'exit 1' TERM; while :; do sleep 0.01; done", Mode::Always, 0).await;
+    shim.client.start(start(1)).await.unwrap();
+    let mut open = None;
+    for life in 1..=4 {
+        let exec_id = format!("exec-{life}");
+        let args = ["/bin/sleep", "1000"].map(str::to_owned).to_vec();
+        let exec = ExecRequest { exec_id: exec_id.clone(), args, ..ExecRequest::default() };
+        shim.client.exec(exec).await.unwrap();
+        match &open {
+            // The first one to end leaves something to be remembered of it, the later ones the same.
+            None => open = (life == 2).then(|| descriptors(shim.pid).len()),
+            Some(open) => assert_eq!(descriptors(shim.pid).len(), *open),
+        }
+        // In turn by itself and by force, which leaves a cgroup that nobody can be cloned into.
+        let kill = match life % 2 {
+            0 => KillRequest { signal: 15, ..KillRequest::default() },
+            _ => KillRequest { signal: 9, all: true, ..KillRequest::default() },
+        };
+        shim.client.kill(kill).await.unwrap();
+        let waited = shim.client.wait(WaitRequest { exec_id, ..WaitRequest::default() }).await.unwrap();
+        let exit = waited.into_inner().exit.unwrap();
+        assert_eq!((exit.life, exit.how), (life, Some(How::Signal(9))));
+        shim.await_state("the end of a life", waits_after(life)).await;
+        shim.client.start(start(life + 1)).await.unwrap();
+    }
+    shim.client.delete(DeleteRequest { force: true }).await.unwrap();
+    shim.gone().await;
+    let journal = shim.journal();
+    let told = |life| journal.iter().filter(move |entry| entry.life == life).map(|entry| &entry.what);
+    assert!(told(3).any(|what| matches!(what, What::ExecStart { .. })), "{journal:#?}");
+    assert!(told(3).any(|what| matches!(what, What::ExecExit { exit_code: 137, .. })), "{journal:#?}");
 }

@@ -68,8 +68,9 @@ async fn what_is_not_there_is_said_so() {
     let state = shim.client.state(StateRequest {}).await.unwrap().into_inner().snapshot.unwrap();
     assert_eq!((state.state(), state.generation), (TaskState::Empty, 1));
     assert_eq!(state.shim_pid as u32, shim.pid);
-    let exec = RemoteError::from(shim.client.exec(ExecRequest::default()).await.unwrap_err());
-    assert!(exec.is(reason::NOT_IMPLEMENTED), "{exec:?}");
+    let exec = ExecRequest { exec_id: "a".into(), args: vec!["/bin/true".into()], ..ExecRequest::default() };
+    let exec = RemoteError::from(shim.client.exec(exec).await.unwrap_err());
+    assert!(exec.is(reason::CONTAINER_NOT_RUNNING), "{exec:?}");
     let pause = shim.client.pause(PauseRequest::default()).await.unwrap_err();
     assert_eq!(pause.code(), Code::FailedPrecondition);
     let early = shim.start(1).await.unwrap_err();
@@ -86,7 +87,7 @@ async fn strangers_are_bounded() {
     let mut shim = Shim::launch().await;
     // Half-open, silent, and talking nonsense.
     let mut peers: Vec<UnixStream> =
-        (0..200).filter_map(|_| UnixStream::connect(shim.socket()).ok()).collect();
+        (0..1500).filter_map(|_| UnixStream::connect(shim.socket()).ok()).collect();
     for peer in peers.iter_mut().step_by(2) {
         let _ = peer.write_all(b"GET / HTTP/1.1\r\n\r\n\xff\xff\xff\xff\xff\xff\xff\xff");
     }
@@ -94,7 +95,7 @@ async fn strangers_are_bounded() {
     let state = shim.client.state(StateRequest {});
     tokio::time::timeout(Duration::from_secs(5), state).await.unwrap().unwrap();
     let fds = std::fs::read_dir(format!("/proc/{}/fd", shim.pid)).unwrap().count();
-    assert!(fds < 100, "{fds} descriptors");
+    assert!(fds < 700, "{fds} descriptors");
     for peer in &mut peers {
         peer.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
         let _ = peer.read(&mut [0; 64]);
@@ -127,5 +128,5 @@ async fn an_idle_shim_keeps_little_of_its_stack() {
         line.trim_end_matches("kB").trim().parse::<u32>().unwrap()
     };
     // Without optimisation its calls touch 170 kB; a release build goes from 52 to 16.
-    until("the stack is given back", || kilobytes() <= 100).await;
+    until("the stack is given back", || kilobytes() <= 120).await;
 }
