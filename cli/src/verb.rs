@@ -109,8 +109,9 @@ While attached, the same in run, start, attach and exec:
   Ctrl-C                 a signal for the container; with -it a key for its program;
                          three in two seconds leave the container running
   ctrl-p ctrl-q          leave it running, with -it (--detach-keys names other keys)
-  closing the terminal   stops what run or start began there; attach and exec only leave
-  the engine goes away   the container goes on, and so do all but exec once it is back
+  closing the terminal   stops what run or start began there; attach only leaves, and what
+                         exec began is hung up 10 s later
+  the engine goes away   the container goes on, and so do all of them once it is back
 Flags that are only switches also take =true and =false.";
 
 /// `davit container …`; all but the last ones also without the group.
