@@ -3,6 +3,7 @@
 
 pub mod container;
 pub mod image;
+pub mod limit;
 pub mod network;
 pub mod run;
 pub mod system;

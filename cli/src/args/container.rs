@@ -2,6 +2,8 @@
 
 use clap::Args;
 
+use super::limit::ResourceArgs;
+
 /// One or more containers.
 #[derive(Debug, Args)]
 pub struct TargetArgs {
@@ -241,14 +243,17 @@ pub struct TopArgs {
     /// Container.
     #[arg(required = true, value_name = "CONTAINER")]
     pub container: String,
-    /// Columns as ps(1) names them.
-    #[arg(value_name = "COLUMN", trailing_var_arg = true, allow_hyphen_values = true)]
+    /// Options of ps(1) that choose columns: aux, -ef, -o pid,args.
+    #[arg(value_name = "PS_OPTION", trailing_var_arg = true, allow_hyphen_values = true)]
     pub columns: Vec<String>,
 }
 
 /// `davit stats`.
 #[derive(Debug, Args)]
 pub struct StatsArgs {
+    /// Stopped containers too
+    #[arg(short, long)]
+    pub all: bool,
     /// One answer, then the end
     #[arg(long)]
     pub no_stream: bool,
@@ -266,33 +271,9 @@ pub struct StatsArgs {
 /// `davit update`.
 #[derive(Debug, Args)]
 pub struct UpdateArgs {
-    /// Memory
-    #[arg(short, long, value_name = "BYTES")]
-    pub memory: Option<String>,
-    /// Memory that is given back first
-    #[arg(long, value_name = "BYTES")]
-    pub memory_reservation: Option<String>,
-    /// Memory and swap together; -1 for no limit on swap
-    #[arg(long, value_name = "BYTES", allow_hyphen_values = true)]
-    pub memory_swap: Option<String>,
-    /// Number of processors
-    #[arg(long, value_name = "NUMBER")]
-    pub cpus: Option<String>,
-    /// Relative weight of its processor time
-    #[arg(short, long, value_name = "WEIGHT")]
-    pub cpu_shares: Option<u64>,
-    /// Processors to run on: 0-3,5
-    #[arg(long, value_name = "LIST")]
-    pub cpuset_cpus: Option<String>,
-    /// Memory nodes to use
-    #[arg(long, value_name = "LIST")]
-    pub cpuset_mems: Option<String>,
-    /// Processes and threads; -1 for no limit
-    #[arg(long, value_name = "NUMBER", allow_hyphen_values = true)]
-    pub pids_limit: Option<i64>,
-    /// Relative weight of its disk use, 10 to 1000
-    #[arg(long, value_name = "WEIGHT")]
-    pub blkio_weight: Option<u32>,
+    /// Limits.
+    #[command(flatten)]
+    pub resources: ResourceArgs,
     /// When to start it again: no, always, unless-stopped, on-failure[:N]
     #[arg(long, value_name = "POLICY")]
     pub restart: Option<String>,

@@ -11,7 +11,7 @@ use crate::{many, output, usage};
 
 /// Changes limits and policy of containers.
 pub async fn run(engine: Engine, args: UpdateArgs) -> Result<u8, Error> {
-    let resources = limit::changed(&args)?;
+    let resources = limit::resources(&args.resources)?;
     let restart = args.restart.as_deref().map(spec::restart).transpose()?;
     if restart.is_none() && resources == Resources::default() {
         return Err(Error::Usage("say what to change: a limit or --restart".into()));

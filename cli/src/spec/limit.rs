@@ -1,18 +1,20 @@
 //! Flags of limits.
 
-use davit_proto::container::{BlockThrottle, ContainerSpec, Resources};
+use davit_proto::container::{BlockThrottle, BlockWeight, ContainerSpec, Resources};
 
 use super::{Invalid, bytes, text};
-use crate::args::container::UpdateArgs;
+use crate::args::limit::ResourceArgs;
 use crate::args::run::LimitArgs;
 use crate::error::Error;
 
-/// Docker's scheduling period when only a quota is given.
-const PERIOD: u64 = 100_000;
-
 /// Fills in what a container may use.
 pub fn fill(spec: &mut ContainerSpec, args: &LimitArgs) -> Result<(), Error> {
-    let resources = resources(args)?;
+    let resources = Resources {
+        throttles: throttles(args)?,
+        blkio_weight_devices: weights(args)?,
+        oom_kill_disable: args.oom_kill_disable,
+        ..resources(&args.resources)?
+    };
     if resources != Resources::default() {
         spec.resources = Some(resources);
     }
@@ -25,34 +27,19 @@ pub fn fill(spec: &mut ContainerSpec, args: &LimitArgs) -> Result<(), Error> {
     Ok(())
 }
 
-fn resources(args: &LimitArgs) -> Result<Resources, Error> {
-    let quota = args.cpu_quota.map(|quota| nanos_of(quota, args.cpu_period.unwrap_or(PERIOD))).transpose()?;
-    if args.cpus.is_some() && (quota.is_some() || args.cpu_period.is_some()) {
-        return Err(Error::Usage("--cpus and --cpu-quota exclude each other".into()));
+/// The limits that a container is made with or that `update` changes; what is not said is 0.
+pub fn resources(args: &ResourceArgs) -> Result<Resources, Error> {
+    let timed = args.cpu_quota.is_some() || args.cpu_period.is_some();
+    if args.cpus.is_some() && timed {
+        return Err(Error::Usage("--cpus excludes --cpu-quota and --cpu-period".into()));
     }
-    let nano_cpus = args.cpus.as_deref().map(nano_cpus).transpose()?;
-    Ok(Resources {
-        memory_bytes: size("--memory", args.memory.as_ref())?,
-        memory_reservation_bytes: size("--memory-reservation", args.memory_reservation.as_ref())?,
-        memory_swap_bytes: swap(args.memory_swap.as_deref())?,
-        nano_cpus: nano_cpus.or(quota).unwrap_or(0),
-        cpu_shares: args.cpu_shares.unwrap_or(0),
-        cpuset_cpus: text(args.cpuset_cpus.as_ref()),
-        cpuset_mems: text(args.cpuset_mems.as_ref()),
-        pids: pids(args.pids_limit),
-        blkio_weight: args.blkio_weight.unwrap_or(0),
-        throttles: throttles(args)?,
-        ..Resources::default()
-    })
-}
-
-/// The limits that `update` changes.
-pub fn changed(args: &UpdateArgs) -> Result<Resources, Error> {
     Ok(Resources {
         memory_bytes: size("--memory", args.memory.as_ref())?,
         memory_reservation_bytes: size("--memory-reservation", args.memory_reservation.as_ref())?,
         memory_swap_bytes: swap(args.memory_swap.as_deref())?,
         nano_cpus: args.cpus.as_deref().map(nano_cpus).transpose()?.unwrap_or(0),
+        cpu_quota_us: args.cpu_quota.unwrap_or(0),
+        cpu_period_us: args.cpu_period.unwrap_or(0),
         cpu_shares: args.cpu_shares.unwrap_or(0),
         cpuset_cpus: text(args.cpuset_cpus.as_ref()),
         cpuset_mems: text(args.cpuset_mems.as_ref()),
@@ -97,13 +84,6 @@ fn nano_cpus(text: &str) -> Result<u64, Invalid> {
     whole.checked_mul(1_000_000_000).and_then(|nanos| nanos.checked_add(part)).ok_or_else(invalid)
 }
 
-fn nanos_of(quota: u64, period: u64) -> Result<u64, Invalid> {
-    let nanos = quota.checked_mul(1_000_000_000).and_then(|nanos| nanos.checked_div(period));
-    nanos.ok_or_else(|| {
-        Invalid::new("--cpu-quota", quota.to_string(), "quota and period make no sense together")
-    })
-}
-
 fn check_ulimit(text: &str) -> Result<(), Invalid> {
     let invalid = || Invalid::new("--ulimit", text, "NAME=SOFT[:HARD] is wanted");
     let (name, limits) = text.split_once('=').ok_or_else(invalid)?;
@@ -113,6 +93,18 @@ fn check_ulimit(text: &str) -> Result<(), Invalid> {
         return Err(invalid());
     }
     Ok(())
+}
+
+fn weights(args: &LimitArgs) -> Result<Vec<BlockWeight>, Invalid> {
+    let weight = |text: &String| {
+        let read = device_rate("--blkio-weight-device", text, |weight| weight.parse().ok());
+        let out = || Invalid::new("--blkio-weight-device", text, "a weight from 10 to 1000 is wanted");
+        read.and_then(|(device, weight)| {
+            let weight = u32::try_from(weight).map_err(|_| out())?;
+            Ok(BlockWeight { device: device.to_owned(), weight })
+        })
+    };
+    args.blkio_weight_device.iter().map(weight).collect()
 }
 
 fn throttles(args: &LimitArgs) -> Result<Vec<BlockThrottle>, Invalid> {
@@ -175,8 +167,6 @@ mod tests {
         for bad in ["", ".", "-1", "x", "1.0000000001", "1e3", "99999999999999"] {
             assert!(nano_cpus(bad).is_err(), "{bad}");
         }
-        assert_eq!(nanos_of(50_000, 100_000).unwrap(), 500_000_000);
-        assert!(nanos_of(1, 0).is_err());
     }
 
     #[test]

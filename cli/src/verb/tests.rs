@@ -125,7 +125,7 @@ fn short_flags_with_their_value_attached() {
     assert_eq!(container.network.publish, ["8080:80"]);
     assert_eq!((container.env[0].as_str(), container.storage.volume[0].as_str()), ("A=B", "/a:/b"));
     assert_eq!(container.network.hostname.as_deref(), Some("name"));
-    assert_eq!(container.limit.memory.as_deref(), Some("64m"));
+    assert_eq!(container.limit.resources.memory.as_deref(), Some("64m"));
 }
 
 #[test]

@@ -151,12 +151,19 @@ fn limits(spec: &ContainerSpec) -> Vec<(&'static str, Document)> {
             .collect(),
         ))
     };
+    let weights = limits.blkio_weight_devices.iter();
+    let weights = weights
+        .map(|device| map([("Path", device.device.as_str().into()), ("Weight", device.weight.into())]))
+        .collect();
     vec![
         ("CpuShares", limits.cpu_shares.into()),
         ("Memory", limits.memory_bytes.into()),
         ("NanoCpus", limits.nano_cpus.into()),
+        ("CpuPeriod", limits.cpu_period_us.into()),
+        ("CpuQuota", limits.cpu_quota_us.into()),
         ("CgroupParent", spec.cgroup_parent.as_str().into()),
         ("BlkioWeight", limits.blkio_weight.into()),
+        ("BlkioWeightDevice", or_null(Document::List(weights))),
         ("BlkioDeviceReadBps", rate(|throttle| throttle.read_bps)),
         ("BlkioDeviceWriteBps", rate(|throttle| throttle.write_bps)),
         ("BlkioDeviceReadIOps", rate(|throttle| throttle.read_iops)),
@@ -167,6 +174,7 @@ fn limits(spec: &ContainerSpec) -> Vec<(&'static str, Document)> {
         ("DeviceCgroupRules", or_null(list(&spec.device_cgroup_rules))),
         ("MemoryReservation", limits.memory_reservation_bytes.into()),
         ("MemorySwap", limits.memory_swap_bytes.into()),
+        ("OomKillDisable", limits.oom_kill_disable.into()),
         ("PidsLimit", if limits.pids == 0 { Document::Null } else { limits.pids.into() }),
         ("Ulimits", or_null(Document::List(spec.ulimits.iter().map(|text| ulimit(text)).collect()))),
     ]
