@@ -7,6 +7,7 @@
 //! - [`terminal`]: a real terminal, by tmux
 //! - [`wait`]: waiting on a condition with a deadline, never on the clock
 
+pub mod cgroup;
 pub mod engine;
 pub mod events;
 pub mod host;

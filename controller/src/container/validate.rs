@@ -7,7 +7,7 @@ use prost::Message as _;
 
 use super::spec::{Error, ImageConfig, OUR_PREFIX};
 use super::spec::{capability, device, files, health, limit, mounts, port, process, resource, security};
-use super::{shape, signal};
+use super::{join, shape, signal};
 
 /// Most bytes of an encoded spec, so that a record stays small whatever is asked for.
 const SPEC_LIMIT: usize = 48 << 10;
@@ -297,8 +297,9 @@ fn endpoint(endpoint: &EndpointSpec) -> Checked {
     let name = |field, text: &str| {
         text.parse::<Name>().map(|_| ()).map_err(|error| Error::invalid(field, text, error.rule))
     };
-    if !endpoint.network.is_empty() {
-        name("networks.network", &endpoint.network)?;
+    let network = join::other(&endpoint.network).unwrap_or(&endpoint.network);
+    if !network.is_empty() {
+        name("networks.network", network)?;
     }
     endpoint.aliases.iter().try_for_each(|alias| name("networks.aliases", alias))?;
     if endpoint.aliases.len() > 64 {

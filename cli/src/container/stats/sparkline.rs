@@ -29,7 +29,11 @@ impl fmt::Display for Sparkline {
     }
 }
 
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the value is cut to 0 to 7 before")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "the value is cut to 0 to 7 before"
+)]
 fn bar(part: f64) -> char {
     let height = (part.clamp(0.0, 1.0) * 7.0).round() as usize;
     BARS.get(height).copied().unwrap_or('█')
