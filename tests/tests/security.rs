@@ -186,6 +186,50 @@ fn every_container_is_confined() {
 }
 
 #[test]
+fn every_added_process_is_confined() {
+    let scene = Scene::new();
+    for (name, more) in [("plain", &[][..]), ("mapped", &["--userns", "auto"]), ("reaped", &["--init"])] {
+        let begin = [&["run", "-d", "--name", name], more].concat();
+        scene.engine.ok([&begin[..], &["busybox", "sleep", "9002"]].concat());
+        let report = |words: &[&str]| {
+            let answer = scene.engine.davit([&["exec"], words, &[name, "sh", "-c", REPORT]].concat());
+            assert_eq!(answer.code, 0, "{name}: {answer:?}");
+            answer.stdout
+        };
+        assert_confined(&report(&[]), "0", "");
+        assert_confined(&report(&["-u", "www"]), "33", "29");
+        let again =
+            scene.engine.davit(["exec", "-u", "33", name, "sh", "-c", "echo again > /dev/stdout; id -u"]);
+        assert_eq!(again.stdout, "again\n33\n", "{name}: {again:?}");
+        let terminal = scene.engine.davit([
+            "exec",
+            "-t",
+            name,
+            "sh",
+            "-c",
+            "stat -c %u $(tty); : > /dev/tty && echo mine",
+        ]);
+        assert_eq!(terminal.stdout, "0\r\nmine\r\n", "{name}: {terminal:?}");
+        for bad in ["/proc/self/fd/7", "/proc/1/cwd", "/proc/self/root"] {
+            let answer = scene.engine.davit(["exec", "-w", bad, name, "pwd"]);
+            assert_ne!(answer.code, 0, "{name}: {bad}: {answer:?}");
+        }
+        let script = "for p in /proc/[0-9]*; do (: >> $p/exe) 2>/dev/null && echo wrote; done; echo done";
+        assert_eq!(scene.engine.ok(["exec", name, "sh", "-c", script]).stdout, "done\n");
+    }
+    let status = |words: &[&str]| {
+        let script = "grep -E '^(Uid|CapEff|Seccomp:)' /proc/self/status | tr -d '\\n\\t'";
+        scene.engine.davit([&["exec"], words, &["sh", "-c", script]].concat())
+    };
+    let all = fs::read_to_string("/proc/self/status").unwrap();
+    let all = all.lines().find_map(|l| l.strip_prefix("CapPrm:\t")).unwrap().to_owned();
+    assert!(status(&["--privileged", "plain"]).stdout.contains(&format!("CapEff:{all}")));
+    let answer = status(&["--privileged", "mapped"]);
+    assert!(answer.code != 0 && answer.stderr.contains("user namespace"), "{answer:?}");
+    scene.engine.ok(["rm", "-f", "plain", "mapped", "reaped"]);
+}
+
+#[test]
 fn nothing_of_the_hosts_environment_appears() {
     let scene = Scene::new();
     let mut command =

@@ -18,6 +18,8 @@ use super::child::CHANNEL;
 use super::error::{Failure, InitError, Step};
 use super::exec_plan::ExecPlan;
 use super::message::{Channel, Reply, Request};
+use super::shape::IdMap;
+use super::userns;
 use crate::watched;
 
 /// How long a process may take to execute.
@@ -34,6 +36,8 @@ pub struct Addition<'a> {
     pub plan: ExecPlan,
     /// Its streams, where it has no terminal.
     pub streams: Option<[OwnedFd; 3]>,
+    /// The container's ids, where it has a user namespace of its own.
+    pub ids: Option<IdMap>,
 }
 
 /// A process on its way into a container. Somebody else reaps it.
@@ -57,7 +61,11 @@ pub struct Joining {
 
 /// Clones the process.
 pub fn begin(addition: Addition<'_>) -> Result<Added, InitError> {
-    let Addition { init, cgroup, plan, streams } = addition;
+    let Addition { init, cgroup, plan, streams, ids } = addition;
+    if let (Some(ids), Some(streams)) = (&ids, &streams) {
+        userns::give_streams(streams, ids)?;
+    }
+    let limits = if ids.is_some() { plan.process.limits.clone() } else { Vec::new() };
     let packets = Channel::packets(&Request::Exec(Box::new(plan))).map_err(InitError::Channel)?;
     let mut fds = vec![init.try_clone_to_owned().step("keep init's pidfd")?];
     fds.extend(streams.into_iter().flatten());
@@ -67,12 +75,13 @@ pub fn begin(addition: Addition<'_>) -> Result<Added, InitError> {
         watched::watch(channel, Interest::READABLE | Interest::WRITABLE).map_err(InitError::Channel)?;
     let child = clone(init, cgroup, theirs.as_fd()).step("clone a process into the container")?;
     let joining = Joining { channel, packets, fds };
-    match process::host_pid(&child.pidfd) {
+    let known = process::host_pid(&child.pidfd).step("find the process's pid");
+    match known.and_then(|pid| userns::raise_limits(&child, &limits).map(|()| pid)) {
         Ok(host_pid) => Ok(Added { child, host_pid, joining }),
-        Err(error) => {
+        Err(failure) => {
             // Its orders never come, so it would end by itself.
             let _ = process::signal(&child.pidfd, SIGKILL);
-            Err(Failure::kernel("find the process's pid", &error).into())
+            Err(failure.into())
         }
     }
 }

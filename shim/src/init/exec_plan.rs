@@ -70,6 +70,11 @@ pub fn plan_exec(
     if !wishes.user.is_empty() {
         annotations.insert(USER.to_owned(), wishes.user);
     }
+    if wishes.privileged && shape.own_ids().is_some() {
+        return Err(Failure::invalid(
+            "privileged mode is incompatible with a container's own user namespace",
+        ));
+    }
     if wishes.privileged {
         annotations.insert(SECCOMP.to_owned(), "unconfined".to_owned());
         if let Some(mut linux) = spec.linux().clone() {

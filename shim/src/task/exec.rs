@@ -171,7 +171,8 @@ pub(super) fn add(driver: &mut Driver, wishes: Wishes, shown: Shown) -> Result<A
     let plan = plan_exec(spec, body.init.shape(), tasks, wishes, stdio);
     let plan = plan.map_err(|failure| unborn(&failure.into()))?;
     let leaf = body.cgroup.leaf(&name)?;
-    let addition = Addition { init: body.init.pidfd(), cgroup: leaf.unified(), plan, streams };
+    let ids = body.init.shape().own_ids().copied();
+    let addition = Addition { init: body.init.pidfd(), cgroup: leaf.unified(), plan, streams, ids };
     match exec::begin(addition) {
         Ok(exec::Added { child, host_pid, joining }) => {
             Ok(Added { child, host_pid, leaf, leaf_name: name, joining })
