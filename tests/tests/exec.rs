@@ -84,6 +84,7 @@ fn a_terminal_with_its_size_and_a_way_out() {
         terminal.screen().contains("30 100")
     });
     terminal.line("sleep 2000").unwrap();
+    until_true("it sleeps", || !engine.processes_with("^sleep 2000$").is_empty());
     terminal.key("C-c").unwrap();
     terminal.line("echo interrupted=$?").unwrap();
     terminal.shows("interrupted=130");
@@ -163,6 +164,32 @@ fn the_engine_may_die_meanwhile() {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(whole == wanted.as_bytes(), "{} of {} bytes: {stderr}", whole.len(), wanted.len());
     assert_eq!(output.status.code(), Some(5), "{stderr}");
+}
+
+#[test]
+fn not_while_it_is_paused() {
+    let engine = engine();
+    engine.ok(["pause", "box"]);
+    let refused = engine.davit(["exec", "box", "true"]);
+    assert!(refused.code == 1 && refused.stderr.contains("paused"), "{refused:?}");
+    engine.ok(["unpause", "box"]);
+    assert_eq!(engine.davit(["exec", "box", "sh", "-c", "exit 3"]).code, 3);
+}
+
+#[test]
+fn in_a_user_namespace_it_is_root_of_that_only() {
+    let engine = engine();
+    engine.ok(["run", "-d", "--name", "mapped", "--userns", "auto", "busybox", "sleep", "100000"]);
+    let say = |command: &str| engine.ok(["exec", "mapped", "sh", "-c", command]).stdout;
+    assert_eq!(
+        say("id -u; readlink /proc/self/ns/user /proc/self/ns/user >/dev/null; echo fine"),
+        "0\nfine\n"
+    );
+    let maps = say("cat /proc/self/uid_map; cat /proc/1/uid_map");
+    let maps: Vec<&str> = maps.lines().collect();
+    assert!(maps.len() == 2 && maps[0] == maps[1] && !maps[0].ends_with("4294967295"), "{maps:?}");
+    assert_eq!(say("echo text > /file && ls -ln /file | awk '{print $3, $4}'"), "0 0\n");
+    assert_eq!(engine.davit(["exec", "-u", "1000:1000", "mapped", "id", "-u"]).stdout, "1000\n");
 }
 
 #[test]

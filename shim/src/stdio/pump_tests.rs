@@ -204,3 +204,106 @@ async fn the_next_life_goes_on_with_log_offsets_and_clients() {
     assert_eq!(client.frames.recv().await, Some(Frame::Exit(exit)));
     assert_eq!(log_text(c.folder.path()), "stdout F one\nstdout F last\nstdout F two\n");
 }
+
+/// An exec's pump: without a log, for clients that are awaited.
+fn awaited() -> (File, File, Handle, watch::Receiver<bool>, JoinHandle<()>) {
+    let ([_stdin, stdout, stderr], ends) = pipes(false).unwrap();
+    let (told, lonely) = watch::channel(false);
+    let (handle, task) =
+        start(Setup { ends, stdin_once: true, log: None, audience: Audience::Awaited(told) });
+    (stdout.into(), stderr.into(), handle, lonely, task)
+}
+
+fn says_seen(stdout: u64) -> Attach {
+    let says_seen = Some("s".to_owned());
+    Attach { session: None, wants: [true, true], from: Some([stdout, 0]), says_seen }
+}
+
+async fn output_of(client: &mut Attachment) -> (u64, Bytes) {
+    match client.frames.recv().await.unwrap() {
+        Frame::Output { offset, data, .. } => (offset, data),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn an_exec_waits_for_its_client_and_for_what_that_has_seen() {
+    const SIZE: usize = 3 << 20;
+    let (mut stdout, stderr, handle, mut lonely, _task) = awaited();
+    let writer = std::thread::spawn(move || {
+        for n in 0..SIZE / 1024 {
+            stdout.write_all(&[u8::try_from(n % 251).unwrap(); 1024]).unwrap();
+        }
+    });
+    lonely.wait_for(|alone| *alone).await.unwrap();
+    assert_eq!(handle.offset(Stream::Stdout), 0, "nobody listens, so nothing is read");
+    let mut got: u64 = 0;
+    let mut client = handle.attach(says_seen(0)).await.unwrap();
+    lonely.wait_for(|alone| !*alone).await.unwrap();
+    while got < SIZE as u64 {
+        // What the queue holds is taken, and it stops at the window although nothing else holds it up.
+        while got < handle.offset(Stream::Stdout) {
+            let (offset, data) = output_of(&mut client).await;
+            assert_eq!(offset, got);
+            assert!(
+                data.iter()
+                    .enumerate()
+                    .all(|(n, b)| { usize::from(*b) == (usize::try_from(offset).unwrap() + n) / 1024 % 251 })
+            );
+            got += data.len() as u64;
+        }
+        assert!(handle.offset(Stream::Stdout) - got <= WINDOW + (2 * PIPE as u64));
+        handle.seen("another".into(), [u64::MAX, 0]).await;
+        handle.seen("s".into(), [got, 0]).await;
+        tokio::task::yield_now().await;
+    }
+    drop(stderr);
+    writer.join().unwrap();
+}
+
+#[tokio::test]
+async fn what_was_not_seen_can_be_had_again_until_well_after_the_end() {
+    let (mut stdout, stderr, handle, mut lonely, task) = awaited();
+    let mut client = handle.attach(says_seen(0)).await.unwrap();
+    stdout.write_all(b"first ").unwrap();
+    assert_eq!(output_of(&mut client).await, (0, Bytes::from("first ")));
+    drop(client);
+    lonely.wait_for(|alone| *alone).await.unwrap();
+    stdout.write_all(b"last").unwrap();
+    drop((stdout, stderr));
+    let exit = Exit { exit_code: 5, ..Exit::default() };
+    handle.finish(exit.clone()).await.unwrap();
+    for _ in 0..2 {
+        let mut client = handle.attach(says_seen(2)).await.unwrap();
+        let mut said = client.replay.iter().fold(Vec::new(), |mut said, frame| {
+            if let Frame::Output { data, .. } = frame {
+                said.extend_from_slice(data);
+            }
+            said
+        });
+        let last = loop {
+            match client.frames.recv().await.unwrap() {
+                Frame::Output { data, .. } => said.extend_from_slice(&data),
+                Frame::Exit(exit) => break exit,
+                other @ Frame::Dropped { .. } => panic!("{other:?}"),
+            }
+        };
+        assert_eq!((said.as_slice(), &last), (&b"rst last"[..], &exit));
+    }
+    task.abort();
+}
+
+#[tokio::test]
+async fn an_exec_that_is_released_writes_on_and_its_end_is_kept() {
+    let (mut stdout, _stderr, handle, mut lonely, _task) = awaited();
+    handle.release().await;
+    assert!(lonely.changed().await.is_ok() || lonely.has_changed().is_err());
+    let text = [b"x".repeat(200_000), b"end".to_vec()].concat();
+    let writer = std::thread::spawn(move || stdout.write_all(&text).map(|()| stdout));
+    let _stdout = tokio::task::spawn_blocking(|| writer.join().unwrap()).await.unwrap().unwrap();
+    while handle.offset(Stream::Stdout) < 200_003 {
+        tokio::task::yield_now().await;
+    }
+    let client = handle.attach(says_seen(200_000)).await.unwrap();
+    assert_eq!(client.replay, [output(Stream::Stdout, 200_000, "end")]);
+}
