@@ -158,7 +158,7 @@ pub fn set_identity(uid: u32, gid: u32, groups: &[u32]) -> io::Result<()> {
 pub fn with_file_identity<T>(uid: u32, gid: u32, f: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
     use nix::unistd::{Gid, Uid, setfsgid, setfsuid};
     let own = rustix::thread::capabilities(None)?;
-    let dumpable = is_dumpable()?;
+    let dumpable = nix::sys::prctl::get_dumpable()?;
     setfsgid(Gid::from_raw(gid));
     setfsuid(Uid::from_raw(uid));
     // It took the rights to files away.
@@ -174,21 +174,9 @@ pub fn with_file_identity<T>(uid: u32, gid: u32, f: impl FnOnce() -> io::Result<
     f()
 }
 
-fn is_dumpable() -> io::Result<bool> {
-    // SAFETY: plain prctl without arguments.
-    match unsafe { libc::prctl(libc::PR_GET_DUMPABLE, 0, 0, 0, 0) } {
-        ..0 => Err(io::Error::last_os_error()),
-        n => Ok(n == 1),
-    }
-}
-
 /// Whether other processes of the same user may look into this one.
 pub fn set_dumpable(dumpable: bool) -> io::Result<()> {
-    // SAFETY: plain prctl with an integer argument.
-    if unsafe { libc::prctl(libc::PR_SET_DUMPABLE, libc::c_ulong::from(dumpable), 0, 0, 0) } < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(())
+    Ok(nix::sys::prctl::set_dumpable(dumpable)?)
 }
 
 /// Gives the process a session keyring of its own, so that it does not hold its starter's keys.

@@ -1,11 +1,14 @@
 //! What a process that looks after others needs: all its signals in one descriptor, and its ended children one by one.
 //!
-//! UNSAFETY: `signalfd` and the pid in `waitid`'s answer have no wrapper in any crate that we use.
+//! UNSAFETY: the pid in `waitid`'s answer is lost by every wrapper when the child ended by a real-time signal.
 
-#![expect(unsafe_code, reason = "signalfd(2) and waitid(2) are called raw")]
+#![expect(unsafe_code, reason = "waitid(2) is called raw")]
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+
+use nix::sys::signal::SigSet;
+use nix::sys::signalfd::{self, SfdFlags};
 
 /// The signal of a child that ended.
 pub const SIGCHLD: i32 = libc::SIGCHLD;
@@ -13,7 +16,7 @@ pub const SIGCHLD: i32 = libc::SIGCHLD;
 /// Every signal of this process, readable instead of delivered: nothing that somebody sends by mistake ends it.
 #[derive(Debug)]
 pub struct SignalFd {
-    fd: OwnedFd,
+    fd: signalfd::SignalFd,
 }
 
 impl SignalFd {
@@ -21,33 +24,14 @@ impl SignalFd {
     ///
     /// Programs started by [`crate::process::spawn`] begin with no signal blocked.
     pub fn block_all() -> io::Result<Self> {
-        // SAFETY: the set is filled before it is used; the new descriptor is owned by nobody else.
-        unsafe {
-            let mut all: libc::sigset_t = std::mem::zeroed();
-            libc::sigfillset(&mut all);
-            match libc::pthread_sigmask(libc::SIG_SETMASK, &all, std::ptr::null_mut()) {
-                0 => {}
-                errno => return Err(io::Error::from_raw_os_error(errno)),
-            }
-            let fd = libc::signalfd(-1, &all, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK);
-            if fd < 0 {
-                return Err(io::Error::last_os_error());
-            }
-            Ok(Self { fd: OwnedFd::from_raw_fd(fd) })
-        }
+        let all = SigSet::all();
+        all.thread_set_mask()?;
+        Ok(Self { fd: signalfd::SignalFd::with_flags(&all, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)? })
     }
 
     /// The number of the next signal that came; `WouldBlock` when none did.
     pub fn next(&self) -> io::Result<i32> {
-        // SAFETY: the structure is plain data of exactly the size that the kernel writes.
-        let (read, info) = unsafe {
-            let mut info: libc::signalfd_siginfo = std::mem::zeroed();
-            let size = size_of::<libc::signalfd_siginfo>();
-            (libc::read(self.fd.as_raw_fd(), std::ptr::from_mut(&mut info).cast(), size), info)
-        };
-        if read < 0 {
-            return Err(io::Error::last_os_error());
-        }
+        let info = self.fd.read_signal()?.ok_or(io::ErrorKind::WouldBlock)?;
         i32::try_from(info.ssi_signo).map_err(|_| io::Error::other("signal number out of range"))
     }
 }

@@ -327,9 +327,9 @@ mod tests {
         let (dir, root) = root();
         let at = |name: &str| dir.path().join(name);
         std::fs::create_dir(at("etc")).unwrap();
-        std::os::unix::fs::symlink("../run/systemd/resolv.conf", at("etc/resolv.conf")).unwrap();
-        std::os::unix::fs::symlink("/../../../made", at("etc/up")).unwrap();
-        std::os::unix::fs::symlink("round", at("etc/round")).unwrap();
+        symlink("../run/systemd/resolv.conf", at("etc/resolv.conf")).unwrap();
+        symlink("/../../../made", at("etc/up")).unwrap();
+        symlink("round", at("etc/round")).unwrap();
         for (path, made) in [
             ("/etc/resolv.conf", "run/systemd/resolv.conf"),
             ("/etc/up", "made"),

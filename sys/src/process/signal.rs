@@ -1,31 +1,19 @@
 //! Signals of this process: names, defaults, and waiting for them.
 
-#![expect(unsafe_code, reason = "signal sets are filled by the C library")]
+#![expect(unsafe_code, reason = "dispositions and waits that know all signals are raw")]
 
 use std::io;
 
+use nix::sys::signal::{SigSet, SigmaskHow};
 use rustix::process::Signal;
 
 /// A handler of ours that ran in the child would run in our memory with the child's descriptors.
-pub(super) fn block_signals() -> io::Result<libc::sigset_t> {
-    // SAFETY: both sets are plain data, filled by the calls before they are read.
-    unsafe {
-        let mut all: libc::sigset_t = std::mem::zeroed();
-        let mut before: libc::sigset_t = std::mem::zeroed();
-        libc::sigfillset(&mut all);
-        match libc::pthread_sigmask(libc::SIG_SETMASK, &all, &mut before) {
-            0 => Ok(before),
-            errno => Err(io::Error::from_raw_os_error(errno)),
-        }
-    }
+pub(super) fn block_signals() -> io::Result<SigSet> {
+    Ok(SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK)?)
 }
 
-pub(super) fn restore_signals(mask: &libc::sigset_t) -> io::Result<()> {
-    // SAFETY: `mask` was filled by `block_signals`.
-    match unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, mask, std::ptr::null_mut()) } {
-        0 => Ok(()),
-        errno => Err(io::Error::from_raw_os_error(errno)),
-    }
+pub(super) fn restore_signals(mask: &SigSet) -> io::Result<()> {
+    Ok(mask.thread_set_mask()?)
 }
 
 /// All signals to their default action, none blocked: what a program expects to find.
@@ -38,38 +26,27 @@ pub fn reset_signals() -> io::Result<()> {
         // by it, which is why the result is not looked at.
         unsafe { libc::signal(number, libc::SIG_DFL) };
     }
-    // SAFETY: the set is filled before it is read.
-    unsafe {
-        let mut none: libc::sigset_t = std::mem::zeroed();
-        libc::sigemptyset(&mut none);
-        restore_signals(&none)
-    }
+    restore_signals(&SigSet::empty())
 }
 
 /// Blocks all signals and waits for the next one: for a process that does nothing but forward them.
 #[derive(Debug)]
 pub struct SignalWait {
-    set: libc::sigset_t,
+    set: SigSet,
 }
 
 impl SignalWait {
     /// Blocks all signals of this thread from now on.
     pub fn block_all() -> io::Result<Self> {
         block_signals()?;
-        // SAFETY: the set is filled before it is read.
-        let set = unsafe {
-            let mut all: libc::sigset_t = std::mem::zeroed();
-            libc::sigfillset(&mut all);
-            all
-        };
-        Ok(Self { set })
+        Ok(Self { set: SigSet::all() })
     }
 
     /// The next signal.
     pub fn next(&self) -> io::Result<i32> {
         loop {
             // SAFETY: the set is valid, no information is asked for.
-            let signal = unsafe { libc::sigwaitinfo(&self.set, std::ptr::null_mut()) };
+            let signal = unsafe { libc::sigwaitinfo(self.set.as_ref(), std::ptr::null_mut()) };
             if signal > 0 {
                 return Ok(signal);
             }

@@ -9,6 +9,8 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicI32, Ordering};
 
+use nix::sys::signal::SigSet;
+
 use super::signal::{block_signals, restore_signals};
 use super::{stat_field, wait};
 
@@ -81,7 +83,7 @@ struct Launch<'a> {
     envp: Vec<*const libc::c_char>,
     fds: &'a [(BorrowedFd<'a>, RawFd)],
     session: bool,
-    mask: libc::sigset_t,
+    mask: SigSet,
     /// The child's errno, readable afterwards because it shares our memory.
     error: AtomicI32,
 }
