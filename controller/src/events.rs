@@ -155,19 +155,38 @@ impl Watcher {
 }
 
 /// Conditions of a watch.
-const CONDITIONS: [&str; 5] = ["type", "container", "event", "label", "image"];
+const CONDITIONS: [&str; 7] = ["type", "container", "event", "label", "image", "network", "volume"];
 
 fn admits(filters: &Filters, event: &Event) -> bool {
     let fact = |name: &str| event.attributes.get(name).map(String::as_str);
-    let is_container = |text: &str| {
-        event.r#type == "container" && (event.id.starts_with(text) || fact("name") == Some(text))
+    let of_kind = |kind: &str, text: &str| {
+        event.r#type == kind && (event.id.starts_with(text) || fact("name") == Some(text))
     };
-    let is_image = |text: &str| fact("image") == Some(text) || (event.r#type == "image" && event.id == text);
+    let is_image = |text: &str| {
+        let image = if event.r#type == "image" { Some(event.id.as_str()) } else { fact("image") };
+        image.is_some_and(|image| image == text || without_tag(image) == text) || of_kind("image", text)
+    };
     filters.any("type", |text| event.r#type == text)
-        && filters.any("event", |text| event.action == text)
-        && filters.any("container", is_container)
+        && filters.any("event", |text| event.action == text || is_general(text, &event.action))
+        && filters.any("container", |text| of_kind("container", text))
+        && filters.any("network", |text| of_kind("network", text))
+        && filters.any("volume", |text| of_kind("volume", text))
         && filters.any("image", is_image)
         && filters.labels(&event.attributes)
+}
+
+/// `exec_start` also stands for `exec_start: ls -l`, and so on.
+fn is_general(text: &str, action: &str) -> bool {
+    matches!(text, "exec_create" | "exec_start" | "health_status")
+        && action.strip_prefix(text).is_some_and(|rest| rest.starts_with(':'))
+}
+
+/// A reference without its tag: a colon before a slash belongs to a port.
+fn without_tag(reference: &str) -> &str {
+    match reference.rsplit_once(':') {
+        Some((name, tag)) if !tag.contains('/') => name,
+        _ => reference,
+    }
 }
 
 #[cfg(test)]
@@ -196,5 +215,27 @@ mod tests {
         assert!(admitted(&[("container", "abab"), ("label", "tier")]));
         assert!(!admitted(&[("container", "web"), ("label", "tier=2")]));
         assert!(filters(&[("colour", "red")]).is_err());
+    }
+
+    #[test]
+    fn a_general_word_stands_for_its_kinds_and_an_image_for_its_tags() {
+        let told = |kind: &str, action: &str, image: &str| Event {
+            r#type: kind.into(),
+            action: action.into(),
+            id: "ab".repeat(32),
+            attributes: HashMap::from([("image".into(), image.into()), ("name".into(), "web".into())]),
+            ..Event::default()
+        };
+        let admitted = |key: &str, value: &str, event: &Event| {
+            let filter = Filter { key: key.into(), value: value.into() };
+            admits(&Filters::new(&[filter], &CONDITIONS).unwrap(), event)
+        };
+        let exec = told("container", "exec_start: ls -l", "host:5000/tool:1");
+        assert!(admitted("event", "exec_start", &exec) && admitted("event", "exec_start: ls -l", &exec));
+        assert!(!admitted("event", "exec", &exec) && !admitted("event", "exec_create", &exec));
+        assert!(admitted("image", "host:5000/tool", &exec) && admitted("image", "host:5000/tool:1", &exec));
+        assert!(!admitted("image", "host", &exec));
+        assert!(admitted("volume", "web", &told("volume", "create", "")));
+        assert!(!admitted("network", "web", &told("volume", "create", "")));
     }
 }

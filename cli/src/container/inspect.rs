@@ -94,7 +94,7 @@ fn state_of(status: &ContainerStatus) -> Document {
     };
     let mut fields = vec![
         ("Status", state(phase).into()),
-        ("Running", (phase == Phase::Running || phase == Phase::Paused).into()),
+        ("Running", matches!(phase, Phase::Running | Phase::Paused | Phase::Restarting).into()),
         ("Paused", is(Phase::Paused)),
         ("Restarting", is(Phase::Restarting)),
         ("OOMKilled", exit.is_some_and(|exit| over && exit.oom_killed).into()),

@@ -251,12 +251,18 @@ impl Index {
         name: &str,
         cause: &str,
         at: SystemTime,
-    ) -> Result<(Arc<ContainerRecord>, Batch), Conflict> {
-        if let Some(holder) = self.names.get(name) {
-            return Err(Conflict::NameTaken { name: name.to_owned(), holder: holder.clone() });
-        }
+    ) -> Result<(Arc<ContainerRecord>, Option<Batch>), Conflict> {
         let gone = || Conflict::Gone { container: id.clone() };
-        let mut record = ContainerRecord::clone(&*self.get(id).ok_or_else(gone)?);
+        let present = self.get(id).ok_or_else(gone)?;
+        match self.names.get(name) {
+            // Asked twice it is renamed once.
+            Some(holder) if holder == id => return Ok((present, None)),
+            Some(holder) => {
+                return Err(Conflict::NameTaken { name: name.to_owned(), holder: holder.clone() });
+            }
+            None => {}
+        }
+        let mut record = ContainerRecord::clone(&present);
         let container = record.container.as_mut().ok_or_else(gone)?;
         let old = std::mem::replace(&mut container.name, name.to_owned());
         let attributes = HashMap::from([
@@ -274,7 +280,7 @@ impl Index {
         let draft = Draft { kind: "container", action: "rename".to_owned(), id: id.to_string(), attributes };
         let change = Change { events: vec![draft], why: Some(note), at: None };
         self.finish(&mut batch, change, Some(id.as_str()), at);
-        Ok((record, batch))
+        Ok((record, Some(batch)))
     }
 
     pub(super) fn remove(

@@ -159,7 +159,7 @@ impl Store {
         Some(record)
     }
 
-    /// Gives a container another name. `cause` is who asked for it.
+    /// Gives a container another name; nothing happens when it has it. `cause` is who asked for it.
     ///
     /// # Errors
     /// When the name is taken, or the container is gone.
@@ -171,7 +171,9 @@ impl Store {
     ) -> Result<Arc<ContainerRecord>, Conflict> {
         let mut index = self.lock();
         let (record, batch) = index.rename(id, name, cause, SystemTime::now())?;
-        self.apply(&mut index, batch);
+        if let Some(batch) = batch {
+            self.apply(&mut index, batch);
+        }
         Ok(record)
     }
 

@@ -125,6 +125,9 @@ fn names_are_taken_once_and_come_free() {
     store.rename(&id(2), "web", "").unwrap();
     assert_eq!(store.resolve("web").unwrap(), id(2));
     assert_eq!(store.resolve("www").unwrap(), id(1));
+    let revision = store.revision();
+    store.rename(&id(2), "web", "").unwrap();
+    assert_eq!(store.revision(), revision, "asked twice it is renamed once");
     assert!(store.resolve("db").is_err());
     store.remove(&id(2), None).unwrap();
     store.insert(record(3, "web")).unwrap();
