@@ -70,7 +70,8 @@ fn is_due(record: &ContainerRecord, wanted: Want, occasion: Occasion) -> bool {
         return false;
     }
     let restart = want::restart(&container.spec.clone().unwrap_or_default());
-    let gave_up = record.gave_up != 0 && record.gave_up == status.life;
+    // By its policy, or because its health asked for its end: nobody says of that what is wanted.
+    let gave_up = status.life != 0 && [record.gave_up, record.stopping].contains(&status.life);
     let run = wanted == Want::Run;
     match (restart.mode, occasion) {
         (Mode::No, _) => false,
@@ -213,6 +214,8 @@ mod tests {
         let gave_up = ContainerRecord { gave_up: 1, ..record(RestartMode::Always, 1, 0) };
         assert!(!is_due(&gave_up, Want::Run, Occasion::CutOff));
         assert!(is_due(&gave_up, Want::Run, Occasion::Reboot));
+        let unhealthy = ContainerRecord { stopping: 1, ..record(RestartMode::Always, 143, 0) };
+        assert!(!is_due(&unhealthy, Want::Run, Occasion::CutOff));
         let mut unborn = record(RestartMode::Always, 127, 0);
         let status = unborn.container.as_mut().unwrap().status.as_mut().unwrap();
         status.exit.as_mut().unwrap().started_at = None;
