@@ -220,7 +220,7 @@ async fn enter(engine: &Arc<Engine>, id: &ContainerId, snapshot: &Snapshot) {
     }
     engine.store.update(id, |record| live::stated(record, snapshot));
     if snapshot.state() == TaskState::Stopped {
-        engine.store.update(id, |record| live::alone(record));
+        engine.store.update(id, live::alone);
     }
 }
 

@@ -61,7 +61,8 @@ fn a_fork_bomb_stops_at_the_limit_of_processes() {
     let bomb = "(b() { sleep 1000 & b & b & wait; }; b) 2>/dev/null & exec sleep 1000";
     let id = start(&engine, &["--pids-limit", "40"], bomb);
     let cgroup = Cgroup::of(&engine, &id);
-    let refused = |cgroup: &Cgroup| cgroup.text("pids.events").trim_start_matches("max ").parse::<u64>().unwrap();
+    let refused =
+        |cgroup: &Cgroup| cgroup.text("pids.events").trim_start_matches("max ").parse::<u64>().unwrap();
     until_true("the kernel refused a process", || refused(&cgroup) > 0);
     for _ in 0..20 {
         assert!(cgroup.number("pids.current") <= 40);

@@ -279,18 +279,7 @@ pub async fn assemble(
     pass(failpoint::CREATE_SPEC).await?;
 
     // 5: the second half.
-    let log = wish.log.unwrap_or_default();
-    let request = ConfigureRequest {
-        open_stdin: wish.open_stdin,
-        stdin_once: wish.stdin_once,
-        log: Some(LogLimits { max_size: log.max_size, max_files: log.max_files }),
-        size,
-        health: content.resolved.health.clone().map(|check| HealthCheck {
-            stop_signal: signal::parse(&container.stop_signal).unwrap_or_default(),
-            stop_timeout: Some(proto_duration(stop::own_timeout(&container))),
-            ..check
-        }),
-    };
+    let request = configuration(&container, &content, size);
     let mut tasks = prepared.shim.tasks();
     let (configured, time) = timed(within(LONG, "configure the container", tasks.configure(request))).await;
     content.resolved.warnings.extend(configured?.warnings);
@@ -302,6 +291,23 @@ pub async fn assemble(
     let netns = prepared.made.network_namespace;
     let netns_path = netns.map(|n| format!("/proc/{}/fd/{}", n.pid, n.fd)).unwrap_or_default();
     Ok(Assembled { shim: prepared.shim, shim_pid: prepared.made.shim_pid, netns_path, content, wired, steps })
+}
+
+/// What the shim is told for its second half.
+fn configuration(container: &Container, content: &Content, size: Option<TerminalSize>) -> ConfigureRequest {
+    let wish = container.spec.clone().unwrap_or_default();
+    let log = wish.log.unwrap_or_default();
+    ConfigureRequest {
+        open_stdin: wish.open_stdin,
+        stdin_once: wish.stdin_once,
+        log: Some(LogLimits { max_size: log.max_size, max_files: log.max_files }),
+        size,
+        health: content.resolved.health.clone().map(|check| HealthCheck {
+            stop_signal: signal::parse(&container.stop_signal).unwrap_or_default(),
+            stop_timeout: Some(proto_duration(stop::own_timeout(container))),
+            ..check
+        }),
+    }
 }
 
 /// The outcome of a step, and how long it took.

@@ -60,7 +60,7 @@ pub async fn stop(
         drop(turn);
         return ask(engine, id, &container, (how, actor)).await;
     }
-    engine.store.update(id, |record| live::alone(record));
+    engine.store.update(id, live::alone);
     Ok(status_of(&container).exit)
 }
 
@@ -99,7 +99,7 @@ async fn ask(
             if let Some(exit) = &answer.exit {
                 engine.store.update(id, |record| live::ended(record, exit, actor.text()));
             }
-            engine.store.update(id, |record| live::alone(record));
+            engine.store.update(id, live::alone);
             Ok(answer.exit)
         }
         // It ended by itself, or its shim was killed: whoever supervises it finds out.
