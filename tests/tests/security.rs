@@ -230,6 +230,23 @@ fn every_added_process_is_confined() {
 }
 
 #[test]
+fn every_health_check_is_confined() {
+    let scene = Scene::new();
+    for (name, more) in [("plain", &[][..]), ("mapped", &["--userns", "auto"])] {
+        let begin = ["run", "-d", "--name", name, "--health-interval", "300ms", "--health-cmd", REPORT];
+        scene.engine.ok([&begin[..], more, &["busybox", "sleep", "9003"]].concat());
+        let first = "{{with .State.Health.Log}}{{(index . 0).ExitCode}} {{(index . 0).Output}}{{end}}";
+        let mut report = String::new();
+        until_true("a check is over", || {
+            report = scene.engine.field(name, first);
+            !report.is_empty()
+        });
+        assert_confined(&report.replacen("0 Uid", "Uid", 1), "0", "");
+    }
+    scene.engine.ok(["rm", "-f", "plain", "mapped"]);
+}
+
+#[test]
 fn nothing_of_the_hosts_environment_appears() {
     let scene = Scene::new();
     let mut command =
