@@ -169,7 +169,10 @@ fn on_a_thread<T: Send>(f: impl FnOnce() -> io::Result<T> + Send) -> io::Result<
 
 /// What a kernel says that does not know how layers are given to it.
 fn is_too_new(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::InvalidInput || Errno::from_io_error(error) == Some(Errno::INVAL)
+    // Before 6.5 a file system of the old kind takes no descriptors at all.
+    let old = [Errno::INVAL, Errno::OPNOTSUPP];
+    matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported)
+        || Errno::from_io_error(error).is_some_and(|errno| old.contains(&errno))
 }
 
 /// A short name of an open directory; the kernel resolves it at once.
