@@ -2,6 +2,7 @@
 //!
 //! - [`host`]: a host of a test's own: mount, network and process namespaces that end with the test
 //! - [`engine`]: `davitd` with its own root, run directory, socket and cgroup, and the `davit` that talks to it
+//! - [`cgroup`]: a container's limits and counters as the host's files show them, v1 or v2
 //! - [`registry`]: Debian's `docker-registry`, filled by `skopeo`
 //! - [`image`]: images made for the purpose
 //! - [`terminal`]: a real terminal, by tmux
