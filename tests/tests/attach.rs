@@ -44,8 +44,10 @@ fn what_is_typed_over_three_deaths_of_the_engine_arrives_once_and_in_order() {
         }
         all
     });
+    // What an engine never heard of, its death may take along.
+    until_true("the container runs", || !engine.ok(["ps", "-q"]).stdout.is_empty());
     for death in [5, 15, 25] {
-        while progress.recv().unwrap() < death {}
+        while progress.recv().expect("the client goes on reading") < death {}
         engine.kill_controller().unwrap();
         engine.start_controller().unwrap();
     }
