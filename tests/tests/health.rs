@@ -81,6 +81,34 @@ fn a_probe_that_takes_too_long_is_killed_whole() {
 }
 
 #[test]
+fn a_probe_may_what_the_container_may_and_has_no_descriptor_of_ours() {
+    let engine = Engine::start().unwrap();
+    let look =
+        "ls /proc/self/fd; grep -E '^(Cap|Seccomp:|NoNewPrivs|Groups|Uid)' /proc/self/status; pwd; id -u";
+    let words = [
+        "run",
+        "-d",
+        "--name",
+        "c",
+        "-u",
+        "1000",
+        "-w",
+        "/tmp",
+        "--health-interval",
+        "100ms",
+        "--health-cmd",
+    ];
+    engine.ok([&words[..], &[look, "busybox", "sleep", "100000"]].concat());
+    becomes(&engine, "c", "healthy");
+    let probe = engine.field("c", "{{with index .State.Health.Log 0}}{{.Output}}{{end}}");
+    let exec = engine.ok(["exec", "c", "sh", "-c", look]).stdout;
+    assert_eq!(probe.trim(), exec.trim());
+    // The fourth is the one that ls reads the folder through.
+    assert!(probe.starts_with("0\n1\n2\n3\nUid:") && probe.contains("CapEff:\t0000000000000000"), "{probe}");
+    assert!(probe.contains("Seccomp:\t2"), "{probe}");
+}
+
+#[test]
 fn who_fails_is_killed_restarted_or_stopped_as_is_wanted() {
     let engine = Engine::start().unwrap();
     let retries = ["--health-retries", "2", "--health-on-failure"];

@@ -79,7 +79,7 @@ pub fn document(container: &Container, execs: &[Exec], size: bool) -> Document {
 fn exec_ids(execs: &[Exec]) -> Document {
     match execs {
         [] => Document::Null,
-        execs => list(&execs.iter().map(|exec| exec.id.clone()).collect::<Vec<_>>()),
+        execs => list(execs.iter().map(|exec| &exec.id)),
     }
 }
 

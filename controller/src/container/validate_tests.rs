@@ -69,6 +69,13 @@ fn restart_policies_fit_their_numbers_and_do_not_fit_auto_remove() {
 }
 
 #[test]
+fn a_health_check_has_a_program() {
+    let with = |test| ContainerSpec { health: Some(HealthCheck { test, ..Default::default() }), ..good() };
+    assert_eq!(kind(with(own("CMD"))), Some(ErrorKind::InvalidArgument));
+    assert_eq!(kind(with(vec!["CMD".into(), "true".into()])), None);
+}
+
+#[test]
 fn what_is_not_served_is_named() {
     for spec in [
         ContainerSpec { links: own("a:b"), ..good() },
@@ -126,7 +133,6 @@ fn wrong() -> Vec<ContainerSpec> {
         ContainerSpec { dns_search: own("a\nnameserver 1.2.3.4"), ..good() },
         ContainerSpec { dns_options: own(""), ..good() },
         ContainerSpec { extra_hosts: own("a:b"), ..good() },
-        ContainerSpec { health: Some(HealthCheck { test: own("CMD"), ..Default::default() }), ..good() },
         ContainerSpec { stop_signal: "SIGX".into(), ..good() },
         ContainerSpec { stop_timeout: Some(prost_types::Duration { seconds: -1, nanos: 0 }), ..good() },
         ContainerSpec { restart: Some(RestartPolicy { mode: 99, max_retries: 0 }), ..good() },
