@@ -139,23 +139,29 @@ fn who_fails_is_killed_restarted_or_stopped_as_is_wanted() {
 #[test]
 fn it_goes_on_while_the_controller_is_dead_and_not_while_it_is_paused() {
     let mut engine = Engine::start().unwrap();
-    run(&engine, "c", &["--health-retries", "1"], &["sh", "-c", "touch /ok; sleep 3; rm /ok; sleep 100000"]);
-    run(&engine, "p", &["--health-retries", "1"], &["sh", "-c", "touch /ok; sleep 100000"]);
-    becomes(&engine, "c", "healthy");
-    becomes(&engine, "p", "healthy");
-    engine.ok(["pause", "p"]);
+    run(
+        &engine,
+        "judged",
+        &["--health-retries", "1"],
+        &["sh", "-c", "touch /ok; sleep 3; rm /ok; sleep 100000"],
+    );
+    run(&engine, "paused", &["--health-retries", "1"], &["sh", "-c", "touch /ok; sleep 100000"]);
+    becomes(&engine, "judged", "healthy");
+    becomes(&engine, "paused", "healthy");
+    engine.ok(["pause", "paused"]);
     engine.kill_controller().unwrap();
     std::thread::sleep(Duration::from_secs(4));
     engine.start_controller().unwrap();
     engine.wait_until_it_answers();
-    becomes(&engine, "c", "unhealthy");
-    let events = engine.ok(["events", "--since", "1h", "--until", "0s", "--filter", "container=c"]).stdout;
+    becomes(&engine, "judged", "unhealthy");
+    let events =
+        engine.ok(["events", "--since", "1h", "--until", "0s", "--filter", "container=judged"]).stdout;
     let told: Vec<&str> = events.lines().filter(|line| line.contains("health_status")).collect();
     assert_eq!(told.len(), 2, "{events}");
-    assert_eq!(status(&engine, "p"), "healthy", "a frozen container is not judged");
-    engine.ok(["unpause", "p"]);
-    engine.ok(["exec", "p", "rm", "/ok"]);
-    becomes(&engine, "p", "unhealthy");
+    assert_eq!(status(&engine, "paused"), "healthy", "a frozen container is not judged");
+    engine.ok(["unpause", "paused"]);
+    engine.ok(["exec", "paused", "rm", "/ok"]);
+    becomes(&engine, "paused", "unhealthy");
 }
 
 #[test]
