@@ -84,3 +84,27 @@ fn what_is_paused_stands_still() {
     assert_eq!(engine.field("c", "{{.State.Status}}"), "exited");
     assert_eq!(engine.ok(["rm", "c"]).line(), "c");
 }
+
+#[test]
+fn shared_processes_are_shared_again_in_the_next_life() {
+    let engine = Engine::start().unwrap();
+    engine.ok(["run", "-d", "--name", "other", "busybox", "sleep", "1000"]);
+    let namespace = ["readlink", "/proc/self/ns/pid"];
+    let others = engine.ok(["exec", "other"].into_iter().chain(namespace)).line().to_owned();
+    let script = "readlink /proc/self/ns/pid; sleep 5151 & sleep 0.1; exit 1";
+    let run = |pid: &str| {
+        let words = ["run", "-d", "--restart", "on-failure:2", "--pid", pid, "busybox", "sh", "-c", script];
+        engine.ok(words).line().to_owned()
+    };
+    let (joined, host) = (run("container:other"), run("host"));
+    until_true("both gave up", || {
+        [&joined, &host]
+            .iter()
+            .all(|id| engine.field(id, "{{.State.Status}} {{.RestartCount}}") == "exited 2")
+    });
+    assert_eq!(lines(&engine, &joined), [others.as_str(); 3]);
+    let seen = lines(&engine, &host);
+    assert!(seen.len() == 3 && seen.iter().all(|life| life == &seen[0] && *life != others), "{seen:?}");
+    assert_eq!(engine.processes_with("5151"), Vec::<u32>::new(), "nothing of a life outlives it");
+    assert_eq!(engine.field("other", "{{.State.Status}}"), "running");
+}

@@ -18,7 +18,7 @@ use crate::stdio::clock::rfc3339;
 
 /// The file is cut to its younger half when it has grown beyond this. One entry is at most [`CAUSE`] bytes and a few
 /// fields long.
-pub(super) const LIMIT: usize = 64 << 10;
+pub(super) const LIMIT: usize = 256 << 10;
 /// Most bytes of a cause: part of it may be what a client or a container said.
 const CAUSE: usize = 1 << 10;
 
@@ -41,7 +41,9 @@ impl Journal {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
             Err(error) => return Err(io_error("read", &path)(error)),
         };
-        let (last, life) = entries(&text).fold((0, 0), |(last, life), e| (e.n.max(last), e.life.max(life)));
+        // Both only grow, so the last entry that can be read tells of all before it.
+        let last = text.rsplit(|byte| *byte == b'\n').find_map(|line| entries(line).next());
+        let (last, life) = last.map_or((0, 0), |entry| (entry.n, entry.life));
         Ok(Self { folder, last, life })
     }
 
@@ -166,14 +168,14 @@ mod tests {
     fn the_journal_is_bounded_and_so_are_causes() {
         let folder = tempfile::tempdir().unwrap();
         let mut journal = Journal::open(folder.path().to_owned()).unwrap();
-        for life in 1..600 {
+        for life in 1..2_000 {
             journal.append(life, UNIX_EPOCH, What::GaveUp, "ä".repeat(5000)).unwrap();
         }
         assert!(fs::metadata(folder.path().join(LIFE)).unwrap().len() < 2 * LIMIT as u64);
         let kept = numbers(&folder);
-        assert!(kept.is_sorted() && kept.last() == Some(&599), "{kept:?}");
-        assert_eq!(kept.len() as u64, 600 - kept[0], "no gap");
+        assert!(kept.is_sorted() && kept.last() == Some(&1_999), "{kept:?}");
+        assert_eq!(kept.len() as u64, 2_000 - kept[0], "no gap");
         let again = Journal::open(folder.path().to_owned()).unwrap();
-        assert_eq!((again.last(), again.life()), (599, 599));
+        assert_eq!((again.last(), again.life()), (1_999, 1_999));
     }
 }

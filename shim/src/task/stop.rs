@@ -47,8 +47,10 @@ pub(super) fn ask(driver: &mut Driver, stop: Stop, after: After) -> Result<(), T
         (Some(before), Some(now)) => Some(before.min(now)),
         (before, now) => before.or(now),
     };
-    // Said before the signal can end it.
-    driver.lives.after = after;
+    // Said before the signal can end it. Who wants it over for good has the last word.
+    if driver.lives.after != After::Nothing {
+        driver.lives.after = after;
+    }
     send(driver, stop.signal, false)?;
     driver.note(entry(&stop), stop.actor.clone());
     let Stop { signal, actor, .. } = stop;

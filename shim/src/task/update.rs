@@ -19,7 +19,11 @@ pub struct Update {
 
 /// Sets limits, all or none, and answers with what this host cannot limit.
 pub(super) fn update(driver: &mut Driver, update: Update) -> Result<Vec<String>, TaskError> {
-    let body = configured(&driver.task)?;
+    let body = match &driver.task {
+        // The next life gets what the bundle says then; what is refused is refused now.
+        Task::Restarting { init, .. } => init,
+        task => configured(task)?,
+    };
     let set = body.cgroup.update_limits(&update.resources);
     if set.is_err() {
         restore(&driver.bundle, body);
