@@ -36,7 +36,7 @@ pub enum Order {
     /// What to do; with the user namespace to join, where there is one already.
     Enter {
         /// What init is to be.
-        shape: Shape,
+        shape: Box<Shape>,
         /// The namespaces of an earlier life are joined, not made.
         kept: bool,
         /// v1 `tasks` files to write `0` to.

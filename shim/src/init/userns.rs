@@ -38,7 +38,8 @@ pub fn clone(
 ) -> Result<Entered, Failure> {
     let (stage, theirs) = Channel::pair().step("talk to the stage")?;
     stage.set_timeout(PATIENCE).step("talk to the stage")?;
-    let order = Order::Enter { shape: shape.clone(), kept: kept.is_some(), tasks: cgroup.tasks_files() };
+    let shape = Box::new(shape.clone());
+    let order = Order::Enter { shape, kept: kept.is_some(), tasks: cgroup.tasks_files() };
     let joined: Vec<_> = kept.iter().map(AsFd::as_fd).collect();
     stage.send(&order, &joined).step("talk to the stage")?;
     let between =
