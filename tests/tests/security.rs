@@ -343,6 +343,11 @@ fn seccomp_profiles_in_dockers_form() {
         let answer = with(&bad, &["busybox", "true"]);
         assert!(answer.code == 125 && answer.stderr.contains(said), "{said}: {answer:?}");
     }
+}
+
+#[test]
+fn other_security_options() {
+    let scene = Scene::new();
     let seccomp = |words: &[&str]| {
         scene
             .run(&[words, &["busybox", "grep", "-E", "Seccomp:|NoNewPrivs", "/proc/self/status"]].concat())
