@@ -43,7 +43,7 @@ fn numbers_inside_outside_and_on_disk() {
     let script = "echo new > /made; mkdir /dir; echo x > /dir/theirs; chown 33:44 /dir/theirs; chown 7 /etc/passwd; \
         stat -c '%u:%g' /bin/busybox /made /dir/theirs; cat /proc/self/uid_map; sleep 8001";
     engine.ok(["run", "-d", "--userns", "200000:300000:65536", "--name", "c", "busybox", "sh", "-c", script]);
-    until_true("it sleeps", || !engine.processes_with("sleep 8001").is_empty());
+    until_true("it sleeps", || engine.ok(["logs", "c"]).stdout.trim_end().ends_with("65536"));
     let logs = engine.ok(["logs", "c"]).stdout;
     let words: Vec<&str> = logs.split_whitespace().collect();
     assert_eq!(words, ["0:0", "0:0", "33:44", "0", "200000", "65536"], "{logs}");
