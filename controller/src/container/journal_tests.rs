@@ -143,9 +143,10 @@ fn what_was_cut_from_the_journal_is_said() {
 #[test]
 fn a_removal_is_not_undone_by_late_news() {
     let mut record = record(RestartMode::Always);
-    let journal = journal(&[(1, START), (1, exit(0)), (1, What::Restarting { delay_ms: 1, count: 1 })]);
+    let wait = What::Restarting { delay_ms: 1, count: 1 };
+    let journal = journal(&[(1, START), (1, exit(0)), (1, wait), (2, START), (2, exit(137))]);
     told(&mut record, &journal[..1], ALL);
     record.container.as_mut().unwrap().status.as_mut().unwrap().set_phase(Phase::Removing);
-    assert_eq!(told(&mut record, &journal, 0), ["die"]);
+    assert_eq!(told(&mut record, &journal, 0), ["die", "start", "die"]);
     assert_eq!(phase(&record), Phase::Removing);
 }

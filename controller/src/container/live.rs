@@ -29,11 +29,14 @@ pub struct Began {
 pub fn began(record: &mut ContainerRecord, began: &Began, cause: &str) -> Option<Change> {
     let container = record.container.as_mut()?;
     let status = container.status.get_or_insert_default();
-    if status.life >= began.life || status.phase() == Phase::Removing {
+    if status.life >= began.life {
         return None;
     }
     let again = status.restart_count > 0;
-    status.set_phase(Phase::Running);
+    // One that is being removed stays so, whatever it does on its way.
+    if status.phase() != Phase::Removing {
+        status.set_phase(Phase::Running);
+    }
     status.life = began.life;
     status.pid = began.pid;
     if began.shim_pid != 0 {
@@ -63,7 +66,6 @@ pub fn ended(record: &mut ContainerRecord, exit: &Exit, cause: &str) -> Option<C
     status.life = exit.life;
     status.pid = 0;
     status.exit = Some(exit.clone());
-    // One that is being removed stays so, whatever it does on its way.
     let leaving = status.phase() == Phase::Removing;
     if exit.started_at.is_none() {
         // Its program never ran: it is as it was, and says why.
