@@ -6,24 +6,16 @@
 use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::Duration;
 
 use davit_sys::namespace::{self, Kind};
 use davit_sys::process::{self, Child, NewNamespaces, SIGKILL, Spawn};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
-use tokio::time::timeout;
 
 use super::child::CHANNEL;
 use super::error::{Failure, InitError, Step};
 use super::exec_plan::ExecPlan;
-use super::message::{Channel, Reply, Request};
+use super::message::{Channel, Request};
 use super::shape::IdMap;
 use super::userns;
-use crate::watched;
-
-/// How long a process may take to execute.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What is to be added.
 #[derive(Debug)]
@@ -51,12 +43,15 @@ pub struct Added {
     pub joining: Joining,
 }
 
-/// The rest of the way, to be waited for.
+/// The rest of the way, to be waited for by somebody who has more to do. Dropping it ends the process.
 #[derive(Debug)]
 pub struct Joining {
-    channel: AsyncFd<Channel>,
-    packets: Vec<Vec<u8>>,
-    fds: Vec<OwnedFd>,
+    /// The way to the process, which never blocks.
+    pub channel: Channel,
+    /// Its orders, in pieces that fit.
+    pub packets: Vec<Vec<u8>>,
+    /// What goes with the first of them.
+    pub fds: Vec<OwnedFd>,
 }
 
 /// Clones the process.
@@ -71,8 +66,6 @@ pub fn begin(addition: Addition<'_>) -> Result<Added, InitError> {
     fds.extend(streams.into_iter().flatten());
     let (channel, theirs) = Channel::pair().map_err(InitError::Channel)?;
     channel.set_nonblocking().map_err(InitError::Channel)?;
-    let channel =
-        watched::watch(channel, Interest::READABLE | Interest::WRITABLE).map_err(InitError::Channel)?;
     let child = clone(init, cgroup, theirs.as_fd()).step("clone a process into the container")?;
     let joining = Joining { channel, packets, fds };
     let known = process::host_pid(&child.pidfd).step("find the process's pid");
@@ -105,47 +98,4 @@ fn clone(init: BorrowedFd<'_>, cgroup: BorrowedFd<'_>, socket: BorrowedFd<'_>) -
     let child = process::spawn(&spawn);
     namespace::enter(home, Kind::Pid)?;
     child
-}
-
-impl Joining {
-    /// Waits until the program runs, and answers with its terminal's master, if it has one; or with the reason why it
-    /// does not run. Then the process has ended or is about to.
-    pub async fn join(self) -> Result<Option<OwnedFd>, InitError> {
-        let late = |_elapsed| InitError::Timeout { seconds: PATIENCE.as_secs() };
-        timeout(PATIENCE, self.finish()).await.map_err(late)?
-    }
-
-    async fn finish(self) -> Result<Option<OwnedFd>, InitError> {
-        let Self { channel, packets, fds } = self;
-        let mut handed: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
-        for packet in packets {
-            let send = |channel: &Channel| channel.send_packet(&packet, &handed);
-            match channel.async_io(Interest::WRITABLE, send).await {
-                Ok(()) => handed.clear(),
-                // What it said before it closed its end is worth more.
-                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => break,
-                Err(error) => return Err(InitError::Channel(error)),
-            }
-        }
-        drop(handed);
-        drop(fds);
-        let mut joined = None;
-        loop {
-            match channel.async_io(Interest::READABLE, Channel::receive::<Reply>).await {
-                Ok(Some((Reply::Joined, fds))) => joined = Some(fds.into_iter().next()),
-                Ok(Some((Reply::Failed(failure), _))) => return Err(failure.into()),
-                // Close-on-exec: the end of the socket is the beginning of the program.
-                Ok(None) => return joined.ok_or_else(vanished),
-                Ok(Some(_)) => return Err(InitError::Channel(io::ErrorKind::InvalidData.into())),
-                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
-                    return joined.ok_or_else(vanished);
-                }
-                Err(error) => return Err(InitError::Channel(error)),
-            }
-        }
-    }
-}
-
-fn vanished() -> InitError {
-    Failure::new(super::FailureKind::Kernel, "the process was killed before it could execute").into()
 }

@@ -20,7 +20,7 @@
 //! ```text
 //!   exec::begin(Addition{…}) ── clone3 in init's pid namespace and a v2 leaf + exec ─▶ `davit-shim exec`
 //!        │   ── Exec{plan} + fds init, stdio ────────────▶   v1 cgroups, init's namespaces, terminal, user
-//!   added.join().await
+//!   task::joining::join(added.joining).await
 //!        ◀── Joined + fd pty master ──────────────────────   stdio, confinement, execve
 //!        ◀── end of file (close-on-exec) or Failed ───────
 //! ```
@@ -104,6 +104,7 @@ mod user;
 mod userns;
 
 pub use error::{Failure, FailureKind, InitError};
+pub use message::{Channel, Reply};
 pub use parent::{Configuration, Init, Stdio};
 pub use plan::StdioPlan;
 pub use shape::{IdMap, Namespace, Shape};

@@ -127,7 +127,7 @@ fn begin(driver: &mut Driver, options: Options) -> Result<Exec, TaskError> {
     let news = driver.execs.news();
     let id = options.id.clone();
     tokio::spawn(async move {
-        let outcome = joining.join().await;
+        let outcome = super::joining::join(joining).await;
         // Without a driver the shim is ending.
         let _ = news.send(News::Joined { id, outcome, ends });
     });

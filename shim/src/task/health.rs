@@ -240,7 +240,7 @@ async fn listen(
     news: mpsc::UnboundedSender<News>,
 ) {
     let (joining, source) = probe;
-    let mut joining = std::pin::pin!(joining.join());
+    let mut joining = std::pin::pin!(super::joining::join(joining));
     let (mut unborn, mut joined, mut open) = (None, false, true);
     let (mut output, mut buffer) = (Vec::new(), Vec::new());
     loop {

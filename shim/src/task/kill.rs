@@ -1,6 +1,7 @@
 //! Kill: one signal.
 
 use davit_proto::journal::What;
+use davit_sys::process::SIGKILL;
 use tokio::time::Instant;
 
 use super::driver::Driver;
@@ -24,7 +25,7 @@ pub struct Kill {
 /// signal when it goes on; of one that waits for its next life, that life is what SIGKILL ends.
 pub(super) async fn kill(driver: &mut Driver, kill: Kill) -> Result<(), TaskError> {
     let Kill { signal, all, actor } = kill;
-    driver.admit(Command::Kill { signal })?;
+    driver.admit(Command::Kill { is_last: signal == SIGKILL })?;
     if let Task::Restarting { exit, .. } = &driver.task {
         let exit = exit.clone();
         driver.note(What::Signal { signal: signal.unsigned_abs() }, actor);

@@ -26,6 +26,7 @@ pub mod exec;
 pub mod execs;
 pub mod health;
 mod holder;
+mod joining;
 pub mod judgement;
 mod kill;
 mod note;

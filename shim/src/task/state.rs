@@ -19,7 +19,6 @@ use std::cmp::Ordering;
 use std::time::SystemTime;
 
 use davit_proto::types::Exit;
-use davit_sys::process::SIGKILL;
 
 /// What the task is doing. `I` is the init process; its remains are kept in `Stopped`, because letting go of a dead
 /// process's namespaces costs time that nobody who waits for the exit shall pay.
@@ -89,8 +88,8 @@ pub enum Command {
     },
     /// Send a signal.
     Kill {
-        /// Its number.
-        signal: i32,
+        /// It is SIGKILL, which nothing survives.
+        is_last: bool,
     },
     /// Freeze it.
     Pause,
@@ -226,10 +225,10 @@ pub fn admit<I>(task: &Task<I>, command: Command) -> Result<Admit, Denied> {
             Task::Paused { .. } => Err(Denied::Paused),
             _ => Err(Denied::NotRunning),
         },
-        Command::Kill { signal } => match task {
+        Command::Kill { is_last } => match task {
             Task::Running { .. } | Task::Paused { .. } => Ok(Admit::Proceed),
             // The next life is what can be killed of it.
-            Task::Restarting { .. } if signal == SIGKILL => Ok(Admit::Proceed),
+            Task::Restarting { .. } if is_last => Ok(Admit::Proceed),
             _ => Err(Denied::NotRunning),
         },
         Command::Stop => match task {
