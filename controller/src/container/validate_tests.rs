@@ -86,17 +86,31 @@ fn what_is_not_served_is_named() {
     }
 }
 
+#[test]
+fn another_containers_network_keeps_its_own_names() {
+    let joined = net(EndpointSpec { network: "container:a".into(), ..Default::default() });
+    assert_eq!(kind(joined.clone()), None);
+    assert_eq!(kind(ContainerSpec { hostname: "x".into(), ..joined }), Some(ErrorKind::InvalidArgument));
+}
+
+#[test]
+fn cgroup_parents_are_plain_paths() {
+    for (parent, wanted) in [
+        ("/a/b", None),
+        ("a/b", None),
+        ("/", Some(ErrorKind::InvalidArgument)),
+        ("a/../b", Some(ErrorKind::InvalidArgument)),
+        ("a//b", Some(ErrorKind::InvalidArgument)),
+    ] {
+        assert_eq!(kind(ContainerSpec { cgroup_parent: parent.into(), ..good() }), wanted, "{parent}");
+    }
+}
+
 fn wrong() -> Vec<ContainerSpec> {
     let resources = |resources| ContainerSpec { resources: Some(resources), ..good() };
     vec![
         ContainerSpec { image: String::new(), ..good() },
         ContainerSpec { image: "a b".into(), ..good() },
-        ContainerSpec { cgroup_parent: "/".into(), ..good() },
-        ContainerSpec { cgroup_parent: "a/../b".into(), ..good() },
-        ContainerSpec {
-            hostname: "x".into(),
-            ..net(EndpointSpec { network: "container:a".into(), ..Default::default() })
-        },
         ContainerSpec { command: own("a\0b"), ..good() },
         ContainerSpec { entrypoint: own("\0"), ..good() },
         ContainerSpec { env: own("=x"), ..good() },
