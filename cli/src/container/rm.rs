@@ -7,8 +7,7 @@ use davit_proto::status::RemoteError;
 use crate::args::container::RemoveArgs;
 use crate::client::Engine;
 use crate::error::Error;
-use crate::stream::frame::is_connection;
-use crate::{many, output, patience, usage};
+use crate::{many, output, usage};
 
 /// Removes containers.
 pub async fn run(engine: Engine, args: RemoveArgs) -> Result<u8, Error> {
@@ -21,18 +20,8 @@ pub async fn run(engine: Engine, args: RemoveArgs) -> Result<u8, Error> {
     many::together(args.target.containers, async move |name| {
         usage::check_target(&name)?;
         let request = RemoveRequest { container: name.clone(), force, volumes };
-        let mut containers = engine.containers().await?;
-        let mut cut_off = false;
-        // Asked twice it is still removed once.
-        let removed = patience::ask(async || {
-            let answer = containers.remove(request.clone()).await.map_err(RemoteError::from);
-            cut_off |= answer.as_ref().is_err_and(is_connection);
-            answer
-        });
-        match removed.await {
+        match engine.containers().await?.remove(request).await.map_err(RemoteError::from) {
             Ok(_) => Ok(name),
-            // The engine went away while it removed it.
-            Err(error) if cut_off && error.is(reason::CONTAINER_NOT_FOUND) => Ok(name),
             // With force the wish is fulfilled when there is nothing left.
             Err(error) if force && error.is(reason::CONTAINER_NOT_FOUND) => {
                 output::error(&error);
