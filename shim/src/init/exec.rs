@@ -11,7 +11,7 @@ use davit_sys::namespace::{self, Kind};
 use davit_sys::process::{self, Child, NewNamespaces, SIGKILL, Spawn};
 
 use super::child::CHANNEL;
-use super::error::{Failure, InitError, Step};
+use super::error::{InitError, Step};
 use super::exec_plan::ExecPlan;
 use super::message::{Channel, Request};
 use super::shape::IdMap;

@@ -1,7 +1,7 @@
 //! The rest of the way of a process into a container: its orders are sent, and it is heard how it went.
 
 use std::io;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use tokio::io::Interest;
