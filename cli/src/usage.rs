@@ -142,13 +142,6 @@ fn unknown(error: &clap::Error, argument: &str, verb: &str) -> (String, u8) {
     if !argument.starts_with('-') {
         return (format!("'{verb}' takes no further argument {argument:?}"), exit::FAILURE);
     }
-    if verb.ends_with(" rm")
-        && matches!(argument, "-r" | "-rf" | "-fr" | "--recursive")
-        && !verb.contains("volume")
-    {
-        let meant = "did you mean -f (--force), which kills a running container and removes it?";
-        return (format!("unknown flag {argument} of '{verb}'; {meant}"), exit::ENGINE);
-    }
     let meant = suggestion(error, ContextKind::SuggestedArg);
     (format!("unknown flag {argument} of '{verb}'{meant}"), exit::ENGINE)
 }

@@ -100,10 +100,9 @@ fn a_client_that_never_reads_holds_up_nobody() {
         client
     };
     let stopped = attach(&["--no-stdin"]);
-    let one = attach(&["--no-stdin"]);
-    let mut two = attach(&[]);
+    let [mut one, mut two] = [attach(&["--no-stdin"]), attach(&[])];
     signal(&stopped, "STOP");
-    let readers = [one.stdout, two.stdout.take()].map(|stdout| {
+    let readers = [one.stdout.take(), two.stdout.take()].map(|stdout| {
         std::thread::spawn(move || {
             let mut text = String::new();
             stdout.unwrap().read_to_string(&mut text).unwrap();
@@ -120,6 +119,9 @@ fn a_client_that_never_reads_holds_up_nobody() {
         let text = without_ticks(&reader.join().unwrap());
         assert_eq!(text.len(), expected, "a client that reads misses nothing");
         assert!(text.ends_with("x\ndone\n"));
+    }
+    for client in [&mut one, &mut two] {
+        assert!(client.wait().unwrap().success());
     }
     let log = without_ticks(&engine.ok(["logs", "loud"]).stdout);
     assert_eq!(log.len(), expected, "the log is whole");

@@ -36,7 +36,7 @@ fn policies_hold_while_the_controller_is_dead() {
     engine.ok(["stop", "ever"]);
     assert_eq!(engine.field("ever", "{{.State.Status}}"), "exited");
     let all = lines(&engine, &ever);
-    assert!(all.len() >= 12 && all.len() % 3 == 0, "{all:?}");
+    assert!(all.len() >= 12 && all.len().is_multiple_of(3), "{all:?}");
     assert!(all.chunks(3).all(|life| life == &all[..3]), "address, namespace and name are kept: {all:?}");
     // Long after the next life would have begun.
     std::thread::sleep(std::time::Duration::from_secs(2));

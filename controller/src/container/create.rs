@@ -303,7 +303,8 @@ fn configuration(container: &Container, content: &Content, size: Option<Terminal
         log: Some(LogLimits { max_size: log.max_size, max_files: log.max_files }),
         size,
         health: content.resolved.health.clone().map(|check| HealthCheck {
-            stop_signal: signal::parse(&container.stop_signal).unwrap_or_default(),
+            // Of the image too: the record has it only once the container is made.
+            stop_signal: signal::parse(&content.resolved.stop_signal).unwrap_or_default(),
             stop_timeout: Some(proto_duration(stop::own_timeout(container))),
             ..check
         }),
