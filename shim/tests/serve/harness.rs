@@ -55,6 +55,8 @@ pub struct Shim {
     pub client: TasksClient<Channel>,
     pub pid: u32,
     unconfigured: Option<OwnedFd>,
+    /// Its number may be somebody else's by the time it is to be killed.
+    pidfd: Option<OwnedFd>,
 }
 
 /// What differs between the containers of these tests.
@@ -105,10 +107,11 @@ impl Shim {
         let (reader, writer) = davit_sys::fd::pipe(4096).unwrap();
         launch(&id, &root, (&listener, reader), more);
         let client = dial_shim(&socket).await;
-        let mut shim = Self { id, root, client, pid: 0, unconfigured: Some(writer) };
+        let mut shim = Self { id, root, client, pid: 0, unconfigured: Some(writer), pidfd: None };
         // The first answer comes when shim.json is there.
         shim.client.state(StateRequest {}).await.unwrap();
         shim.pid = u32::try_from(shim.announcement()["pid"].as_u64().unwrap()).unwrap();
+        shim.pidfd = davit_sys::process::pidfd_open(i32::try_from(shim.pid).unwrap()).ok();
         shim
     }
 
@@ -301,13 +304,14 @@ impl Shim {
 
 impl Drop for Shim {
     fn drop(&mut self) {
-        // Ends the container too; a shim that has ended already is no longer there to be hit.
-        if self.pid != 0 && is_alive(self.pid) {
-            let pidfd = davit_sys::process::pidfd_open(i32::try_from(self.pid).unwrap());
-            let _ = pidfd.and_then(|pidfd| davit_sys::process::signal(pidfd, davit_sys::process::SIGKILL));
+        // Ends the container too; a shim that has ended already does not hear it.
+        if let Some(pidfd) = &self.pidfd {
+            let _ = davit_sys::process::signal(pidfd, davit_sys::process::SIGKILL);
         }
         if std::thread::panicking() {
             eprintln!("--- shim.log\n{}", self.shim_log());
+            let journal = fs::read_to_string(self.bundle().join("life")).unwrap_or_default();
+            eprintln!("--- life\n{journal}");
         }
         for _ in 0..500 {
             let parents = cgroups_named(&parent(&self.id));
