@@ -30,8 +30,8 @@ use davit_proto::{image, network, volume};
 use tokio::task::JoinSet;
 
 use crate::container::bundle::Bundle;
-use crate::container::live;
 use crate::container::release::{self, How, UNDO, VOLUMES};
+use crate::container::{journal, live};
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::events;
@@ -107,6 +107,7 @@ pub async fn recover(engine: &Arc<Engine>, rebuilt: Option<String>) -> Result<()
         engine.recovered(format!("{} is nothing of davit's and was left alone", stranger.display()));
     }
     enter_bundles(engine, &ground, was_rebuilt);
+    journal::catch_up_together(engine, ground.bundles.iter());
     let trash = ground.trash.clone();
     let rubbish = ground.rubbish.clone();
     let mut tasks = judge(engine, &ground);

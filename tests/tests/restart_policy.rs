@@ -86,6 +86,7 @@ fn lives_go_on_while_the_controller_is_dead_and_are_told_afterwards() {
     let turns = run(&engine, "turns", "always", "echo life; sleep 0.5; exit 1");
     let fails = run(&engine, "fails", "on-failure:1", "sleep 1; exit 9");
     let gone = engine.ok(["run", "-d", "--rm", "--name", "gone", "busybox", "sleep", "2"]).line().to_owned();
+    let alone = engine.past().last().unwrap().revision;
     engine.kill_controller().unwrap();
     let before = lives(&engine, &turns);
     until_true("it lives on by itself", || lives(&engine, &turns) >= before + 3);
@@ -110,7 +111,13 @@ fn lives_go_on_while_the_controller_is_dead_and_are_told_afterwards() {
     }
     assert_eq!(state(&engine, "fails"), "exited 9");
     assert_eq!(engine.ok(["logs", "turns"]).stdout.lines().count(), lives(&engine, &turns));
-    assert!(engine.past().is_sorted_by_key(|event| event.revision));
+    let past = engine.past();
+    assert!(past.is_sorted_by_key(|event| event.revision));
+    // What happened to one while it happened to another is told so too.
+    let back = past.iter().find(|event| event.action == "destroy").unwrap().revision;
+    let missed: Vec<_> = past.iter().filter(|e| (alone + 1..back).contains(&e.revision)).collect();
+    assert!(missed.iter().any(|event| event.id == gone) && missed.iter().any(|event| event.id == fails));
+    assert!(missed.is_sorted_by(|a, b| a.at <= b.at), "{missed:#?}");
 }
 
 #[test]

@@ -27,26 +27,78 @@ pub const ALL: u64 = u64::MAX;
 /// an entry that says that a start is being tried, and that nothing follows, waits for it.
 pub fn catch_up(engine: &Engine, id: &ContainerId, begun: u64) {
     let _reading = engine.reading(id);
-    let Some(record) = engine.store.get(id) else { return };
-    let bundle = Bundle::new(engine.config.bundle(id));
-    let (journal, exit) = match (bundle.read_life(), bundle.read_exit()) {
-        (Ok(Some(journal)), Ok(exit)) => (journal, exit),
-        (Ok(None), _) => return,
-        (Ok(Some(journal)), Err(error)) => {
-            tracing::error!(container_id = %id, %error, "failed to read how a container ended");
-            (journal, None)
-        }
-        (Err(error), _) => {
-            tracing::error!(container_id = %id, %error, "failed to read a container's journal");
+    let Some(news) = News::read(engine, id) else { return };
+    for place in 0..news.entries.len() {
+        if !news.enter(engine, place, begun) {
             return;
         }
-    };
-    let news: Vec<Entry> = entries(&journal).filter(|entry| entry.n > record.journal).collect();
-    for (place, entry) in news.iter().enumerate() {
-        let later = news.get(place + 1..).unwrap_or_default();
-        let Some(born) = is_born(entry, later, begun) else { return };
-        let facts = Facts { exit: exit.as_ref().filter(|exit| exit.life == entry.life), born };
-        engine.store.update(id, |record| enter(record, entry, &facts));
+    }
+}
+
+/// Enters what is new in the journals of many containers, in the order in which it happened: when an engine begins,
+/// what it missed is told as it would have told it.
+pub fn catch_up_together<'a>(engine: &Engine, ids: impl Iterator<Item = &'a ContainerId>) {
+    let all: Vec<News> = ids.filter_map(|id| News::read(engine, id)).collect();
+    let times = |news: &News| news.entries.iter().map(|entry| entry.at.clone()).collect();
+    // Nobody else reads yet, and what is known already is never entered twice.
+    let mut waits = vec![false; all.len()];
+    for (journal, place) in in_order(&all.iter().map(times).collect::<Vec<_>>()) {
+        if let (Some(news), Some(waits)) = (all.get(journal), waits.get_mut(journal)) {
+            *waits = *waits || !news.enter(engine, place, 0);
+        }
+    }
+}
+
+/// The entries of several journals by time, as journal and place. Each journal keeps its own order, also where its clock
+/// was set back.
+fn in_order(journals: &[Vec<String>]) -> Vec<(usize, usize)> {
+    let mut all = Vec::new();
+    for (journal, times) in journals.iter().enumerate() {
+        let mut latest = "";
+        for (place, at) in times.iter().enumerate() {
+            latest = latest.max(at);
+            all.push((latest, journal, place));
+        }
+    }
+    all.sort_unstable();
+    all.into_iter().map(|(_, journal, place)| (journal, place)).collect()
+}
+
+/// What is new in a container's journal.
+struct News {
+    id: ContainerId,
+    entries: Vec<Entry>,
+    /// How the last life ended.
+    exit: Option<Exit>,
+}
+
+impl News {
+    fn read(engine: &Engine, id: &ContainerId) -> Option<Self> {
+        let record = engine.store.get(id)?;
+        let bundle = Bundle::new(engine.config.bundle(id));
+        let (journal, exit) = match (bundle.read_life(), bundle.read_exit()) {
+            (Ok(journal), Ok(exit)) => (journal?, exit),
+            (Ok(journal), Err(error)) => {
+                tracing::error!(container_id = %id, %error, "failed to read how a container ended");
+                (journal?, None)
+            }
+            (Err(error), _) => {
+                tracing::error!(container_id = %id, %error, "failed to read a container's journal");
+                return None;
+            }
+        };
+        let entries = entries(&journal).filter(|entry| entry.n > record.journal).collect();
+        Some(Self { id: id.clone(), entries, exit })
+    }
+
+    /// Enters one of the entries; false when it has to wait, and all that follow with it.
+    fn enter(&self, engine: &Engine, place: usize, begun: u64) -> bool {
+        let Some(entry) = self.entries.get(place) else { return false };
+        let later = self.entries.get(place + 1..).unwrap_or_default();
+        let Some(born) = is_born(entry, later, begun) else { return false };
+        let facts = Facts { exit: self.exit.as_ref().filter(|exit| exit.life == entry.life), born };
+        engine.store.update(&self.id, |record| enter(record, entry, &facts));
+        true
     }
 }
 

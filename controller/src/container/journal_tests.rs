@@ -150,3 +150,12 @@ fn a_removal_is_not_undone_by_late_news() {
     assert_eq!(told(&mut record, &journal, 0), ["die", "start", "die"]);
     assert_eq!(phase(&record), Phase::Removing);
 }
+
+#[test]
+fn what_happened_to_several_is_told_by_time_and_to_one_by_place() {
+    let times = |times: &[u32]| times.iter().map(|n| format!("2026-11-21T00:00:{n:02}.000000000Z")).collect();
+    let order = in_order(&[times(&[1, 5, 3, 9]), times(&[2, 4, 6]), times(&[])]);
+    // The 3 comes after its own 5 and before the other's 6.
+    assert_eq!(order, [(0, 0), (1, 0), (1, 1), (0, 1), (0, 2), (1, 2), (0, 3)]);
+    assert_eq!(in_order(&[]), []);
+}
