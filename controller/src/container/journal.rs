@@ -237,9 +237,11 @@ fn health(record: &mut ContainerRecord, status: &str, streak: u32, cause: &str) 
     let container = record.container.as_mut()?;
     let present = container.status.get_or_insert_default();
     status.clone_into(&mut present.health);
-    let text = match streak {
-        0 => format!("is {status}"),
-        streak => format!("is {status}: {streak} checks in a row failed"),
+    let text = match (status, streak) {
+        ("starting", 0) => "waits for its first health check".to_owned(),
+        (_, 0) => format!("is {status}"),
+        (_, 1) => format!("is {status}: a check failed"),
+        (_, streak) => format!("is {status}: {streak} checks in a row failed"),
     };
     // docker tells of judgements, not of the wait for the first one.
     let change = match status {
