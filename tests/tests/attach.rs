@@ -4,7 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use davit_tests::engine::{Answer, Engine};
+use davit_tests::engine::{Answer, Engine, binaries};
 use davit_tests::host::Host;
 use davit_tests::wait::until_true;
 
@@ -149,7 +149,12 @@ fn flags_of_attach() {
     engine.ok(["run", "-d", "--name", "c", "busybox", "sh", "-c", script]);
     until_true("it listens to signals", || engine.davit(["logs", "c"]).stdout.contains("ready"));
     let attach = |flags: &[&str]| {
-        let mut command = engine.command([&["attach"], flags, &["c"]].concat());
+        // A signal that whoever runs the tests ignores, as a shell does for what it runs in the background, is ignored
+        // by the client too.
+        let mut command = engine.host().command("env");
+        command.arg("--default-signal=INT").arg(binaries().join("davit"));
+        command.arg("--host").arg(format!("unix://{}", engine.socket().display()));
+        command.arg("attach").args(flags).arg("c");
         let client = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
         until_true("it is attached", || {
             let status = format!("/proc/{}/status", Host::inner_pid(&client));
