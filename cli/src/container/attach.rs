@@ -1,6 +1,6 @@
 //! `davit attach`.
 
-use davit_proto::container::{AttachOpen, InspectRequest, Phase, Streams};
+use davit_proto::container::{AttachOpen, InspectRequest, Phase, ResizeRequest, Streams};
 use davit_proto::status::RemoteError;
 
 use super::session::{self, Session, attach, check_terminal};
@@ -51,10 +51,14 @@ pub async fn run(engine: Engine, args: AttachArgs) -> Result<u8, Error> {
         session: name.clone(),
     };
     let (line, attached) = attach(&mut containers, open).await?;
-    let (mut seat, orders) = Seat::take(manner)?;
     if let Some(size) = size {
-        seat.resize(size);
+        let container = attached.container_id.clone();
+        let request = ResizeRequest { container, exec_id: String::new(), size: Some(size) };
+        // Before anything is typed: a shell that draws its line anew may forget what was on it. A container that has
+        // ended says so on its stream.
+        let _ = containers.resize(request).await;
     }
+    let (mut seat, orders) = Seat::take(manner)?;
     seat.begin(attached.stdout_offset, attached.stderr_offset);
     let session = Session {
         engine: &engine,
