@@ -51,21 +51,26 @@ async fn a_new_connection_is_sent_what_the_container_did_not_take() {
     seat.typed.push("abc".into());
     seat.typed.push("def".into());
     seat.typed.finish();
-    let (up, frames) = uplink(open());
-    let quiet = futures_util::stream::once(async move {
-        // The exit comes when everything else is done.
-        tokio::time::sleep(Duration::from_millis(50)).await;
+    let (up, mut frames) = uplink(open());
+    let (heard, all) = tokio::sync::oneshot::channel::<()>();
+    // The process ends when it has heard the end of its input.
+    let process = futures_util::stream::once(async move {
+        all.await.unwrap();
         Ok(Down::Exit(exit))
     });
-    seat.pump(up, Box::pin(quiet), 3).await.unwrap();
-    let sent: Vec<_> = frames.map(|request| request.frame.unwrap()).collect().await;
-    let inputs: Vec<_> = sent
-        .iter()
-        .filter_map(|frame| match frame {
-            run_request::Frame::Input(input) => Some((input.offset, input.data.len(), input.eof)),
-            _ => None,
-        })
-        .collect();
+    let listen = async {
+        let (mut inputs, mut heard) = (Vec::new(), Some(heard));
+        while let Some(request) = frames.next().await {
+            let Some(run_request::Frame::Input(input)) = request.frame else { continue };
+            inputs.push((input.offset, input.data.len(), input.eof));
+            if input.eof {
+                heard.take().unwrap().send(()).unwrap();
+            }
+        }
+        inputs
+    };
+    let (ended, inputs) = tokio::join!(seat.pump(up, Box::pin(process), 3), listen);
+    assert!(matches!(ended.unwrap(), Ended::Exit(exit) if exit.exit_code == 3));
     assert_eq!(inputs, [(3, 3, false), (6, 0, true)]);
     let (up, _frames) = uplink(open());
     assert!(seat.pump(up, down(vec![]), 3).await.is_ok());
