@@ -249,6 +249,7 @@ async fn network_service(config: &Config) -> Result<Channel, OpenError> {
         None => {
             let routes = davit_network::routes(davit_network::Config {
                 root: config.root.clone(),
+                run: config.run.clone(),
                 // The service says of itself that it is davit's.
                 instance: config.instance.strip_prefix("davit-").unwrap_or(&config.instance).parse()?,
                 bridge: config.bridge.parse()?,

@@ -15,10 +15,11 @@ use davit_proto::task::tasks_server::{Tasks, TasksServer};
 use davit_proto::task::{
     AttachRequest, AttachResponse, ConfigureRequest, ConfigureResponse, DeleteRequest, DeleteResponse,
     ExecRequest, ExecResponse, ExecsRequest, ExecsResponse, KillRequest, KillResponse, PauseRequest,
-    PauseResponse, PrepareRequest, PrepareResponse, ReserveRequest, ReserveResponse, ResizeRequest,
-    ResizeResponse, ResumeRequest, ResumeResponse, SeenRequest, SeenResponse, StartRequest, StartResponse,
-    StateRequest, StateResponse, StatsRequest, StatsResponse, StopRequest, StopResponse, TopRequest,
-    TopResponse, UpdateRequest, UpdateResponse, WaitRequest, WaitResponse, WatchRequest, WatchResponse,
+    PauseResponse, PrepareRequest, PrepareResponse, RelayRequest, RelayResponse, ReserveRequest,
+    ReserveResponse, ResizeRequest, ResizeResponse, ResumeRequest, ResumeResponse, SeenRequest, SeenResponse,
+    StartRequest, StartResponse, StateRequest, StateResponse, StatsRequest, StatsResponse, StopRequest,
+    StopResponse, TopRequest, TopResponse, UnreserveRequest, UnreserveResponse, UpdateRequest,
+    UpdateResponse, WaitRequest, WaitResponse, WatchRequest, WatchResponse,
 };
 use davit_proto::types::TerminalSize;
 use davit_sys::pty::WindowSize;
@@ -100,6 +101,14 @@ impl Tasks for Api {
         let wanted = wanted.collect::<Result<Vec<_>, _>>().map_err(failed)?;
         let ports = self.task.ask(|reply| Ask::Reserve(wanted, reply)).await.map_err(failed)?;
         Ok(Response::new(ReserveResponse { ports }))
+    }
+
+    async fn unreserve(&self, _: Request<UnreserveRequest>) -> Answer<UnreserveResponse> {
+        Err(unimplemented("Tasks.Unreserve"))
+    }
+
+    async fn relay(&self, _: Request<RelayRequest>) -> Answer<RelayResponse> {
+        Err(unimplemented("Tasks.Relay"))
     }
 
     async fn configure(&self, request: Request<ConfigureRequest>) -> Answer<ConfigureResponse> {

@@ -192,6 +192,7 @@ impl Engine {
             let listen = format!("unix://{}", self.service_socket(socket).display());
             let mut arguments = vec!["--root".into(), root.clone(), "--listen".into(), listen];
             if socket == "network" {
+                arguments.extend(["--run".into(), self.run_dir().display().to_string()]);
                 arguments.extend(["--instance".into(), self.host.name()]);
                 arguments.extend(["--bridge".into(), "davit0".into()]);
             }

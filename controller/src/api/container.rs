@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use davit_proto::container::containers_server::Containers;
 use davit_proto::container::{
-    AttachRequest, AttachResponse, CreateRequest, CreateResponse, DiffRequest, DiffResponse, ExecRequest,
-    ExecResponse, InspectRequest, InspectResponse, KillRequest, KillResponse, ListRequest, ListResponse,
-    LogsRequest, LogsResponse, PauseRequest, PauseResponse, PruneRequest, PruneResponse, RemoveRequest,
-    RemoveResponse, RenameRequest, RenameResponse, ResizeRequest, ResizeResponse, RestartRequest,
-    RestartResponse, ResumeRequest, ResumeResponse, RunRequest, RunResponse, SeenRequest, SeenResponse,
-    StartRequest, StartResponse, StatsRequest, StatsResponse, StopRequest, StopResponse, TopRequest,
-    TopResponse, UpdateRequest, UpdateResponse, WaitRequest, WaitResponse, WhyRequest, WhyResponse,
+    AttachRequest, AttachResponse, ConnectRequest, ConnectResponse, CreateRequest, CreateResponse,
+    DiffRequest, DiffResponse, DisconnectRequest, DisconnectResponse, ExecRequest, ExecResponse,
+    InspectRequest, InspectResponse, KillRequest, KillResponse, ListRequest, ListResponse, LogsRequest,
+    LogsResponse, PauseRequest, PauseResponse, PruneRequest, PruneResponse, RemoveRequest, RemoveResponse,
+    RenameRequest, RenameResponse, ResizeRequest, ResizeResponse, RestartRequest, RestartResponse,
+    ResumeRequest, ResumeResponse, RunRequest, RunResponse, SeenRequest, SeenResponse, StartRequest,
+    StartResponse, StatsRequest, StatsResponse, StopRequest, StopResponse, TopRequest, TopResponse,
+    UpdateRequest, UpdateResponse, WaitRequest, WaitResponse, WhyRequest, WhyResponse,
 };
 use davit_proto::status::{status, unimplemented};
 use davit_proto::time;
@@ -279,6 +280,14 @@ impl Containers for Api {
 
     async fn diff(&self, _: Request<DiffRequest>) -> Answer<DiffResponse> {
         Err(unimplemented("Containers.Diff"))
+    }
+
+    async fn connect(&self, _: Request<ConnectRequest>) -> Answer<ConnectResponse> {
+        Err(unimplemented("Containers.Connect"))
+    }
+
+    async fn disconnect(&self, _: Request<DisconnectRequest>) -> Answer<DisconnectResponse> {
+        Err(unimplemented("Containers.Disconnect"))
     }
 
     async fn why(&self, request: Request<WhyRequest>) -> Answer<WhyResponse> {

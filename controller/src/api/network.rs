@@ -5,8 +5,8 @@ use std::sync::Arc;
 use davit_proto::network::{
     AttachRequest, AttachResponse, CreateRequest, CreateResponse, DetachRequest, DetachResponse,
     InspectRequest, InspectResponse, ListHoldersRequest, ListHoldersResponse, ListRequest, ListResponse,
-    PruneRequest, PruneResponse, ReleaseRequest, ReleaseResponse, RemoveRequest, RemoveResponse,
-    networks_server,
+    PruneRequest, PruneResponse, PublishRequest, PublishResponse, ReleaseRequest, ReleaseResponse,
+    RemoveRequest, RemoveResponse, RenameRequest, RenameResponse, networks_server,
 };
 use tonic::{Request, Response, Status, Streaming};
 
@@ -69,6 +69,14 @@ impl networks_server::Networks for Networks {
 
     async fn detach(&self, _: Request<DetachRequest>) -> Result<Response<DetachResponse>, Status> {
         Err(internal("Networks.Detach"))
+    }
+
+    async fn publish(&self, _: Request<PublishRequest>) -> Result<Response<PublishResponse>, Status> {
+        Err(internal("Networks.Publish"))
+    }
+
+    async fn rename(&self, _: Request<RenameRequest>) -> Result<Response<RenameResponse>, Status> {
+        Err(internal("Networks.Rename"))
     }
 
     async fn release(&self, _: Request<ReleaseRequest>) -> Result<Response<ReleaseResponse>, Status> {

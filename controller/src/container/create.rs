@@ -308,6 +308,7 @@ fn configuration(container: &Container, content: &Content, size: Option<Terminal
             stop_timeout: Some(proto_duration(stop::own_timeout(container))),
             ..check
         }),
+        names: None,
     }
 }
 

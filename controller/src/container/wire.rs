@@ -115,6 +115,7 @@ fn request(prepared: &Prepared, plan: Plan<'_>, ports: &[PortSpec]) -> AttachReq
         ports: ports.iter().map(published).collect(),
         hostname: plan.resolved.hostname.clone(),
         container_name: plan.name.to_owned(),
+        links: Vec::new(),
     }
 }
 
@@ -176,5 +177,6 @@ fn status(endpoint: Endpoint) -> NetworkStatus {
         ipv6_gateway: endpoint.ipv6_gateway,
         mac: endpoint.mac,
         aliases: endpoint.aliases,
+        interface: endpoint.interface,
     }
 }

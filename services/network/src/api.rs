@@ -10,8 +10,8 @@ use davit_proto::network::networks_server::Networks as Service;
 use davit_proto::network::{
     AttachRequest, AttachResponse, CreateRequest, CreateResponse, DetachRequest, DetachResponse,
     InspectRequest, InspectResponse, ListHoldersRequest, ListHoldersResponse, ListRequest, ListResponse,
-    Network as WireNetwork, PruneRequest, PruneResponse, ReleaseRequest, ReleaseResponse, RemoveRequest,
-    RemoveResponse,
+    Network as WireNetwork, PruneRequest, PruneResponse, PublishRequest, PublishResponse, ReleaseRequest,
+    ReleaseResponse, RemoveRequest, RemoveResponse, RenameRequest, RenameResponse,
 };
 use davit_proto::status::{status, unimplemented};
 use tokio_stream::Stream;
@@ -102,12 +102,21 @@ impl Service for Api {
         Ok(Response::new(AttachResponse {
             endpoints: attached.endpoints.into_iter().map(encode::endpoint).collect(),
             resolv_conf: attached.resolv_conf,
+            names: String::new(),
             warnings: attached.warnings,
         }))
     }
 
     async fn detach(&self, _request: Request<DetachRequest>) -> Result<Response<DetachResponse>, Status> {
         Err(unimplemented("davit.network.v1.Networks/Detach"))
+    }
+
+    async fn publish(&self, _request: Request<PublishRequest>) -> Result<Response<PublishResponse>, Status> {
+        Err(unimplemented("davit.network.v1.Networks/Publish"))
+    }
+
+    async fn rename(&self, _request: Request<RenameRequest>) -> Result<Response<RenameResponse>, Status> {
+        Err(unimplemented("davit.network.v1.Networks/Rename"))
     }
 
     async fn release(&self, request: Request<ReleaseRequest>) -> Result<Response<ReleaseResponse>, Status> {

@@ -60,6 +60,8 @@ pub const BRIDGE: &str = "davit0";
 pub struct Config {
     /// The engine's root folder, `/var/lib/davit`; the service keeps to `network/` below it.
     pub root: PathBuf,
+    /// The engine's run folder, `/run/davit`; the service keeps to `dns/` below it. Gone after a reboot.
+    pub run: PathBuf,
     /// Tells this engine from others on the host; names in the kernel derive from it.
     pub instance: Name,
     /// Name of the default network's bridge.

@@ -18,6 +18,9 @@ struct Args {
     /// Folder of the engine's lasting state.
     #[arg(long, default_value = "/var/lib/davit")]
     root: PathBuf,
+    /// Folder of what does not outlive the host's uptime.
+    #[arg(long, default_value = "/run/davit")]
+    run: PathBuf,
     /// Socket to serve on.
     #[arg(long, default_value = "unix:///run/davit/network.sock")]
     listen: transport::Address,
@@ -44,6 +47,7 @@ async fn main() -> anyhow::Result<()> {
     };
     let config = Config {
         root: args.root,
+        run: args.run,
         instance: args.instance,
         bridge: args.bridge,
         bridge_subnet: args.bridge_subnet,

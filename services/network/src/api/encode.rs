@@ -34,6 +34,8 @@ pub fn endpoint(endpoint: Endpoint) -> WireEndpoint {
         container_id: endpoint.container_id.to_string(),
         network_id: endpoint.network.id.to_string(),
         network_name: endpoint.network.name.to_string(),
+        container_name: String::new(),
+        traffic: None,
         aliases: endpoint.lease.aliases,
         ..WireEndpoint::default()
     };

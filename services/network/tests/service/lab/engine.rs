@@ -33,6 +33,7 @@ impl Engine {
         let root = tempfile::tempdir().unwrap();
         let mut config = Config {
             root: root.path().to_owned(),
+            run: root.path().join("run"),
             instance: davit_network::INSTANCE.parse().unwrap(),
             bridge: davit_network::BRIDGE.parse().unwrap(),
             bridge_subnet: None,
