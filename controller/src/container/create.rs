@@ -20,7 +20,7 @@ use super::bundle::Bundle;
 use super::content::{self, Content};
 use super::release;
 use super::wire::{self, Plan, Wired};
-use super::{join, launch, shape, signal, spec, stop, userns, validate};
+use super::{join, launch, shape, signal, spec, stop, userns, validate, volumes_from};
 use crate::actor::Actor;
 use crate::engine::{Engine, Turn};
 use crate::error::Error;
@@ -65,6 +65,7 @@ pub async fn create(
     validate::create(&request)?;
     let mut spec = request.spec.clone().unwrap_or_default();
     join::name_by_id(engine, &mut spec)?;
+    volumes_from::take(engine, &mut spec)?;
     let wish = Wish { shape: shape::of(&spec)?, spec };
     let (engine, actor) = (engine.clone(), actor.clone());
     let made = tokio::spawn(async move {

@@ -52,6 +52,7 @@ pub mod top;
 pub mod update;
 pub mod userns;
 mod validate;
+pub mod volumes_from;
 pub mod wait;
 pub mod want;
 pub mod why;

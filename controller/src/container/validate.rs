@@ -7,7 +7,7 @@ use prost::Message as _;
 
 use super::spec::{Error, ImageConfig, OUR_PREFIX};
 use super::spec::{capability, device, files, health, limit, mounts, port, process, resource, security};
-use super::{join, shape, signal};
+use super::{join, shape, signal, volumes_from};
 
 /// Most bytes of an encoded spec, so that a record stays small whatever is asked for.
 const SPEC_LIMIT: usize = 48 << 10;
@@ -56,6 +56,7 @@ pub fn spec(spec: &ContainerSpec) -> Checked {
     confinement(spec)?;
     network(spec)?;
     end(spec)?;
+    volumes_from::check(spec)?;
     // The image is not known yet; what it adds is checked when it is.
     mounts::plan(spec, &ImageConfig::default())?;
     shape::of(spec).map(|_| ())
@@ -63,10 +64,7 @@ pub fn spec(spec: &ContainerSpec) -> Checked {
 
 /// What later versions bring.
 fn unserved(spec: &ContainerSpec) -> Checked {
-    for (there, what) in [
-        (!spec.links.is_empty(), "links are"),
-        (!spec.volumes_from.is_empty(), "taking volumes from another container is"),
-    ] {
+    for (there, what) in [(!spec.links.is_empty(), "links are")] {
         if there {
             return Err(Error::Unserved(what.to_owned()));
         }

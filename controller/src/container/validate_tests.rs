@@ -79,7 +79,6 @@ fn a_health_check_has_a_program() {
 fn what_is_not_served_is_named() {
     for spec in [
         ContainerSpec { links: own("a:b"), ..good() },
-        ContainerSpec { volumes_from: own("a"), ..good() },
         ContainerSpec { security_opt: own("apparmor=x"), ..good() },
     ] {
         assert_eq!(kind(spec.clone()), Some(ErrorKind::Unimplemented), "{spec:?}");
@@ -112,6 +111,8 @@ fn wrong() -> Vec<ContainerSpec> {
         ContainerSpec { image: String::new(), ..good() },
         ContainerSpec { image: "a b".into(), ..good() },
         ContainerSpec { command: own("a\0b"), ..good() },
+        ContainerSpec { volumes_from: own("a:rx"), ..good() },
+        ContainerSpec { volumes_from: own(""), ..good() },
         ContainerSpec { entrypoint: own("\0"), ..good() },
         ContainerSpec { env: own("=x"), ..good() },
         ContainerSpec { env: own(""), ..good() },

@@ -111,7 +111,12 @@ fn plan(mut uses: Uses, wanted: &[Use]) -> Result<Plan, Error> {
             return Err(Error::Invalid { field: "target", value: target, rule: "may be given once" });
         }
         let volume = match (&use_.name, uses.by_target.get(&target)) {
-            (Some(name), _) => Wanted::named(name.clone()),
+            // In later lives the container knows the name of a volume that it did not name.
+            (Some(name), Some(had)) if name == had => Wanted::named(name.clone()),
+            (Some(name), _) => {
+                uses.called.insert(target.clone());
+                Wanted::named(name.clone())
+            }
             (None, Some(had)) => Wanted { anonymous: true, ..Wanted::named(had.clone()) },
             (None, None) => Wanted::anonymous()?,
         };
@@ -149,5 +154,8 @@ mod tests {
         assert_eq!(again.uses, first.uses);
         assert_eq!(again.volumes[1].name, first.volumes[0].name);
         assert!(plan(Uses::none(), &[use_("x", "/a"), use_("y", "/a")]).is_err());
+        assert!(again.uses.called.contains("/b") && again.uses.called.len() == 1);
+        let later = plan(again.uses.clone(), &[use_(first.volumes[0].name.as_str(), "/a")]).unwrap();
+        assert!(!later.uses.called.contains("/a"), "it is told its own volume's name");
     }
 }

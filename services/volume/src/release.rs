@@ -8,14 +8,17 @@ use crate::error::Error;
 use crate::volumes::{Volumes, delete_later};
 
 impl Volumes {
-    /// Ends all uses of a container, and removes its volumes without a name when asked to and nobody else has
+    /// Ends all uses of a container, and removes the volumes that it did not name when asked to and nobody else has
     /// them. Once more is no error.
     pub fn release(&self, container_id: &ContainerId, remove_anonymous: bool) -> Result<(), Error> {
         let mut state = self.state();
         let Some(uses) = state.usage.of(container_id).cloned() else { return Ok(()) };
         let mut trash = Vec::new();
         if remove_anonymous {
-            for name in uses.by_target.values() {
+            for (target, name) in &uses.by_target {
+                if uses.called.contains(target) {
+                    continue;
+                }
                 let anonymous = state.records.get(name).is_some_and(|record| record.anonymous);
                 let others = state.usage.holders(name).iter().any(|holder| holder != container_id);
                 if anonymous && !others {

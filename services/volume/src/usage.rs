@@ -23,12 +23,16 @@ pub struct Uses {
     pub version: u32,
     /// Volume by path inside the container.
     pub by_target: BTreeMap<String, Name>,
+    /// The paths whose volume was called by its name: such a one never goes with the container, also when nobody named
+    /// it when it was made, as with the volumes of another container.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub called: BTreeSet<String>,
 }
 
 impl Uses {
     /// Nothing.
     pub fn none() -> Self {
-        Self { version: 1, by_target: BTreeMap::new() }
+        Self { version: 1, by_target: BTreeMap::new(), called: BTreeSet::new() }
     }
 }
 

@@ -24,7 +24,8 @@ fn files(spec: &ContainerSpec) -> Vec<(&'static str, Document)> {
         .mounts
         .iter()
         .filter(|mount| {
-            !mount.source.is_empty() && matches!(mount.kind(), MountKind::Bind | MountKind::Volume)
+            let own = mount.taken_from.is_empty();
+            own && !mount.source.is_empty() && matches!(mount.kind(), MountKind::Bind | MountKind::Volume)
         })
         .map(bind)
         .collect();
