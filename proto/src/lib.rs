@@ -1,6 +1,6 @@
 //! The wire, and the only thing that every process of davit shares: the generated messages and
 //! services, validated identities ([`id`]), the table of errors ([`status`]), the files by which controller and shim
-//! speak over each other's deaths ([`journal`], [`wanted`]) and, with the feature `transport`, how to serve and dial
+//! speak over each other's deaths ([`journal`], [`wanted`], [`names`]) and, with the feature `transport`, how to serve and dial
 //! ([`transport`]).
 
 #[allow(
@@ -36,6 +36,7 @@ pub use generated::davit::volume::v1 as volume;
 
 pub mod id;
 pub mod journal;
+pub mod names;
 pub mod reason;
 pub mod status;
 pub mod time;
