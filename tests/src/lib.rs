@@ -5,6 +5,7 @@
 //! - [`cgroup`]: a container's limits and counters as the host's files show them, v1 or v2
 //! - [`registry`]: Debian's `docker-registry`, filled by `skopeo`
 //! - [`image`]: images made for the purpose
+//! - [`scene`]: a canary and a secret beside an engine, for what is hostile
 //! - [`terminal`]: a real terminal, by tmux
 //! - [`wait`]: waiting on a condition with a deadline, never on the clock
 
@@ -14,5 +15,6 @@ pub mod events;
 pub mod host;
 pub mod image;
 pub mod registry;
+pub mod scene;
 pub mod terminal;
 pub mod wait;
