@@ -111,8 +111,12 @@ impl Service for Api {
         Err(unimplemented("davit.network.v1.Networks/Detach"))
     }
 
-    async fn publish(&self, _request: Request<PublishRequest>) -> Result<Response<PublishResponse>, Status> {
-        Err(unimplemented("davit.network.v1.Networks/Publish"))
+    async fn publish(&self, request: Request<PublishRequest>) -> Result<Response<PublishResponse>, Status> {
+        let PublishRequest { container_id, ports } = request.into_inner();
+        let container_id: ContainerId = decoded(container_id.parse())?;
+        let wishes = decoded(decode::wishes(&ports))?;
+        let warnings = self.call(move |networks| networks.publish(&container_id, &wishes)).await?;
+        Ok(Response::new(PublishResponse { warnings }))
     }
 
     async fn rename(&self, _request: Request<RenameRequest>) -> Result<Response<RenameResponse>, Status> {

@@ -87,15 +87,12 @@ impl Networks {
         if let Some(reference) = request.netns {
             self.wire(reference, &endpoints)?;
         }
-        let mut warnings = Vec::new();
+        let mut warnings = given.warnings;
         if !given.holding.ports.is_empty() {
             let mut ground = self.ground();
             ground.firewall.publish(&given.holding.ports)?;
-            warnings = ground.firewall.foreign_drops();
+            warnings.extend(ground.firewall.foreign_drops());
             self.shared().sweep.published();
-        }
-        if given.unpublished > 0 {
-            warnings.push("no port is published: the container has no address of its own".to_owned());
         }
         let resolv_conf = resolv_conf(&networks, &mut warnings);
         Ok(Attached { endpoints, resolv_conf, warnings })
@@ -154,7 +151,7 @@ impl Networks {
                 continue;
             };
             // An address that was another container's a moment ago takes no flow of its with it.
-            if self.shared().sweep.is_fresh(wired.ipv4) {
+            if self.shared().sweep.is_fresh(wired.ipv4.into()) {
                 self.sweep();
             }
             let index = self.plug(&host, &netns, endpoint, wired)?;

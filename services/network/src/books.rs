@@ -10,11 +10,8 @@ use ipnet::Ipv4Net;
 use crate::error::Error;
 use crate::holding::{Files, Holding};
 use crate::network::{Network, NetworkId};
-use crate::port::{HostPort, Protocol, Publication};
+use crate::port::Publication;
 use crate::store::{Cursor, Store};
-
-/// Who published what on a port: on which address, whose.
-type OnPort = Vec<(Option<Ipv4Addr>, ContainerId)>;
 
 /// The books.
 #[derive(Debug)]
@@ -24,7 +21,6 @@ pub struct Books {
     networks: BTreeMap<Name, Network>,
     holdings: BTreeMap<ContainerId, Holding>,
     addresses: HashMap<NetworkId, BTreeMap<Ipv4Addr, ContainerId>>,
-    ports: HashMap<(Protocol, u16), OnPort>,
     cursors: HashMap<NetworkId, Cursor>,
 }
 
@@ -40,7 +36,6 @@ impl Books {
             networks,
             holdings: BTreeMap::new(),
             addresses: HashMap::new(),
-            ports: HashMap::new(),
             cursors: HashMap::new(),
         };
         for (container_id, holding) in holdings {
@@ -131,11 +126,12 @@ impl Books {
         self.addresses.get(network)?.get(&address)
     }
 
-    /// Who, other than this container, published a port that is the same as this one or includes it.
-    pub fn publisher(&self, port: &HostPort, but: &ContainerId) -> Option<&ContainerId> {
-        let others = self.ports.get(&(port.protocol, port.port))?;
-        let clash = |ip: &Option<Ipv4Addr>| ip.is_none() || port.ip.is_none() || *ip == port.ip;
-        others.iter().find(|(ip, owner)| owner != but && clash(ip)).map(|(_, owner)| owner)
+    /// Who, other than this container, published ports that these ones clash with.
+    pub fn publisher(&self, port: &Publication, but: &ContainerId) -> Option<&ContainerId> {
+        let others = self.holdings.iter().filter(|(owner, _)| *owner != but);
+        let mut clashing =
+            others.filter(|(_, holding)| holding.ports.iter().any(|other| other.clashes(port)));
+        clashing.next().map(|(owner, _)| owner)
     }
 
     /// Where the next address of a network is looked for.
@@ -182,10 +178,6 @@ impl Books {
                 taken.insert(wired.ipv4, container_id.clone());
             }
         }
-        for port in &holding.ports {
-            let on = self.ports.entry((port.host.protocol, port.host.port)).or_default();
-            on.push((port.host.ip, container_id.clone()));
-        }
         self.holdings.insert(container_id, holding);
     }
 
@@ -194,15 +186,6 @@ impl Books {
         for lease in &holding.leases {
             if let (Some(wired), Some(taken)) = (&lease.wired, self.addresses.get_mut(&lease.network_id)) {
                 taken.remove(&wired.ipv4);
-            }
-        }
-        for port in &holding.ports {
-            let key = (port.host.protocol, port.host.port);
-            if let Some(on) = self.ports.get_mut(&key) {
-                on.retain(|(_, owner)| owner != container_id);
-                if on.is_empty() {
-                    self.ports.remove(&key);
-                }
             }
         }
     }

@@ -3,7 +3,7 @@
 //! To ask costs milliseconds, for the kernel walks its whole table: nobody waits for it (`sweep`).
 
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use rustix::io::Errno;
 
@@ -14,7 +14,9 @@ use crate::netlink::{Attributes, Message, Refused, Socket, flag};
 const SUBSYSTEM: u16 = 1 << 8;
 const GET: u16 = SUBSYSTEM | 1;
 const DELETE: u16 = SUBSYSTEM | 2;
-const BODY: [u8; 4] = [2, 0, 0, 0];
+/// The families that are asked for. A kernel without one of them lists nothing of it.
+const FAMILIES: [u8; 2] = [2, 10];
+const BODY: usize = 4;
 
 const TUPLE_ORIG: u16 = 1;
 const TUPLE_REPLY: u16 = 2;
@@ -24,6 +26,8 @@ const TUPLE_IP: u16 = 1;
 const TUPLE_PROTO: u16 = 2;
 const IP_SRC: u16 = 1;
 const IP_DST: u16 = 2;
+const IP6_SRC: u16 = 3;
+const IP6_DST: u16 = 4;
 const PROTO_NUMBER: u16 = 1;
 const PROTO_SRC_PORT: u16 = 2;
 const PROTO_DST_PORT: u16 = 3;
@@ -42,11 +46,13 @@ pub struct Tracked {
 pub fn list(wanted: impl Fn(&Flow) -> bool) -> io::Result<Vec<Tracked>> {
     let socket = Socket::open()?;
     let mut found = Vec::new();
-    socket.dump(Message::new(GET, flag::DUMP, &BODY), |body| {
-        if let Some(flow) = read(body).filter(&wanted) {
-            found.push(Tracked { flow, deletion: deletion(body) });
-        }
-    })?;
+    for family in FAMILIES {
+        socket.dump(Message::new(GET, flag::DUMP, &[family, 0, 0, 0]), |body| {
+            if let Some(flow) = read(body).filter(&wanted) {
+                found.push(Tracked { flow, deletion: deletion(family, body) });
+            }
+        })?;
+    }
     Ok(found)
 }
 
@@ -71,19 +77,22 @@ pub fn is_unsupported(error: &io::Error) -> bool {
 }
 
 fn read(body: &[u8]) -> Option<Flow> {
-    let attributes = Attributes::after(body, BODY.len());
+    let attributes = Attributes::after(body, BODY);
     Some(Flow { there: tuple(&attributes, TUPLE_ORIG)?, back: tuple(&attributes, TUPLE_REPLY)? })
 }
 
 fn tuple(attributes: &Attributes<'_>, kind: u16) -> Option<Tuple> {
     let tuple = attributes.inside(kind);
     let (ip, protocol) = (tuple.inside(TUPLE_IP), tuple.inside(TUPLE_PROTO));
-    let address = |kind| ip.array::<4>(kind).map(Ipv4Addr::from);
+    let address = |four, six| {
+        let four = ip.array::<4>(four).map(|octets| IpAddr::from(Ipv4Addr::from(octets)));
+        four.or_else(|| ip.array::<16>(six).map(|octets| Ipv6Addr::from(octets).into()))
+    };
     let port = |kind| protocol.array(kind).map_or(0, u16::from_be_bytes);
     let [number] = protocol.array(PROTO_NUMBER)?;
     Some(Tuple {
-        src: address(IP_SRC)?,
-        dst: address(IP_DST)?,
+        src: address(IP_SRC, IP6_SRC)?,
+        dst: address(IP_DST, IP6_DST)?,
         protocol: number,
         src_port: port(PROTO_SRC_PORT),
         dst_port: port(PROTO_DST_PORT),
@@ -91,10 +100,10 @@ fn tuple(attributes: &Attributes<'_>, kind: u16) -> Option<Tuple> {
 }
 
 /// Names a flow by what it was and by its number, so that a later one with the same ends is not meant.
-fn deletion(body: &[u8]) -> Message {
-    let attributes = Attributes::after(body, BODY.len());
+fn deletion(family: u8, body: &[u8]) -> Message {
+    let attributes = Attributes::after(body, BODY);
     let orig = attributes.get(TUPLE_ORIG).unwrap_or_default();
-    let message = Message::new(DELETE, flag::ACK, &BODY).nest(TUPLE_ORIG, |m| m.raw(orig));
+    let message = Message::new(DELETE, flag::ACK, &[family, 0, 0, 0]).nest(TUPLE_ORIG, |m| m.raw(orig));
     [ID, ZONE].into_iter().fold(message, |message, kind| match attributes.get(kind) {
         Some(payload) => message.with(kind, payload),
         None => message,

@@ -6,6 +6,7 @@
 //! Order: the guard chain is there before any bridge may carry 127.0.0.0/8, and no bridge may while it is not.
 
 mod element;
+mod map;
 mod nft;
 mod table;
 
@@ -89,37 +90,37 @@ impl Firewall {
 
     /// Leads ports to a container.
     pub fn publish(&mut self, ports: &[Publication]) -> Result<(), FirewallError> {
-        let fresh: Vec<Publication> =
-            ports.iter().filter(|port| self.ports.get(&port.host) != Some(port)).copied().collect();
-        if fresh.is_empty() {
-            return Ok(());
-        }
-        match element::add(&self.table, &fresh) {
-            Ok(()) => self.was_us()?,
-            // Somebody took the table away; it comes back with these ports or not at all.
-            Err(error) if element::is_missing(&error) => {
-                let before = self.ports.clone();
-                self.ports.extend(fresh.iter().map(|port| (port.host, *port)));
-                self.load().inspect_err(|_| self.ports = before)?;
-            }
-            Err(error) => return Err(FirewallError::Element("add elements", self.table.clone(), error)),
-        }
-        self.ports.extend(fresh.iter().map(|port| (port.host, *port)));
-        Ok(())
+        self.change(&[], ports)
     }
 
     /// Leads ports nowhere any more.
     pub fn withdraw(&mut self, ports: &[Publication]) -> Result<(), FirewallError> {
-        if ports.is_empty() {
+        self.change(ports, &[])
+    }
+
+    /// Leads some ports nowhere any more and others to a container, all at one moment.
+    pub fn change(&mut self, gone: &[Publication], fresh: &[Publication]) -> Result<(), FirewallError> {
+        let fresh: Vec<Publication> =
+            fresh.iter().filter(|port| self.ports.get(&port.host) != Some(port)).copied().collect();
+        if gone.is_empty() && fresh.is_empty() {
             return Ok(());
         }
-        element::delete(&self.table, ports)
-            .map_err(|error| FirewallError::Element("delete elements", self.table.clone(), error))?;
-        self.was_us()?;
-        for port in ports {
+        let before = self.ports.clone();
+        self.enter(gone, &fresh);
+        let changed = match element::change(&self.table, gone, &fresh) {
+            Ok(()) => self.was_us(),
+            // Somebody took the table away; it comes back with these ports or not at all.
+            Err(error) if element::is_missing(&error) => self.load(),
+            Err(error) => Err(FirewallError::Element("change elements", self.table.clone(), error)),
+        };
+        changed.inspect_err(|_| self.ports = before)
+    }
+
+    fn enter(&mut self, gone: &[Publication], fresh: &[Publication]) {
+        for port in gone {
             self.ports.remove(&port.host);
         }
-        Ok(())
+        self.ports.extend(fresh.iter().map(|port| (port.host, *port)));
     }
 
     /// Looks whether somebody else changed our table or switched forwarding off, and puts it right. Says whether it
@@ -221,7 +222,8 @@ impl Firewall {
         let count = element::count(&self.table);
         let count =
             count.map_err(|error| FirewallError::Element("count rules", self.table.clone(), error))?;
-        Ok(count == Some((table.rules(), self.ports.len())))
+        let elements = self.ports.values().map(map::count).sum();
+        Ok(count == Some((table.rules(), elements)))
     }
 
     /// Whether forwarding is on for us alone: it was off when we came, in this boot.

@@ -197,7 +197,8 @@ fn gateway(range: &Range) -> Ipv4Net {
 }
 
 fn in_table(bridge: &Bridge) -> firewall::Bridge {
-    firewall::Bridge { link: bridge.link.clone(), subnet: bridge.range.subnet, internal: bridge.internal }
+    let subnets = vec![bridge.range.subnet.into()];
+    firewall::Bridge { link: bridge.link.clone(), subnets, internal: bridge.internal }
 }
 
 /// The name of a new network's bridge, from its id.

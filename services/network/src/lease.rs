@@ -1,6 +1,6 @@
 //! Giving addresses and ports: what a container holds after it asked.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::Ipv4Addr;
 
 use davit_proto::id::ContainerId;
 
@@ -10,7 +10,7 @@ use crate::holding::{Holding, Lease, NetnsId, Wired};
 use crate::ipam;
 use crate::mac::Mac;
 use crate::network::{Network, NetworkId};
-use crate::port::{Publication, Wish};
+use crate::port::Wish;
 
 /// A network that a container wants to join.
 #[derive(Debug, Clone)]
@@ -30,8 +30,8 @@ pub struct Join {
 pub struct Given {
     /// All that the container holds now.
     pub holding: Holding,
-    /// Ports that cannot be published, because the container has no address.
-    pub unpublished: usize,
+    /// What a person should know about its ports.
+    pub warnings: Vec<String>,
 }
 
 impl Books {
@@ -60,9 +60,9 @@ impl Books {
                 None => holding.leases.push(self.place(container_id, &network, &holding, join)?),
             }
         }
-        let unpublished = self.publish(container_id, &mut holding, joins, wishes)?;
+        let (holding, warnings) = self.lead(container_id, holding, wishes)?;
         self.hold(container_id, holding.clone())?;
-        Ok(Given { holding, unpublished })
+        Ok(Given { holding, warnings })
     }
 
     fn place(
@@ -104,33 +104,6 @@ impl Books {
             .ok_or_else(|| Error::Exhausted(network.name.to_string()))?;
         self.cursor(network)?.set(ipam::after(ipv4))?;
         Ok(ipv4)
-    }
-
-    /// Adds the wished ports to a holding; answers how many have no address to lead to.
-    fn publish(
-        &self,
-        container_id: &ContainerId,
-        holding: &mut Holding,
-        joins: &[Join],
-        wishes: &[Wish],
-    ) -> Result<usize, Error> {
-        let mut wired = joins.iter().filter_map(|join| holding.on(&join.network)?.wired.as_ref());
-        let Some(ip) = wired.next().map(|wired| wired.ipv4) else { return Ok(wishes.len()) };
-        for wish in wishes {
-            if let Some(owner) = self.publisher(&wish.host, container_id) {
-                return Err(Error::PortTaken { port: wish.host.to_string(), holder: owner.to_string() });
-            }
-            let port = Publication { host: wish.host, target: SocketAddrV4::new(ip, wish.container_port) };
-            match holding.ports.iter().find(|other| other.host == port.host) {
-                None => holding.ports.push(port),
-                Some(other) if *other == port => {}
-                Some(other) => {
-                    let rule = format!("leads to port {} already", other.target.port());
-                    return Err(Error::invalid("ports", port.host, rule));
-                }
-            }
-        }
-        Ok(0)
     }
 }
 

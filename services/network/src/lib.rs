@@ -9,7 +9,7 @@
 //! | [`books`], `store`, `holding` | what is given to whom, on disk |
 //! | [`lease`], `ipam` | what to give next |
 //! | [`ground`] | bridges and the firewall table |
-//! | [`attach`], [`release`], [`create`] | the verbs |
+//! | [`attach`], [`publish`], [`release`], [`create`] | the verbs |
 //! | `link`, `conntrack`, `firewall`, `netlink` | the kernel |
 
 mod api;
@@ -32,6 +32,7 @@ mod netns;
 mod network;
 mod networks;
 mod port;
+mod publish;
 mod release;
 mod resolve;
 mod store;

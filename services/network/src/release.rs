@@ -14,7 +14,7 @@ impl Networks {
         let Some(holding) = self.books().holding(container_id).cloned() else { return Ok(()) };
         self.ground().firewall.withdraw(&holding.ports)?;
         self.books().forget(container_id)?;
-        let addresses = holding.leases.iter().filter_map(|lease| Some(lease.wired.as_ref()?.ipv4));
+        let addresses = holding.leases.iter().filter_map(|lease| Some(lease.wired.as_ref()?.ipv4.into()));
         self.shared().sweep.released(&holding.ports, addresses);
         Ok(())
     }

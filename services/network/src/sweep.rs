@@ -3,14 +3,14 @@
 //! is made up for by the next one.
 
 use std::collections::HashSet;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
 use crate::conntrack;
-use crate::flow::{View, by_number};
+use crate::flow::{Pool, View};
 use crate::link;
 use crate::networks::{Networks, Shared};
 use crate::port::Publication;
@@ -34,7 +34,7 @@ pub struct Sweep {
 struct Pending {
     changed: bool,
     withdrawn: Vec<Publication>,
-    freed: HashSet<Ipv4Addr>,
+    freed: HashSet<IpAddr>,
 }
 
 impl Sweep {
@@ -45,7 +45,7 @@ impl Sweep {
     }
 
     /// Ports lead there no more, and addresses are nobody's.
-    pub fn released(&self, ports: &[Publication], addresses: impl Iterator<Item = Ipv4Addr>) {
+    pub fn released(&self, ports: &[Publication], addresses: impl Iterator<Item = IpAddr>) {
         let mut pending = self.pending();
         pending.changed = true;
         pending.withdrawn.extend(ports);
@@ -59,7 +59,7 @@ impl Sweep {
     }
 
     /// Whether an address came free and its flows may still be there.
-    pub fn is_fresh(&self, address: Ipv4Addr) -> bool {
+    pub fn is_fresh(&self, address: IpAddr) -> bool {
         self.pending().freed.contains(&address)
     }
 
@@ -127,20 +127,18 @@ impl Networks {
     }
 
     fn view(&self, pending: &Pending) -> std::io::Result<View> {
-        let local = link::addresses(&link::open()?)?.into_iter().map(|(_, net)| net.addr()).collect();
+        let local = link::addresses(&link::open()?)?.into_iter().map(|(_, net)| net.addr().into()).collect();
         let books = self.books();
-        let ranges = books.networks().filter_map(|network| Some(network.bridge.as_ref()?.range)).collect();
+        let bridges = books.networks().filter_map(|network| Some(network.bridge.as_ref()?.range));
+        let pools = bridges.map(|range| Pool { subnet: range.subnet.into(), gateway: range.gateway.into() });
         let leases = books.holdings().flat_map(|(_, holding)| &holding.leases);
-        let held = leases.filter_map(|lease| Some(lease.wired.as_ref()?.ipv4)).collect();
-        let published = books.publications();
-        // What is published again, to the same place, was not withdrawn.
-        let withdrawn = pending.withdrawn.iter().filter(|port| !published.contains(port)).copied();
+        let held = leases.filter_map(|lease| Some(lease.wired.as_ref()?.ipv4.into()));
         Ok(View {
-            ranges,
-            held,
+            pools: pools.collect(),
+            held: held.collect(),
             local,
-            withdrawn: by_number(withdrawn),
-            published: by_number(published.into_iter()),
+            withdrawn: pending.withdrawn.iter().copied().collect(),
+            published: books.publications().into_iter().collect(),
         })
     }
 }

@@ -28,7 +28,6 @@ const MAX_LABELS: usize = 256 << 10;
 
 pub fn attach(request: AttachRequest) -> Result<Request, Error> {
     bounded("endpoints", request.endpoints.len(), MAX_ENDPOINTS)?;
-    bounded("ports", request.ports.len(), MAX_PORTS)?;
     let container_id = request.container_id.parse()?;
     let netns = match request.netns_pid {
         0 => None,
@@ -40,7 +39,7 @@ pub fn attach(request: AttachRequest) -> Result<Request, Error> {
         }
     };
     let endpoints = request.endpoints.into_iter().map(endpoint).collect::<Result<_, Error>>()?;
-    let ports = request.ports.iter().map(port).collect::<Result<_, Error>>()?;
+    let ports = wishes(&request.ports)?;
     Ok(Request { container_id, netns, endpoints, ports })
 }
 
@@ -62,6 +61,13 @@ fn endpoint(wire: EndpointRequest) -> Result<WantedEndpoint, Error> {
         mac,
         aliases: wire.aliases,
     })
+}
+
+/// Ports, those in a row as one.
+pub fn wishes(ports: &[PublishedPort]) -> Result<Vec<Wish>, Error> {
+    bounded("ports", ports.len(), MAX_PORTS)?;
+    let wishes = ports.iter().map(port).collect::<Result<Vec<_>, _>>()?;
+    Ok(Wish::in_rows(wishes))
 }
 
 fn port(wire: &PublishedPort) -> Result<Wish, Error> {

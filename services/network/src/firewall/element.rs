@@ -6,6 +6,7 @@ use std::io;
 
 use rustix::io::Errno;
 
+use super::map::{Element, MAPS, elements};
 use crate::link;
 use crate::netlink::{Attributes, Message, Socket, flag};
 use crate::port::Publication;
@@ -23,6 +24,7 @@ const GET_GENERATION: u16 = kind(16);
 
 const INET: u8 = 1;
 const IPV4: u8 = 2;
+const IPV6: u8 = 10;
 const BODY: usize = 4;
 
 const TABLE_NAME: u16 = 1;
@@ -32,6 +34,7 @@ const LIST_ELEMENTS: u16 = 3;
 const LIST_ONE: u16 = 1;
 const ELEMENT_KEY: u16 = 1;
 const ELEMENT_DATA: u16 = 2;
+const ELEMENT_KEY_END: u16 = 10;
 const DATA_VALUE: u16 = 1;
 const GENERATION_ID: u16 = 1;
 const CHAIN_TABLE: u16 = 1;
@@ -49,38 +52,30 @@ const fn kind(message: u16) -> u16 {
     SUBSYSTEM << 8 | message
 }
 
-/// The map that an element is in.
-const MAPS: [&str; 2] = ["any4", "one4"];
-
-/// Puts ports into the maps, all or none. One that is there and leads elsewhere is led here.
-pub fn add(table: &str, ports: &[Publication]) -> io::Result<()> {
+/// Takes ports out of the maps and puts others in, all or nothing. What is to go and is not there, and a table that is
+/// not there when nothing is to come, are no error; what is to come and is there is led where it is to lead now.
+pub fn change(table: &str, gone: &[Publication], fresh: &[Publication]) -> io::Result<()> {
     let socket = Socket::open()?;
-    match socket.send_all(batch(change(NEW_ELEMENT, table, ports))) {
-        Err(error) if link::is(&error, Errno::BUSY) || link::is(&error, Errno::EXIST) => {
-            for port in ports {
-                delete_one(&socket, table, port)?;
+    let whole = edit(DELETE_ELEMENT, table, gone).chain(edit(NEW_ELEMENT, table, fresh));
+    match socket.send_all(batch(whole)) {
+        Err(error)
+            if is_missing(&error) || link::is(&error, Errno::BUSY) || link::is(&error, Errno::EXIST) =>
+        {
+            for element in elements(gone).chain(elements(fresh)) {
+                delete_one(&socket, table, element)?;
             }
-            socket.send_all(batch(change(NEW_ELEMENT, table, ports)))
+            if fresh.is_empty() {
+                return Ok(());
+            }
+            socket.send_all(batch(edit(NEW_ELEMENT, table, fresh)))
         }
         other => other,
     }
 }
 
-/// Takes ports out of the maps. Those that are not there, and a table that is not there, are no error.
-pub fn delete(table: &str, ports: &[Publication]) -> io::Result<()> {
-    let socket = Socket::open()?;
-    match socket.send_all(batch(change(DELETE_ELEMENT, table, ports))) {
-        Err(error) if link::is(&error, Errno::NOENT) => {
-            ports.iter().try_for_each(|port| delete_one(&socket, table, port))
-        }
-        other => other,
-    }
-}
-
-fn delete_one(socket: &Socket, table: &str, port: &Publication) -> io::Result<()> {
-    let messages = batch(change(DELETE_ELEMENT, table, std::slice::from_ref(port)));
-    match socket.send_all(messages) {
-        Err(error) if link::is(&error, Errno::NOENT) => Ok(()),
+fn delete_one(socket: &Socket, table: &str, element: Element) -> io::Result<()> {
+    match socket.send_all(batch(std::iter::once(message(DELETE_ELEMENT, table, &[element])))) {
+        Err(error) if is_missing(&error) => Ok(()),
         other => other,
     }
 }
@@ -106,7 +101,7 @@ pub fn count(table: &str) -> io::Result<Option<(usize, usize)>> {
     for map in MAPS {
         let all = Message::new(GET_ELEMENT, flag::DUMP, &body(INET))
             .with_text(LIST_TABLE, table)
-            .with_text(LIST_SET, map);
+            .with_text(LIST_SET, map.name);
         let listed = socket.dump(all, |body| {
             elements += Attributes::after(body, BODY).inside(LIST_ELEMENTS).count();
         });
@@ -124,7 +119,7 @@ pub fn count(table: &str) -> io::Result<Option<(usize, usize)>> {
 pub fn foreign_drops(table: &str) -> io::Result<BTreeSet<String>> {
     let socket = Socket::open()?;
     let mut found = BTreeSet::new();
-    for (family, word) in [(INET, "inet"), (IPV4, "ip")] {
+    for (family, word) in [(INET, "inet"), (IPV4, "ip"), (IPV6, "ip6")] {
         socket.dump(Message::new(GET_CHAIN, flag::DUMP, &body(family)), |body| {
             let chain = Attributes::after(body, BODY);
             let hook = chain.inside(CHAIN_HOOK).array(HOOK_NUMBER).map(u32::from_be_bytes);
@@ -153,44 +148,34 @@ fn batch(messages: impl Iterator<Item = Message>) -> Vec<Message> {
     batch
 }
 
-fn change<'a>(
-    kind: u16,
-    table: &'a str,
-    ports: &'a [Publication],
-) -> impl Iterator<Item = Message> + use<'a> {
-    let maps = MAPS.into_iter().flat_map(|map| {
-        let of_map: Vec<&Publication> = ports.iter().filter(move |port| map_of(port) == map).collect();
-        of_map.chunks(CHUNK).map(|chunk| (map, chunk.to_vec())).collect::<Vec<_>>()
-    });
-    maps.map(move |(map, ports)| {
-        let flags = if kind == NEW_ELEMENT { flag::ACK | flag::CREATE } else { flag::ACK };
-        Message::new(kind, flags, &body(INET))
-            .with_text(LIST_TABLE, table)
-            .with_text(LIST_SET, map)
-            .nest(LIST_ELEMENTS, |m| {
-                ports.into_iter().fold(m, |m, port| element(m, port, kind == NEW_ELEMENT))
-            })
-    })
+/// The messages that put elements in or take them out, a map after the other.
+fn edit(kind: u16, table: &str, ports: &[Publication]) -> impl Iterator<Item = Message> + use<> {
+    let mut messages = Vec::new();
+    for map in MAPS {
+        let of_map: Vec<Element> = elements(ports).filter(|element| element.map == map).collect();
+        messages.extend(of_map.chunks(CHUNK).map(|chunk| message(kind, table, chunk)));
+    }
+    messages.into_iter()
 }
 
-fn map_of(port: &Publication) -> &'static str {
-    if port.host.ip.is_some() { "one4" } else { "any4" }
+/// One message about elements of one map.
+fn message(kind: u16, table: &str, elements: &[Element]) -> Message {
+    let with_data = kind == NEW_ELEMENT;
+    let flags = if with_data { flag::ACK | flag::CREATE } else { flag::ACK };
+    let map = elements.first().map_or("", |element| element.map.name);
+    Message::new(kind, flags, &body(INET))
+        .with_text(LIST_TABLE, table)
+        .with_text(LIST_SET, map)
+        .nest(LIST_ELEMENTS, |m| elements.iter().fold(m, |m, element| one(m, element, with_data)))
 }
 
-/// Each field of a key or datum takes four bytes, the rest of them zero.
-fn element(message: Message, port: &Publication, with_data: bool) -> Message {
-    let service = |port: u16| {
-        let [high, low] = port.to_be_bytes();
-        [high, low, 0, 0]
-    };
-    let mut key = Vec::with_capacity(12);
-    key.extend(port.host.ip.into_iter().flat_map(|ip| ip.octets()));
-    key.extend([port.host.protocol.number(), 0, 0, 0]);
-    key.extend(service(port.host.port));
-    let data = [port.target.ip().octets(), service(port.target.port())].concat();
+fn one(message: Message, element: &Element, with_data: bool) -> Message {
+    let value = |bytes: Vec<u8>| move |m: Message| m.with(DATA_VALUE, bytes);
+    let (key, end) = element.key();
     message.nest(LIST_ONE, |m| {
-        let m = m.nest(ELEMENT_KEY, |m| m.with(DATA_VALUE, key));
-        if with_data { m.nest(ELEMENT_DATA, |m| m.with(DATA_VALUE, data)) } else { m }
+        let m = m.nest(ELEMENT_KEY, value(key));
+        let m = if let Some(end) = end { m.nest(ELEMENT_KEY_END, value(end)) } else { m };
+        if with_data { m.nest(ELEMENT_DATA, value(element.data())) } else { m }
     })
 }
 

@@ -14,8 +14,9 @@
 
 use std::fmt::Write as _;
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 
+use super::map::{self, MAPS};
 use crate::link::BRIDGE_GROUP;
 use crate::network::LinkName;
 use crate::port::Publication;
@@ -25,8 +26,8 @@ use crate::port::Publication;
 pub struct Bridge {
     /// Its link.
     pub link: LinkName,
-    /// Its range.
-    pub subnet: Ipv4Net,
+    /// Its ranges, of both families.
+    pub subnets: Vec<IpNet>,
     /// No way out.
     pub internal: bool,
 }
@@ -45,7 +46,7 @@ pub struct Table<'a> {
 }
 
 /// Rules that the table has; so many are counted to see that it is whole.
-pub const RULES: usize = 23;
+pub const RULES: usize = 27;
 
 const RULES_TEXT: &str = "
   chain guard { type filter hook prerouting priority raw; policy accept;
@@ -54,9 +55,13 @@ const RULES_TEXT: &str = "
   }
   chain publish {
     dnat ip to ip daddr . meta l4proto . th dport map @one4
+    dnat ip to ip daddr . meta l4proto . th dport map @one4r
     dnat ip to meta l4proto . th dport map @any4
+    dnat ip to meta l4proto . th dport map @any4r
     dnat ip6 to ip6 daddr . meta l4proto . th dport map @one6
+    dnat ip6 to ip6 daddr . meta l4proto . th dport map @one6r
     dnat ip6 to meta l4proto . th dport map @any6
+    dnat ip6 to meta l4proto . th dport map @any6r
   }
   chain prerouting { type nat hook prerouting priority dstnat; policy accept;
     iifname @internal return
@@ -95,12 +100,15 @@ impl Table<'_> {
             bridges.map(|bridge| format!("\"{}\"", bridge.link))
         };
         let within = links(false).map(|link| format!("{link} . {link}"));
-        let subnets = self.bridges.iter().map(|bridge| bridge.subnet.to_string());
+        let subnets = |ipv4: bool| {
+            let all = self.bridges.iter().flat_map(|bridge| &bridge.subnets);
+            all.filter(move |subnet| matches!(subnet, IpNet::V4(_)) == ipv4).map(ToString::to_string)
+        };
         set(&mut text, "set bridges", "type ifname;", links(false));
         set(&mut text, "set internal", "type ifname;", links(true));
         set(&mut text, "set within", "type ifname . ifname;", within);
-        set(&mut text, "set subnets4", "type ipv4_addr; flags interval;", subnets);
-        set(&mut text, "set subnets6", "type ipv6_addr; flags interval;", std::iter::empty());
+        set(&mut text, "set subnets4", "type ipv4_addr; flags interval;", subnets(true));
+        set(&mut text, "set subnets6", "type ipv6_addr; flags interval;", subnets(false));
         self.maps(&mut text);
         text.push_str(RULES_TEXT);
         text.push_str("  chain closed { type filter hook forward priority filter + 10; policy accept;\n");
@@ -116,26 +124,10 @@ impl Table<'_> {
     }
 
     fn maps(&self, text: &mut String) {
-        let (one, any): (Vec<&Publication>, Vec<&Publication>) =
-            self.ports.iter().partition(|port| port.host.ip.is_some());
-        let target = |port: &Publication| format!("{} . {}", port.target.ip(), port.target.port());
-        let any = any
-            .into_iter()
-            .map(|port| format!("{} . {} : {}", port.host.protocol, port.host.port, target(port)));
-        let one = one.into_iter().filter_map(|port| {
-            let ip = port.host.ip?;
-            Some(format!("{ip} . {} . {} : {}", port.host.protocol, port.host.port, target(port)))
-        });
-        let none = std::iter::empty;
-        set(text, "map any4", "type inet_proto . inet_service : ipv4_addr . inet_service;", any);
-        set(text, "map one4", "type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service;", one);
-        set(text, "map any6", "type inet_proto . inet_service : ipv6_addr . inet_service;", none());
-        set(
-            text,
-            "map one6",
-            "type ipv6_addr . inet_proto . inet_service : ipv6_addr . inet_service;",
-            none(),
-        );
+        for map in MAPS {
+            let elements = map::elements(self.ports).filter(|element| element.map == map);
+            set(text, &format!("map {}", map.name), &map.kind(), elements.map(|element| element.text()));
+        }
     }
 
     /// Rules that a whole table has.
@@ -160,14 +152,14 @@ mod tests {
 
     fn port(ip: &str) -> Publication {
         let wish = Wish::parse(ip, 8080, 80, "udp").unwrap();
-        Publication { host: wish.host, target: "172.17.0.2:80".parse().unwrap() }
+        wish.lead(Some([172, 17, 0, 2].into()), None).remove(0)
     }
 
     #[test]
     fn elements_go_where_they_belong() {
         let bridge = |link: &str, internal| Bridge {
             link: link.parse().unwrap(),
-            subnet: "172.17.0.0/16".parse().unwrap(),
+            subnets: vec!["172.17.0.0/16".parse().unwrap(), "fd00:17::/64".parse().unwrap()],
             internal,
         };
         let bridges = [bridge("davit0", false), bridge("dvb1", true)];
@@ -180,7 +172,10 @@ mod tests {
             "elements = { \"davit0\" . \"davit0\", \"dvb1\" . \"dvb1\" }",
             "elements = { udp . 8080 : 172.17.0.2 . 80 }",
             "elements = { 127.0.0.1 . udp . 8080 : 172.17.0.2 . 80 }",
-            "set subnets6 { type ipv6_addr; flags interval; }",
+            "set subnets4 { type ipv4_addr; flags interval; elements = { 172.17.0.0/16, 172.17.0.0/16 } }",
+            "set subnets6 { type ipv6_addr; flags interval; elements = { fd00:17::/64, fd00:17::/64 } }",
+            "map any6 { type inet_proto . inet_service : ipv6_addr . inet_service; }",
+            "map one4r { type ipv4_addr . inet_proto . inet_service : ipv4_addr; flags interval; }",
             "iifgroup != 25718",
         ] {
             assert!(text.contains(line), "{line} is missing in:\n{text}");

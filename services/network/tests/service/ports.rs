@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::lab::engine::Engine;
-use crate::lab::talk::{BOTH, Over, Responder, hears, hears_nothing, says};
+use crate::lab::talk::{BOTH, Over, Responder, hears, hears_nothing, says, silent};
 use crate::lab::{Place, on_a_host, run, until};
 
 /// What a container publishes in most tests: on every address, and on loopback alone.
@@ -156,6 +156,81 @@ fn privileged_old_flows_follow_a_port() {
         let _second = Responder::new(&new, "new", "0.0.0.0:80");
         says(&line, "new ");
         drop(first);
+    });
+}
+
+#[test]
+fn privileged_ports_come_and_go_while_it_runs() {
+    on_a_host(async || {
+        let (mut engine, host, web) = (Engine::new().await, Place::here(), Place::new());
+        let neighbour = host.neighbour();
+        engine.run(&web, &["8080:80/udp", "127.0.0.1:8082:80/tcp"]).await;
+        let _responder = Responder::new(&web, "web", "0.0.0.0:80");
+        let line = |from: &str| {
+            let line = neighbour.within(|| std::net::UdpSocket::bind(from).unwrap());
+            line.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+            line
+        };
+        let (kept, lost) = (line("192.0.2.2:7000"), line("192.0.2.2:7001"));
+        kept.connect("192.0.2.1:8080").unwrap();
+        lost.connect("192.0.2.1:8090").unwrap();
+        says(&kept, "web ");
+        for _again in 0..2 {
+            engine.publish(&web, &["8080:80/udp", "8090:80/udp", "8090:80/tcp"]).await.unwrap();
+            hears(&host, Over::Tcp, "127.0.0.1:8090");
+            hears_nothing(&host, Over::Tcp, "127.0.0.1:8082");
+            says(&lost, "web ");
+        }
+        engine.publish(&web, &["8080:80/udp"]).await.unwrap();
+        silent(&lost);
+        says(&kept, "web ");
+        engine.kill();
+        engine.start(|_| {}).await;
+        assert!(
+            host.within(|| run("nft", "list table inet davit")).contains("udp . 8080 : 172.17.0.2 . 80 }")
+        );
+
+        let taken = Place::new();
+        engine.run(&taken, &[]).await;
+        for port in ["8080:81/udp", "127.0.0.1:8080:81/udp"] {
+            let refused = engine.publish(&taken, &["1:1/tcp", port]).await.unwrap_err();
+            assert!(refused.message.contains(web.id.as_str()), "{refused:?}");
+            hears_nothing(&host, Over::Tcp, "127.0.0.1:1");
+        }
+        assert!(engine.publish(&Place::new(), &["9:9/tcp"]).await.is_err(), "on no network");
+        engine.publish(&Place::new(), &[]).await.unwrap();
+    });
+}
+
+#[test]
+fn privileged_rows_of_ports_are_one_element() {
+    on_a_host(async || {
+        let (engine, host, web) = (Engine::new().await, Place::here(), Place::new());
+        let row = |host: u32, container: u32, count: u32| -> Vec<String> {
+            (0..count).map(|n| format!("{}:{}/tcp", host + n, container + n)).collect()
+        };
+        let names = |ports: &[String]| -> Vec<&'static str> {
+            ports.iter().map(|port| &*port.clone().leak()).collect()
+        };
+        let (equal, shifted) = (row(10_000, 10_000, 10_000), row(21_000, 14_000, 1_500));
+        engine.run(&web, &names(&equal)).await;
+        let begun = std::time::Instant::now();
+        engine.publish(&web, &names(&[equal.clone(), shifted].concat())).await.unwrap();
+        eprintln!("1,500 shifted ports beside 10,000 equal ones: {:?}", begun.elapsed());
+        let _responder = Responder::new(&web, "web", "0.0.0.0:15000");
+        for port in ["127.0.0.1:15000", "127.0.0.1:22000"] {
+            hears(&host, Over::Tcp, port);
+        }
+        let table = || host.within(|| run("nft", "list table inet davit"));
+        assert!(table().contains("elements = { tcp . 10000-19999 : 172.17.0.2 }"));
+        assert!(table().contains("tcp . 22499 : 172.17.0.2 . 15499"));
+        host.within(|| run("nft", "flush ruleset"));
+        until(|| host.within(|| run("nft", "list ruleset")).contains("10000-19999"));
+        hears(&host, Over::Tcp, "127.0.0.1:15000");
+        engine.publish(&web, &["127.0.0.1:15000:15001/tcp"]).await.unwrap();
+        assert!(!table().contains("tcp . 22499") && !table().contains("10000-19999"));
+        engine.release(&web).await;
+        assert!(!table().contains("15000"));
     });
 }
 

@@ -6,7 +6,7 @@ use davit_network::{Config, routes};
 use davit_proto::network::networks_client::NetworksClient;
 use davit_proto::network::{
     AttachRequest, AttachResponse, CreateRequest, Endpoint, EndpointRequest, InspectRequest,
-    ListHoldersRequest, Network, PublishedPort, ReleaseRequest,
+    ListHoldersRequest, Network, PublishRequest, PublishedPort, ReleaseRequest,
 };
 use davit_proto::status::RemoteError;
 use davit_proto::transport::{self, Address, InProcess};
@@ -84,6 +84,13 @@ impl Engine {
     /// Attaches a container to the default network; answers with its place there.
     pub async fn run(&self, place: &Place, ports: &[&str]) -> Endpoint {
         self.attach(place, "bridge", ports).await.unwrap().endpoints.remove(0)
+    }
+
+    /// Says which ports lead to a container.
+    pub async fn publish(&self, place: &Place, ports: &[&str]) -> Result<Vec<String>, RemoteError> {
+        let ports = ports.iter().map(|port| parse(port)).collect();
+        let request = PublishRequest { container_id: place.id.to_string(), ports };
+        Ok(self.client().publish(request).await?.into_inner().warnings)
     }
 
     /// Releases a container.

@@ -1,0 +1,106 @@
+//! `Publish`: which ports of the host lead to a container, these and no others.
+//!
+//! Order: the lease file, then the firewall in one transaction, then the flows of what goes. A crash between is made up
+//! for by asking again, and by the start of the service, which loads what the files say.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use davit_proto::id::ContainerId;
+
+use crate::books::Books;
+use crate::error::Error;
+use crate::holding::{Holding, Wired};
+use crate::networks::Networks;
+use crate::port::{Publication, Wish};
+
+impl Networks {
+    /// Says which ports lead to a container; answers with what a person should know.
+    pub fn publish(&self, container_id: &ContainerId, wishes: &[Wish]) -> Result<Vec<String>, Error> {
+        let _turn = self.turn(container_id);
+        let (had, now, mut warnings) = {
+            let mut books = self.books();
+            let Some(had) = books.holding(container_id).cloned() else {
+                return match wishes.first() {
+                    None => Ok(Vec::new()),
+                    Some(wish) => Err(Error::invalid("ports", wish, "the container is on no network")),
+                };
+            };
+            let none = Holding { ports: Vec::new(), ..had.clone() };
+            let (holding, warnings) = books.lead(container_id, none, wishes)?;
+            let now = holding.ports.clone();
+            books.hold(container_id, holding)?;
+            (had, now, warnings)
+        };
+        let but = |ports: &[Publication], others: &[Publication]| -> Vec<Publication> {
+            ports.iter().filter(|port| !others.contains(port)).copied().collect()
+        };
+        let (gone, fresh) = (but(&had.ports, &now), but(&now, &had.ports));
+        let mut ground = self.ground();
+        if let Err(error) = ground.firewall.change(&gone, &now) {
+            drop(ground);
+            self.books().hold(container_id, had)?;
+            return Err(error.into());
+        }
+        if !fresh.is_empty() {
+            warnings.extend(ground.firewall.foreign_drops());
+        }
+        drop(ground);
+        if !(gone.is_empty() && fresh.is_empty()) {
+            self.shared().sweep.released(&gone, std::iter::empty());
+        }
+        Ok(warnings)
+    }
+}
+
+impl Books {
+    /// A holding with further ports, led to the container's first address of each family, and what a person should know
+    /// of those that lead nowhere.
+    pub fn lead(
+        &self,
+        container_id: &ContainerId,
+        mut holding: Holding,
+        wishes: &[Wish],
+    ) -> Result<(Holding, Vec<String>), Error> {
+        let (ipv4, ipv6) = self.targets(&holding);
+        let mut warnings = Vec::new();
+        if ipv4.is_none() && ipv6.is_none() && !wishes.is_empty() {
+            warnings.push("no port is published: the container has no address of its own".to_owned());
+            return Ok((holding, warnings));
+        }
+        for wish in wishes {
+            let led = wish.lead(ipv4, ipv6);
+            if led.is_empty() && wish.ip != Some(Ipv6Addr::LOCALHOST.into()) {
+                let family = if wish.ip.is_some_and(|ip| ip.is_ipv6()) { "IPv6" } else { "IPv4" };
+                warnings.push(format!("port {wish} is not published: the container has no {family} address"));
+            }
+            for port in led {
+                if let Some(owner) = self.publisher(&port, container_id) {
+                    return Err(Error::PortTaken { port: wish.to_string(), holder: owner.to_string() });
+                }
+                let same = |other: &&Publication| other.host.ip == port.host.ip && other.clashes(&port);
+                match holding.ports.iter().find(same) {
+                    None => holding.ports.push(port),
+                    Some(other) if *other == port => {}
+                    Some(other) => {
+                        let rule = format!("leads to {} already", other.target);
+                        return Err(Error::invalid("ports", wish, rule));
+                    }
+                }
+            }
+        }
+        Ok((holding, warnings))
+    }
+
+    /// Where a container's ports lead: to its first address of each family, on a network that has a way out where there
+    /// is one.
+    fn targets(&self, holding: &Holding) -> (Option<Ipv4Addr>, Option<Ipv6Addr>) {
+        let open = |lease: &&crate::holding::Lease| {
+            let network = self.by_id(&lease.network_id).and_then(|network| network.bridge.as_ref());
+            network.is_some_and(|bridge| !bridge.internal)
+        };
+        let leases = || holding.leases.iter().filter(open).chain(&holding.leases);
+        let wired = || leases().filter_map(|lease| lease.wired.as_ref());
+        let mut ipv4 = wired().map(|wired: &Wired| wired.ipv4);
+        (ipv4.next(), None)
+    }
+}
