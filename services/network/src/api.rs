@@ -5,7 +5,7 @@ mod encode;
 
 use std::pin::Pin;
 
-use davit_proto::id::ContainerId;
+use davit_proto::id::{ContainerId, Name};
 use davit_proto::network::networks_server::Networks as Service;
 use davit_proto::network::{
     AttachRequest, AttachResponse, CreateRequest, CreateResponse, DetachRequest, DetachResponse,
@@ -102,7 +102,7 @@ impl Service for Api {
         Ok(Response::new(AttachResponse {
             endpoints: attached.endpoints.into_iter().map(encode::endpoint).collect(),
             resolv_conf: attached.resolv_conf,
-            names: String::new(),
+            names: attached.names,
             warnings: attached.warnings,
         }))
     }
@@ -119,8 +119,12 @@ impl Service for Api {
         Ok(Response::new(PublishResponse { warnings }))
     }
 
-    async fn rename(&self, _request: Request<RenameRequest>) -> Result<Response<RenameResponse>, Status> {
-        Err(unimplemented("davit.network.v1.Networks/Rename"))
+    async fn rename(&self, request: Request<RenameRequest>) -> Result<Response<RenameResponse>, Status> {
+        let RenameRequest { container_id, name } = request.into_inner();
+        let container_id: ContainerId = decoded(container_id.parse())?;
+        let name: Name = decoded(name.parse())?;
+        self.call(move |networks| networks.rename(&container_id, name)).await?;
+        Ok(Response::new(RenameResponse {}))
     }
 
     async fn release(&self, request: Request<ReleaseRequest>) -> Result<Response<ReleaseResponse>, Status> {

@@ -7,13 +7,13 @@
 use std::io;
 use std::net::Ipv4Addr;
 
-use davit_proto::id::ContainerId;
+use davit_proto::id::{ContainerId, Name};
 use ipnet::Ipv4Net;
 use rustix::io::Errno;
 
 use crate::error::Error;
-use crate::holding::{Holding, NetnsId, Wired};
-use crate::lease::Join;
+use crate::holding::{self, Holding, NetnsId, Wired};
+use crate::lease::{Holder, Join};
 use crate::link::{self, Address, Connection, Veth};
 use crate::mac::Mac;
 use crate::netns::{Netns, Reference};
@@ -31,6 +31,10 @@ const ATTEMPTS: u32 = 16;
 pub struct Request {
     /// The container.
     pub container_id: ContainerId,
+    /// Its name.
+    pub name: Option<Name>,
+    /// Names that it alone finds others by.
+    pub links: Vec<holding::Link>,
     /// Its namespace; none when it shares the host's.
     pub netns: Option<Reference>,
     /// Networks, by what a person calls them.
@@ -59,6 +63,8 @@ pub struct Attached {
     pub endpoints: Vec<Endpoint>,
     /// Text of its resolv.conf.
     pub resolv_conf: String,
+    /// File that tells its shim which names it resolves; empty for a container without a resolver.
+    pub names: String,
     /// What a person should know.
     pub warnings: Vec<String>,
 }
@@ -73,7 +79,13 @@ impl Networks {
         }
         let netns = request.netns.map(|reference| reference.id);
         self.end_earlier_life(&request.container_id, netns)?;
-        let given = self.books().lease(&request.container_id, netns, &joins, &request.ports)?;
+        let holder = Holder {
+            container_id: request.container_id.clone(),
+            netns,
+            name: request.name.clone(),
+            links: request.links.clone(),
+        };
+        let given = self.books().lease(&holder, &joins, &request.ports)?;
         let mut endpoints = Vec::with_capacity(joins.len());
         for join in &joins {
             let books = self.books();
@@ -82,12 +94,14 @@ impl Networks {
             let (Some(network), Some(lease)) = (network, lease) else {
                 return Err(Error::NotFound(join.network.to_string()));
             };
-            endpoints.push(Endpoint { container_id: request.container_id.clone(), network, lease });
-        }
-        if let Some(reference) = request.netns {
-            self.wire(reference, &endpoints)?;
+            let (container_id, name) = (request.container_id.clone(), given.holding.name.clone());
+            endpoints.push(Endpoint { container_id, network, lease, name });
         }
         let mut warnings = given.warnings;
+        if let Some(reference) = request.netns {
+            self.wire(reference, &endpoints, &mut warnings)?;
+        }
+        self.tell_names(&request.container_id)?;
         if !given.holding.ports.is_empty() {
             let mut ground = self.ground();
             ground.firewall.publish(&given.holding.ports)?;
@@ -95,7 +109,8 @@ impl Networks {
             self.shared().sweep.published();
         }
         let resolv_conf = resolv_conf(&networks, &mut warnings);
-        Ok(Attached { endpoints, resolv_conf, warnings })
+        let names = self.names_path(&request.container_id);
+        Ok(Attached { endpoints, resolv_conf, names, warnings })
     }
 
     /// The ports of an earlier life lead nowhere any more; its addresses stay the container's.
@@ -142,8 +157,14 @@ impl Networks {
     }
 
     /// Makes the links and configures them, the namespace open no longer than that takes.
-    fn wire(&self, reference: Reference, endpoints: &[Endpoint]) -> Result<(), Error> {
-        let netns = Netns::open(reference)?;
+    fn wire(
+        &self,
+        reference: Reference,
+        endpoints: &[Endpoint],
+        warnings: &mut Vec<String>,
+    ) -> Result<(), Error> {
+        let wired = endpoints.iter().any(|endpoint| endpoint.lease.wired.is_some());
+        let netns = if wired { Netns::open_for_names(reference, warnings)? } else { Netns::open(reference)? };
         let host = link::open().map_err(Error::kernel("open a connection for links"))?;
         for (n, endpoint) in endpoints.iter().enumerate() {
             let (Some(bridge), Some(wired)) = (&endpoint.network.bridge, &endpoint.lease.wired) else {
@@ -241,14 +262,14 @@ fn host_name(instance: &str, endpoint: &Endpoint, attempt: u32) -> String {
 }
 
 fn resolv_conf(networks: &[Network], warnings: &mut Vec<String>) -> String {
-    if networks.iter().any(|network| network.driver == Driver::Host) {
-        return resolve::of_host();
+    let host = resolve::of_host();
+    if !networks.iter().any(|network| network.bridge.is_some()) {
+        return host;
     }
-    let text = resolve::for_bridge();
-    let wired = networks.iter().any(|network| network.bridge.as_ref().is_some_and(|bridge| !bridge.internal));
-    if wired && !resolve::has_server(&text) {
-        warnings
-            .push("the host names no resolver that a container can reach: names will not resolve".to_owned());
+    let forward =
+        networks.iter().any(|network| network.bridge.as_ref().is_some_and(|bridge| !bridge.internal));
+    if forward && !resolve::has_server(&host) {
+        warnings.push("the host names no resolver: names outside will not resolve".to_owned());
     }
-    text
+    resolve::for_bridge(&host)
 }

@@ -11,7 +11,7 @@ use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use davit_proto::id::ContainerId;
+use davit_proto::id::{ContainerId, Name};
 use davit_sys::file::{self, Durability};
 use serde::{Deserialize, Serialize};
 
@@ -47,6 +47,15 @@ pub struct Wired {
     pub interface: String,
 }
 
+/// A name that one container alone finds another one by.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Link {
+    /// The name.
+    pub name: Name,
+    /// The container that it stands for.
+    pub container_id: ContainerId,
+}
+
 /// A network namespace by number; good for telling two apart while the holder of one lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NetnsId {
@@ -64,6 +73,12 @@ pub struct Holding {
     /// The namespace that was wired last; none for the host's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub netns: Option<NetnsId>,
+    /// Its name, by which others find it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<Name>,
+    /// Names that it alone finds others by.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub links: Vec<Link>,
     /// Its networks.
     pub leases: Vec<Lease>,
     /// Its ports.
@@ -74,7 +89,7 @@ pub struct Holding {
 impl Holding {
     /// Nothing, in this namespace.
     pub fn none(netns: Option<NetnsId>) -> Self {
-        Self { version: 1, netns, leases: Vec::new(), ports: Vec::new() }
+        Self { version: 1, netns, name: None, links: Vec::new(), leases: Vec::new(), ports: Vec::new() }
     }
 
     /// Its lease on a network.

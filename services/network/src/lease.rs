@@ -2,11 +2,11 @@
 
 use std::net::Ipv4Addr;
 
-use davit_proto::id::ContainerId;
+use davit_proto::id::{ContainerId, Name};
 
 use crate::books::Books;
 use crate::error::Error;
-use crate::holding::{Holding, Lease, NetnsId, Wired};
+use crate::holding::{Holding, Lease, Link, NetnsId, Wired};
 use crate::ipam;
 use crate::mac::Mac;
 use crate::network::{Network, NetworkId};
@@ -25,6 +25,19 @@ pub struct Join {
     pub aliases: Vec<String>,
 }
 
+/// Who joins.
+#[derive(Debug, Clone)]
+pub struct Holder {
+    /// The container.
+    pub container_id: ContainerId,
+    /// Its namespace; none when it shares the host's.
+    pub netns: Option<NetnsId>,
+    /// Its name; none when it did not say.
+    pub name: Option<Name>,
+    /// Names that it alone finds others by; none for those that it has.
+    pub links: Vec<Link>,
+}
+
 /// What was given.
 #[derive(Debug, Clone)]
 pub struct Given {
@@ -37,21 +50,21 @@ pub struct Given {
 impl Books {
     /// Gives a container its place on each network and its ports, and writes that down. Asked again for the same
     /// namespace, it keeps what it has; with a new one it keeps its addresses and begins anew with its ports.
-    pub fn lease(
-        &mut self,
-        container_id: &ContainerId,
-        netns: Option<NetnsId>,
-        joins: &[Join],
-        wishes: &[Wish],
-    ) -> Result<Given, Error> {
+    pub fn lease(&mut self, holder: &Holder, joins: &[Join], wishes: &[Wish]) -> Result<Given, Error> {
+        let Holder { container_id, netns, name, links } = holder;
+        let netns = *netns;
         let mut holding = match self.holding(container_id).cloned() {
             Some(had) if had.netns == netns => had,
             Some(mut had) => {
                 had.leases.retain(|lease| stays(lease, joins));
-                Holding { leases: had.leases, ..Holding::none(netns) }
+                Holding { leases: had.leases, name: had.name, ..Holding::none(netns) }
             }
             None => Holding::none(netns),
         };
+        holding.name = name.clone().or(holding.name);
+        if !links.is_empty() {
+            holding.links.clone_from(links);
+        }
         for join in joins {
             let network = self.by_id(&join.network).cloned();
             let network = network.ok_or_else(|| Error::NotFound(join.network.to_string()))?;

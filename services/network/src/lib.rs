@@ -9,6 +9,7 @@
 //! | [`books`], `store`, `holding` | what is given to whom, on disk |
 //! | [`lease`], `ipam` | what to give next |
 //! | [`ground`] | bridges and the firewall table |
+//! | `names`, `redirect`, `resolve` | by which names containers are found, and by which way |
 //! | [`attach`], [`publish`], [`release`], [`create`] | the verbs |
 //! | `link`, `conntrack`, `firewall`, `netlink` | the kernel |
 
@@ -27,12 +28,14 @@ mod ipam;
 mod lease;
 mod link;
 mod mac;
+mod names;
 mod netlink;
 mod netns;
 mod network;
 mod networks;
 mod port;
 mod publish;
+mod redirect;
 mod release;
 mod resolve;
 mod store;

@@ -10,6 +10,7 @@ use davit_sys::namespace::{self, Kind};
 use crate::error::Error;
 use crate::holding::NetnsId;
 use crate::link::{self, Connection};
+use crate::redirect;
 use crate::sysctl;
 
 /// Where a namespace is found.
@@ -32,6 +33,23 @@ impl Netns {
     /// Opens the namespace that a process holds, makes sure that it is the one that was meant and not our own,
     /// and opens a connection in it. IPv6 is off on links that come later.
     pub fn open(reference: Reference) -> Result<Self, Error> {
+        Self::open_and(reference, || {})
+    }
+
+    /// As [`Netns::open`], and leads port 53 of the resolver's address to the shim. Where that cannot be done, a
+    /// person is told.
+    pub fn open_for_names(reference: Reference, warnings: &mut Vec<String>) -> Result<Self, Error> {
+        let mut refused = None;
+        let netns = Self::open_and(reference, || refused = redirect::make().err())?;
+        warnings.extend(refused.map(|error| {
+            format!(
+                "names will not resolve: the container's port 53 could not be led to its resolver: {error}"
+            )
+        }));
+        Ok(netns)
+    }
+
+    fn open_and(reference: Reference, act: impl FnOnce() + Send) -> Result<Self, Error> {
         let Reference { id, fd } = reference;
         let failed = |source| Error::Netns { pid: id.pid, fd, source };
         let path = format!("/proc/{}/fd/{fd}", id.pid);
@@ -44,7 +62,7 @@ impl Netns {
         if found == own {
             return Err(Error::invalid("netns_inode", found, "is the host's own network namespace"));
         }
-        let links = inside(fd.as_fd()).map_err(failed)?;
+        let links = inside(fd.as_fd(), act).map_err(failed)?;
         Ok(Self { fd, links })
     }
 
@@ -61,12 +79,13 @@ impl AsFd for Netns {
 }
 
 /// A namespace belongs to a thread, so that a thread of the runtime never changes its own.
-fn inside(netns: BorrowedFd<'_>) -> io::Result<Connection> {
+fn inside(netns: BorrowedFd<'_>, act: impl FnOnce() + Send) -> io::Result<Connection> {
     std::thread::scope(|scope| {
         let spawned =
             std::thread::Builder::new().name("netns".to_owned()).spawn_scoped(scope, move || {
                 namespace::enter(netns, Kind::Net)?;
                 sysctl::ipv6_off("default")?;
+                act();
                 link::open()
             })?;
         spawned.join().unwrap_or_else(|_panic| Err(io::Error::other("the thread inside panicked")))

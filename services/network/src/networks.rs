@@ -1,11 +1,11 @@
 //! The networks of an engine: books, ground, and one turn at a time for each container.
 //!
-//! Locks are taken in this order and never back: a container's turn, the ground, the books.
+//! Locks are taken in this order and never back: a container's turn, the ground, the books, the names.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use davit_proto::id::ContainerId;
+use davit_proto::id::{ContainerId, Name};
 
 use crate::Config;
 use crate::books::Books;
@@ -14,6 +14,7 @@ use crate::firewall::Firewall;
 use crate::ground::{Demand, Ground};
 use crate::holding::{Holding, Lease};
 use crate::ipam::{self, Range};
+use crate::names::Names;
 use crate::network::{BRIDGE, Bridge, Driver, HOST, NONE, Network, NetworkId};
 use crate::sweep::Sweep;
 
@@ -35,6 +36,8 @@ pub struct Shared {
     turns: [Mutex<()>; TURNS],
     ground: Mutex<Ground>,
     books: Mutex<Books>,
+    /// The files by which containers find each other.
+    pub names: Names,
     /// What connections are to be forgotten for.
     pub sweep: Arc<Sweep>,
 }
@@ -54,6 +57,8 @@ pub struct Endpoint {
     pub network: Network,
     /// What it holds there.
     pub lease: Lease,
+    /// Its name.
+    pub name: Option<Name>,
 }
 
 /// A network and who is on it.
@@ -72,6 +77,7 @@ impl Networks {
         let mut books = Books::open(&root.join("network"))?;
         make_built_in(&mut books, config)?;
         let mut firewall = Firewall::new(table_name(config.instance.as_str()), books.path().join(".closed"));
+        let names = Names::open(&config.run, &books)?;
         firewall.adopt(books.publications().into_iter());
         let networks = Self {
             shared: Arc::new(Shared {
@@ -80,6 +86,7 @@ impl Networks {
                 turns: std::array::from_fn(|_| Mutex::new(())),
                 ground: Mutex::new(Ground::new(firewall, config.instance.as_str())),
                 books: Mutex::new(books),
+                names,
                 sweep: Arc::default(),
             }),
         };
@@ -180,7 +187,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 fn endpoints(books: &Books, network: &Network) -> Vec<Endpoint> {
     let on = |(container_id, holding): (&ContainerId, &Holding)| {
         let lease = holding.on(&network.id)?.clone();
-        Some(Endpoint { container_id: container_id.clone(), network: network.clone(), lease })
+        let name = holding.name.clone();
+        Some(Endpoint { container_id: container_id.clone(), network: network.clone(), lease, name })
     };
     books.holdings().filter_map(on).collect()
 }

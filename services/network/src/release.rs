@@ -11,9 +11,13 @@ impl Networks {
     /// asking again. Once more is no error.
     pub fn release(&self, container_id: &ContainerId) -> Result<(), Error> {
         let _turn = self.turn(container_id);
-        let Some(holding) = self.books().holding(container_id).cloned() else { return Ok(()) };
+        let Some(holding) = self.books().holding(container_id).cloned() else {
+            // A crash may have cut off what follows below.
+            return self.tell_names(container_id);
+        };
         self.ground().firewall.withdraw(&holding.ports)?;
         self.books().forget(container_id)?;
+        self.tell_names(container_id)?;
         let addresses = holding.leases.iter().filter_map(|lease| Some(lease.wired.as_ref()?.ipv4.into()));
         self.shared().sweep.released(&holding.ports, addresses);
         Ok(())

@@ -1,4 +1,4 @@
-//! What is looked after while nobody calls: the firewall, which others may flush.
+//! What is looked after while nobody calls: the firewall, which others may flush, and the files of names.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -27,6 +27,7 @@ pub fn start(networks: &Networks) {
 impl Networks {
     /// Looks once.
     pub fn tend(&self) {
+        self.repair_names();
         match self.ground().firewall.repair() {
             Ok(false) => {}
             Ok(true) => tracing::warn!("somebody changed our firewall table or forwarding; restored"),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use davit_proto::id::Name;
-use davit_proto::network::{AttachRequest, CreateRequest, EndpointRequest, PublishedPort, Subnet};
+use davit_proto::network::{AttachRequest, CreateRequest, EndpointRequest, NameLink, PublishedPort, Subnet};
 use davit_proto::types::Filter as WireFilter;
 use ipnet::Ipv4Net;
 
@@ -12,7 +12,7 @@ use crate::attach::{Request, Wanted as WantedEndpoint};
 use crate::create::Wanted;
 use crate::error::Error;
 use crate::filter::Filter;
-use crate::holding::NetnsId;
+use crate::holding::{Link, NetnsId};
 use crate::ipam::Range;
 use crate::netns::Reference;
 use crate::port::Wish;
@@ -23,11 +23,14 @@ const MAX_ENDPOINTS: usize = 64;
 const MAX_PORTS: usize = 1 << 16;
 /// Further names that one container may have on a network.
 const MAX_ALIASES: usize = 64;
+/// Names that one container alone may find others by.
+const MAX_LINKS: usize = 256;
 /// Bytes that all labels of a network may have together.
 const MAX_LABELS: usize = 256 << 10;
 
 pub fn attach(request: AttachRequest) -> Result<Request, Error> {
     bounded("endpoints", request.endpoints.len(), MAX_ENDPOINTS)?;
+    bounded("links", request.links.len(), MAX_LINKS)?;
     let container_id = request.container_id.parse()?;
     let netns = match request.netns_pid {
         0 => None,
@@ -40,7 +43,14 @@ pub fn attach(request: AttachRequest) -> Result<Request, Error> {
     };
     let endpoints = request.endpoints.into_iter().map(endpoint).collect::<Result<_, Error>>()?;
     let ports = wishes(&request.ports)?;
-    Ok(Request { container_id, netns, endpoints, ports })
+    let name = Some(request.container_name).filter(|name| !name.is_empty());
+    let name = name.map(|name| name.parse()).transpose()?;
+    let links = request.links.into_iter().map(link).collect::<Result<_, Error>>()?;
+    Ok(Request { container_id, name, links, netns, endpoints, ports })
+}
+
+fn link(wire: NameLink) -> Result<Link, Error> {
+    Ok(Link { name: wire.name.parse()?, container_id: wire.container_id.parse()? })
 }
 
 fn endpoint(wire: EndpointRequest) -> Result<WantedEndpoint, Error> {

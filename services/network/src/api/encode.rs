@@ -34,7 +34,7 @@ pub fn endpoint(endpoint: Endpoint) -> WireEndpoint {
         container_id: endpoint.container_id.to_string(),
         network_id: endpoint.network.id.to_string(),
         network_name: endpoint.network.name.to_string(),
-        container_name: String::new(),
+        container_name: endpoint.name.map(String::from).unwrap_or_default(),
         traffic: None,
         aliases: endpoint.lease.aliases,
         ..WireEndpoint::default()

@@ -4,5 +4,6 @@
 
 mod attach;
 mod lab;
+mod names;
 mod networks;
 mod ports;
