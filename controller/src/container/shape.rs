@@ -72,6 +72,7 @@ pub fn network(spec: &ContainerSpec) -> Result<Network, Error> {
             Some("") | None => Err(Error::invalid("networks.network", other, "must be container:NAME")),
             Some(name) => Ok(Network::Container(name.to_owned())),
         },
+        None if spec.unconnected && spec.networks.is_empty() => Ok(Network::Wired(Vec::new())),
         None => Ok(Network::Wired(endpoints(&spec.networks))),
     }
 }
@@ -193,6 +194,8 @@ mod tests {
         assert_eq!(network(&named(&[])).unwrap().name(), "bridge");
         assert_eq!(network(&named(&["default", "x"])).unwrap().endpoints().len(), 2);
         assert_eq!(network(&named(&["none"])).unwrap(), Network::None);
+        let unconnected = ContainerSpec { unconnected: true, ..named(&[]) };
+        assert_eq!(network(&unconnected).unwrap(), Network::Wired(Vec::new()), "not the default one again");
         assert_eq!(network(&named(&["host"])).unwrap(), Network::Host);
         assert!(network(&named(&["host", "x"])).is_err());
         assert_eq!(network(&named(&["container:x"])).unwrap(), Network::Container("x".into()));

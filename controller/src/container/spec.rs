@@ -14,6 +14,7 @@ mod error;
 pub mod files;
 pub mod health;
 mod host;
+pub mod hosts;
 mod image;
 mod layout;
 pub mod limit;

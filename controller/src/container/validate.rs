@@ -6,7 +6,7 @@ use davit_proto::id::Name;
 use prost::Message as _;
 
 use super::spec::{Error, ImageConfig, OUR_PREFIX};
-use super::spec::{capability, device, files, health, limit, mounts, port, process, resource, security};
+use super::spec::{capability, device, health, hosts, limit, mounts, port, process, resource, security};
 use super::{join, shape, signal, volumes_from};
 
 /// Most bytes of an encoded spec, so that a record stays small whatever is asked for.
@@ -216,6 +216,9 @@ fn network(spec: &ContainerSpec) -> Checked {
     if matches!(network, shape::Network::Container(_)) {
         owned_by_another(spec)?;
     }
+    if spec.unconnected {
+        return Err(Error::invalid("unconnected", "true", "is the engine's to say: use the network none"));
+    }
     let wired = !network.endpoints().is_empty();
     for one in &spec.networks {
         endpoint(one)?;
@@ -238,7 +241,7 @@ fn network(spec: &ContainerSpec) -> Checked {
             return Err(Error::invalid(field, text, "must be one word"));
         }
     }
-    spec.extra_hosts.iter().try_for_each(|line| files::extra_host(line).map(|_| ()))
+    spec.extra_hosts.iter().try_for_each(|line| hosts::extra_host(line).map(|_| ()))
 }
 
 /// What belongs to a network namespace cannot be said by one who shares another's.

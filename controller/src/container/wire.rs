@@ -1,8 +1,8 @@
 //! A container's way out: ports held on the host by its shim, addresses and rules from the network service, and the
 //! files by which programs find names.
 
-use std::io;
-use std::path::Path;
+mod files;
+
 use std::sync::Arc;
 
 use davit_proto::container::{ContainerSpec, NetworkStatus, PortSpec};
@@ -13,15 +13,11 @@ use davit_proto::task::{PortReservation, ReserveRequest};
 use super::bundle::Bundle;
 use super::join::Joined;
 use super::launch::Prepared;
-use super::shape::{self, Network};
-use super::spec::{Resolved, files};
+use super::spec::Resolved;
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::failpoint;
 use crate::shim::{LONG, within};
-
-/// The longest `hosts` or `resolv.conf` of the host that is copied.
-const FILE: usize = 1 << 20;
 
 /// A container that is wired.
 #[derive(Debug, Default)]
@@ -68,8 +64,8 @@ pub async fn wire(engine: &Arc<Engine>, prepared: &Prepared, plan: Plan<'_>) -> 
     }
     failpoint::pass(failpoint::CREATE_ATTACHED).await?;
     let bundle = Bundle::new(engine.config.bundle(plan.id));
-    write_files(&bundle, plan, &endpoints, resolv_conf)?;
     wired.networks = endpoints.into_iter().map(status).collect();
+    files::write(&bundle, plan, &wired.networks, resolv_conf)?;
     Ok(wired)
 }
 
@@ -116,52 +112,6 @@ fn request(prepared: &Prepared, plan: Plan<'_>, ports: &[PortSpec]) -> AttachReq
         hostname: plan.resolved.hostname.clone(),
         container_name: plan.name.to_owned(),
         links: Vec::new(),
-    }
-}
-
-fn write_files(
-    bundle: &Bundle,
-    plan: Plan<'_>,
-    endpoints: &[Endpoint],
-    resolv_conf: Option<String>,
-) -> Result<(), Error> {
-    if let Some(owner) = &plan.joined.network {
-        return share_files(bundle, owner);
-    }
-    let host = matches!(shape::network(plan.spec)?, Network::Host);
-    let hosts_of_host = if host { Some(of_host("/etc/hosts")?) } else { None };
-    let hosts = files::hosts(plan.spec, plan.resolved, endpoints, hosts_of_host.as_deref())?;
-    let base = match resolv_conf {
-        Some(text) => text,
-        None => of_host("/etc/resolv.conf")?,
-    };
-    let resolv_conf = files::resolv_conf(plan.spec, &base);
-    let hostname = files::hostname(plan.resolved);
-    for (name, text) in [("hosts", hosts), ("resolv.conf", resolv_conf), ("hostname", hostname)] {
-        let failed = Error::io(format!("write {}", bundle.file(name).display()));
-        bundle.write_shown(name, &text).map_err(failed)?;
-    }
-    Ok(())
-}
-
-/// Who shares a network is found, and finds others, as its owner.
-fn share_files(bundle: &Bundle, owner: &Bundle) -> Result<(), Error> {
-    for name in ["hosts", "resolv.conf", "hostname"] {
-        let path = owner.file(name);
-        let bytes = davit_sys::file::read_bounded(&path, FILE);
-        let bytes = bytes.map_err(Error::io(format!("read {}", path.display())))?;
-        let failed = Error::io(format!("write {}", bundle.file(name).display()));
-        bundle.write_shown(name, &String::from_utf8_lossy(&bytes)).map_err(failed)?;
-    }
-    Ok(())
-}
-
-/// A file of the host; one that is not there is empty.
-fn of_host(path: &str) -> Result<String, Error> {
-    match davit_sys::file::read_bounded(Path::new(path), FILE) {
-        Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
-        Err(error) => Err(Error::io(format!("read {path}"))(error)),
     }
 }
 
