@@ -13,7 +13,7 @@ use davit_proto::network::{
     Network as WireNetwork, PruneRequest, PruneResponse, PublishRequest, PublishResponse, ReleaseRequest,
     ReleaseResponse, RemoveRequest, RemoveResponse, RenameRequest, RenameResponse,
 };
-use davit_proto::status::{status, unimplemented};
+use davit_proto::status::status;
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status};
 
@@ -107,8 +107,10 @@ impl Service for Api {
         }))
     }
 
-    async fn detach(&self, _request: Request<DetachRequest>) -> Result<Response<DetachResponse>, Status> {
-        Err(unimplemented("davit.network.v1.Networks/Detach"))
+    async fn detach(&self, request: Request<DetachRequest>) -> Result<Response<DetachResponse>, Status> {
+        let request = decoded(decode::detach(request.into_inner()))?;
+        self.call(move |networks| networks.detach(&request)).await?;
+        Ok(Response::new(DetachResponse {}))
     }
 
     async fn publish(&self, request: Request<PublishRequest>) -> Result<Response<PublishResponse>, Status> {

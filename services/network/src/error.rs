@@ -11,6 +11,9 @@ use davit_proto::status::{Classify, ErrorKind};
 use crate::firewall::FirewallError;
 use crate::network::InvalidLinkName;
 
+/// The process behind a path below `/proc` ended while it was looked at.
+const ESRCH: i32 = rustix::io::Errno::SRCH.raw_os_error();
+
 /// A failure of the network service.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -191,6 +194,17 @@ impl Error {
     pub(crate) fn kernel(what: impl Display) -> impl FnOnce(io::Error) -> Self {
         let what = what.to_string();
         move |source| Self::Kernel { what, source }
+    }
+
+    /// Whether it says that the namespace, or its holder, is no more.
+    pub(crate) fn says_gone(&self) -> bool {
+        match self {
+            Self::OtherNetns { .. } => true,
+            Self::Netns { source, .. } => {
+                source.kind() == io::ErrorKind::NotFound || source.raw_os_error() == Some(ESRCH)
+            }
+            _ => false,
+        }
     }
 
     /// A field that can never be right.

@@ -79,7 +79,7 @@ pub struct Holding {
     /// Names that it alone finds others by.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub links: Vec<Link>,
-    /// Its networks.
+    /// Its networks, in the order that it joined them: the first one with a way out is its way out.
     pub leases: Vec<Lease>,
     /// Its ports.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

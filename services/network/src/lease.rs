@@ -12,6 +12,9 @@ use crate::mac::Mac;
 use crate::network::{Network, NetworkId};
 use crate::port::Wish;
 
+/// Networks that one container may be on.
+pub const MAX_NETWORKS: usize = 64;
+
 /// A network that a container wants to join.
 #[derive(Debug, Clone)]
 pub struct Join {
@@ -49,17 +52,15 @@ pub struct Given {
 
 impl Books {
     /// Gives a container its place on each network and its ports, and writes that down. Asked again for the same
-    /// namespace, it keeps what it has; with a new one it keeps its addresses and begins anew with its ports.
+    /// namespace, it keeps what it has; with a new one it keeps the addresses of what it asks for, in the order that
+    /// it asks, and begins anew with its ports.
     pub fn lease(&mut self, holder: &Holder, joins: &[Join], wishes: &[Wish]) -> Result<Given, Error> {
         let Holder { container_id, netns, name, links } = holder;
         let netns = *netns;
-        let mut holding = match self.holding(container_id).cloned() {
-            Some(had) if had.netns == netns => had,
-            Some(mut had) => {
-                had.leases.retain(|lease| stays(lease, joins));
-                Holding { leases: had.leases, name: had.name, ..Holding::none(netns) }
-            }
-            None => Holding::none(netns),
+        let (mut holding, former) = match self.holding(container_id).cloned() {
+            Some(had) if had.netns == netns => (had, Vec::new()),
+            Some(had) => (Holding { name: had.name, ..Holding::none(netns) }, had.leases),
+            None => (Holding::none(netns), Vec::new()),
         };
         holding.name = name.clone().or(holding.name);
         if !links.is_empty() {
@@ -68,14 +69,48 @@ impl Books {
         for join in joins {
             let network = self.by_id(&join.network).cloned();
             let network = network.ok_or_else(|| Error::NotFound(join.network.to_string()))?;
-            match holding.on(&network.id) {
-                Some(lease) => same_address(container_id, &network, lease, join)?,
-                None => holding.leases.push(self.place(container_id, &network, &holding, join)?),
+            match holding.leases.iter_mut().find(|lease| lease.network_id == network.id) {
+                Some(lease) => {
+                    same_address(container_id, &network, lease, join)?;
+                    lease.aliases.clone_from(&join.aliases);
+                }
+                None => {
+                    let lease = match former.iter().find(|lease| stays(lease, join)) {
+                        Some(lease) => again(lease, &holding, join),
+                        None => self.place(container_id, &network, &holding, join)?,
+                    };
+                    holding.leases.push(lease);
+                }
             }
         }
+        self.goes_together(&holding)?;
+        holding.ports = self.retarget(&holding, &holding.ports);
         let (holding, warnings) = self.lead(container_id, holding, wishes)?;
         self.hold(container_id, holding.clone())?;
         Ok(Given { holding, warnings })
+    }
+
+    /// The place that gives a container its way out: the first one that has one.
+    pub fn way_out<'a>(&self, holding: &'a Holding) -> Option<&'a Wired> {
+        let has_one = |lease: &&Lease| {
+            let bridge = self.by_id(&lease.network_id).and_then(|network| network.bridge.as_ref());
+            bridge.is_some_and(|bridge| !bridge.internal)
+        };
+        holding.leases.iter().filter(has_one).find_map(|lease| lease.wired.as_ref())
+    }
+
+    /// The host's network and none at all are joined alone.
+    fn goes_together(&self, holding: &Holding) -> Result<(), Error> {
+        let leases = &holding.leases;
+        if let Some(alone) = leases.iter().find(|lease| lease.wired.is_none() && leases.len() > 1) {
+            let name = self.by_id(&alone.network_id).map_or("", |network| network.name.as_str());
+            return Err(Error::invalid("endpoints", name, "cannot be joined together with other networks"));
+        }
+        if leases.len() > MAX_NETWORKS {
+            let rule = format!("at most {MAX_NETWORKS} networks for one container");
+            return Err(Error::invalid("endpoints", leases.len(), rule));
+        }
+        Ok(())
     }
 
     fn place(
@@ -121,9 +156,15 @@ impl Books {
 }
 
 /// Whether a lease of an earlier life fits what is asked for now.
-fn stays(lease: &Lease, joins: &[Join]) -> bool {
-    let join = joins.iter().find(|join| join.network == lease.network_id);
-    join.is_some_and(|join| lease.wired.as_ref().is_none_or(|wired| fits(wired, join)))
+fn stays(lease: &Lease, join: &Join) -> bool {
+    join.network == lease.network_id && lease.wired.as_ref().is_none_or(|wired| fits(wired, join))
+}
+
+/// A lease of an earlier life in this one.
+fn again(lease: &Lease, holding: &Holding, join: &Join) -> Lease {
+    let interface = holding.free_interface();
+    let wired = lease.wired.clone().map(|wired| Wired { interface, ..wired });
+    Lease { wired, aliases: join.aliases.clone(), ..lease.clone() }
 }
 
 fn fits(wired: &Wired, join: &Join) -> bool {

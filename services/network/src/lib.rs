@@ -10,7 +10,8 @@
 //! | [`lease`], `ipam` | what to give next |
 //! | [`ground`] | bridges and the firewall table |
 //! | `names`, `redirect`, `resolve` | by which names containers are found, and by which way |
-//! | [`attach`], [`publish`], [`release`], [`create`] | the verbs |
+//! | [`attach`], [`detach`], [`publish`], [`release`], [`create`] | the verbs |
+//! | `wire` | a container's links |
 //! | `link`, `conntrack`, `firewall`, `netlink` | the kernel |
 
 mod api;
@@ -18,6 +19,7 @@ mod attach;
 mod books;
 mod conntrack;
 mod create;
+mod detach;
 mod error;
 mod filter;
 mod firewall;
@@ -42,6 +44,7 @@ mod store;
 mod sweep;
 mod sysctl;
 mod tend;
+mod wire;
 
 use std::path::PathBuf;
 

@@ -38,6 +38,8 @@ pub struct Link {
     pub alias: String,
     /// The bridge it is a port of.
     pub master: Option<u32>,
+    /// The number of a pair's other end, in the other end's namespace.
+    pub peer: Option<u32>,
 }
 
 /// A veth pair that is to be: one end on a bridge of ours, the other in a container's namespace.
@@ -55,11 +57,13 @@ pub struct Veth<'a> {
 
 /// What the container's end becomes.
 #[derive(Debug, Clone)]
-pub struct Address {
-    /// Address and length of the range.
-    pub address: Ipv4Net,
+pub struct Inside {
+    /// Addresses, each with the length of its range.
+    pub addresses: Vec<Ipv4Net>,
     /// Where everything else goes, when this link is the way out.
-    pub gateway: Option<Ipv4Addr>,
+    pub gateways: Vec<Ipv4Addr>,
+    /// It becomes the way out also when another link is.
+    pub takes_over: bool,
 }
 
 /// Opens a connection in the calling thread's network namespace.
@@ -100,6 +104,11 @@ pub fn remove(connection: &Connection, index: u32) -> io::Result<()> {
     connection.tell(vec![message::remove(index)], None)
 }
 
+/// Removes links by name, in one system call. Those that are not there are no error.
+pub fn remove_named(connection: &Connection, names: &[String]) -> io::Result<()> {
+    connection.tell(names.iter().map(|name| message::remove_named(name)).collect(), Some(Errno::NODEV))
+}
+
 /// Makes a veth pair: the host's end a port of the bridge and up, the peer in the given namespace.
 ///
 /// `EEXIST` when either name is taken.
@@ -114,13 +123,20 @@ pub fn learn(connection: &Connection, port: u32, mac: Mac) -> io::Result<()> {
     connection.tell(vec![message::neighbour(port, mac)], None)
 }
 
-/// Configures the inside of a container's namespace in one system call: loopback and link up, address, way out.
+/// Configures the inside of a container's namespace in one system call: loopback and link up, addresses, way out.
 /// What is there already stays.
-pub fn configure(connection: &Connection, index: u32, address: &Address) -> io::Result<()> {
-    let mut requests =
-        vec![message::up(LOOPBACK), message::up(index), message::address(index, address.address)];
-    requests.extend(address.gateway.map(|gateway| message::default_route(index, gateway)));
+pub fn configure(connection: &Connection, index: u32, inside: &Inside) -> io::Result<()> {
+    let mut requests = vec![message::up(LOOPBACK), message::up(index)];
+    requests.extend(inside.addresses.iter().map(|address| message::address(index, *address)));
+    let route = |gateway: &Ipv4Addr| message::default_route(index, *gateway, inside.takes_over);
+    requests.extend(inside.gateways.iter().map(route));
     connection.tell(requests, Some(Errno::EXIST))
+}
+
+/// Makes gateways behind a link the way to everywhere else, where there is no way yet.
+pub fn lead(connection: &Connection, index: u32, gateways: &[Ipv4Addr]) -> io::Result<()> {
+    let routes = gateways.iter().map(|gateway| message::default_route(index, *gateway, false));
+    connection.tell(routes.collect(), Some(Errno::EXIST))
 }
 
 /// Brings up loopback alone.

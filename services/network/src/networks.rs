@@ -61,6 +61,18 @@ pub struct Endpoint {
     pub name: Option<Name>,
 }
 
+impl Holding {
+    /// A container's place on a network, when it has one.
+    pub fn place(&self, container_id: &ContainerId, network: &Network) -> Option<Endpoint> {
+        Some(Endpoint {
+            container_id: container_id.clone(),
+            name: self.name.clone(),
+            network: network.clone(),
+            lease: self.on(&network.id)?.clone(),
+        })
+    }
+}
+
 /// A network and who is on it.
 #[derive(Debug, Clone)]
 pub struct Populated {
@@ -185,12 +197,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 fn endpoints(books: &Books, network: &Network) -> Vec<Endpoint> {
-    let on = |(container_id, holding): (&ContainerId, &Holding)| {
-        let lease = holding.on(&network.id)?.clone();
-        let name = holding.name.clone();
-        Some(Endpoint { container_id: container_id.clone(), network: network.clone(), lease, name })
-    };
-    books.holdings().filter_map(on).collect()
+    books.holdings().filter_map(|(container_id, holding)| holding.place(container_id, network)).collect()
 }
 
 /// The default engine's table is `davit`, another one's `davit-<instance>`.

@@ -3,7 +3,7 @@
 //! Order: the lease file, then the firewall in one transaction, then the flows of what goes. A crash between is made up
 //! for by asking again, and by the start of the service, which loads what the files say.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use davit_proto::id::ContainerId;
 
@@ -89,6 +89,17 @@ impl Books {
             }
         }
         Ok((holding, warnings))
+    }
+
+    /// Ports, led to where they lead to in this holding: answers leave from there, so they go back as they came. Those
+    /// of a family that it has no address of are left out.
+    pub fn retarget(&self, holding: &Holding, ports: &[Publication]) -> Vec<Publication> {
+        let (ipv4, ipv6) = self.targets(holding);
+        let led = |port: &Publication| {
+            let ip = if port.target.is_ipv4() { ipv4.map(IpAddr::from) } else { ipv6.map(IpAddr::from) };
+            Some(Publication { target: SocketAddr::new(ip?, port.target.port()), ..*port })
+        };
+        ports.iter().filter_map(led).collect()
     }
 
     /// Where a container's ports lead: to its first address of each family, on a network that has a way out where there

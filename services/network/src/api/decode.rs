@@ -4,21 +4,23 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use davit_proto::id::Name;
-use davit_proto::network::{AttachRequest, CreateRequest, EndpointRequest, NameLink, PublishedPort, Subnet};
+use davit_proto::network::{
+    AttachRequest, CreateRequest, DetachRequest, EndpointRequest, NameLink, PublishedPort, Subnet,
+};
 use davit_proto::types::Filter as WireFilter;
 use ipnet::Ipv4Net;
 
 use crate::attach::{Request, Wanted as WantedEndpoint};
 use crate::create::Wanted;
+use crate::detach;
 use crate::error::Error;
 use crate::filter::Filter;
 use crate::holding::{Link, NetnsId};
 use crate::ipam::Range;
+use crate::lease::MAX_NETWORKS;
 use crate::netns::Reference;
 use crate::port::Wish;
 
-/// Networks that one container may be on.
-const MAX_ENDPOINTS: usize = 64;
 /// Ports that one container may publish.
 const MAX_PORTS: usize = 1 << 16;
 /// Further names that one container may have on a network.
@@ -29,18 +31,10 @@ const MAX_LINKS: usize = 256;
 const MAX_LABELS: usize = 256 << 10;
 
 pub fn attach(request: AttachRequest) -> Result<Request, Error> {
-    bounded("endpoints", request.endpoints.len(), MAX_ENDPOINTS)?;
+    bounded("endpoints", request.endpoints.len(), MAX_NETWORKS)?;
     bounded("links", request.links.len(), MAX_LINKS)?;
     let container_id = request.container_id.parse()?;
-    let netns = match request.netns_pid {
-        0 => None,
-        pid => {
-            let pid = u32::try_from(pid).map_err(|_| Error::invalid("netns_pid", pid, "must be positive"))?;
-            let fd = u32::try_from(request.netns_fd);
-            let fd = fd.map_err(|_| Error::invalid("netns_fd", request.netns_fd, "must not be negative"))?;
-            Some(Reference { id: NetnsId { pid, inode: request.netns_inode }, fd })
-        }
-    };
+    let netns = netns(request.netns_pid, request.netns_fd, request.netns_inode)?;
     let endpoints = request.endpoints.into_iter().map(endpoint).collect::<Result<_, Error>>()?;
     let ports = wishes(&request.ports)?;
     let name = Some(request.container_name).filter(|name| !name.is_empty());
@@ -51,6 +45,23 @@ pub fn attach(request: AttachRequest) -> Result<Request, Error> {
 
 fn link(wire: NameLink) -> Result<Link, Error> {
     Ok(Link { name: wire.name.parse()?, container_id: wire.container_id.parse()? })
+}
+
+pub fn detach(request: DetachRequest) -> Result<detach::Request, Error> {
+    Ok(detach::Request {
+        container_id: request.container_id.parse()?,
+        network: request.network,
+        netns: netns(request.netns_pid, request.netns_fd, request.netns_inode)?,
+    })
+}
+
+fn netns(pid: i32, fd: i32, inode: u64) -> Result<Option<Reference>, Error> {
+    if pid == 0 {
+        return Ok(None);
+    }
+    let pid = u32::try_from(pid).map_err(|_| Error::invalid("netns_pid", pid, "must be positive"))?;
+    let fd = u32::try_from(fd).map_err(|_| Error::invalid("netns_fd", fd, "must not be negative"))?;
+    Ok(Some(Reference { id: NetnsId { pid, inode }, fd }))
 }
 
 fn endpoint(wire: EndpointRequest) -> Result<WantedEndpoint, Error> {

@@ -75,6 +75,11 @@ pub fn remove(index: u32) -> Message {
     request(RouteNetlinkMessage::DelLink(LinkUnspec::new_with_index(index).build()), NLM_F_ACK)
 }
 
+/// Removes the link of a name.
+pub fn remove_named(name: &str) -> Message {
+    request(RouteNetlinkMessage::DelLink(LinkUnspec::new_with_name(name).build()), NLM_F_ACK)
+}
+
 /// Puts a hardware address behind a port of a bridge. It does not age: a port learns by itself only once the kernel
 /// has seen its peer come up.
 pub fn neighbour(port: u32, mac: Mac) -> Message {
@@ -94,10 +99,11 @@ pub fn address(index: u32, address: Ipv4Net) -> Message {
     request(RouteNetlinkMessage::NewAddress(message), NEW)
 }
 
-/// Makes a gateway the way to everywhere else.
-pub fn default_route(index: u32, gateway: Ipv4Addr) -> Message {
+/// Makes a gateway the way to everywhere else, in the place of another one or only where there is none.
+pub fn default_route(index: u32, gateway: Ipv4Addr, takes_over: bool) -> Message {
     let route = RouteMessageBuilder::<Ipv4Addr>::new().protocol(RouteProtocol::Boot);
-    request(RouteNetlinkMessage::NewRoute(route.gateway(gateway).output_interface(index).build()), NEW)
+    let flags = if takes_over { NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE } else { NEW };
+    request(RouteNetlinkMessage::NewRoute(route.gateway(gateway).output_interface(index).build()), flags)
 }
 
 /// Asks for all IPv4 addresses.
@@ -122,12 +128,14 @@ pub fn read_link(answer: RouteNetlinkMessage) -> Option<Link> {
         mac: None,
         alias: String::new(),
         master: None,
+        peer: None,
     };
     for attribute in attributes {
         match attribute {
             LinkAttribute::Address(bytes) => link.mac = <[u8; 6]>::try_from(bytes).ok().map(Mac::from),
             LinkAttribute::IfAlias(alias) => link.alias = alias,
             LinkAttribute::Controller(index) => link.master = Some(index),
+            LinkAttribute::Link(index) => link.peer = Some(index),
             LinkAttribute::LinkInfo(info) => {
                 link.kind = info.iter().find_map(kind).unwrap_or_default();
             }

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a failure of a helper fails its test")]
 
 mod attach;
+mod connect;
 mod lab;
 mod names;
 mod networks;

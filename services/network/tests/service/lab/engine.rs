@@ -5,7 +5,7 @@ use std::path::Path;
 use davit_network::{Config, routes};
 use davit_proto::network::networks_client::NetworksClient;
 use davit_proto::network::{
-    AttachRequest, AttachResponse, CreateRequest, Endpoint, EndpointRequest, InspectRequest,
+    AttachRequest, AttachResponse, CreateRequest, DetachRequest, Endpoint, EndpointRequest, InspectRequest,
     ListHoldersRequest, Network, PublishRequest, PublishedPort, ReleaseRequest,
 };
 use davit_proto::status::RemoteError;
@@ -91,6 +91,33 @@ impl Engine {
         let ports = ports.iter().map(|port| parse(port)).collect();
         let request = PublishRequest { container_id: place.id.to_string(), ports };
         Ok(self.client().publish(request).await?.into_inner().warnings)
+    }
+
+    /// Attaches a container to several networks at once.
+    pub async fn join(
+        &self,
+        place: &Place,
+        networks: &[&str],
+        ports: &[&str],
+    ) -> Result<Vec<Endpoint>, RemoteError> {
+        let mut wanted = request(place, "", ports);
+        let endpoint =
+            |name: &&str| EndpointRequest { network: (*name).into(), ..EndpointRequest::default() };
+        wanted.endpoints = networks.iter().map(endpoint).collect();
+        Ok(self.client().attach(wanted).await?.into_inner().endpoints)
+    }
+
+    /// Takes a network from a container.
+    pub async fn detach(&self, place: &Place, network: &str) -> Result<(), RemoteError> {
+        let request = DetachRequest {
+            container_id: place.id.to_string(),
+            network: network.into(),
+            netns_pid: i32::try_from(std::process::id()).unwrap(),
+            netns_fd: place.fd(),
+            netns_inode: place.inode(),
+        };
+        self.client().detach(request).await?;
+        Ok(())
     }
 
     /// Releases a container.

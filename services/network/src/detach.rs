@@ -1,0 +1,96 @@
+//! `Detach`: a container leaves one of its networks and goes on.
+//!
+//! Order: published ports first lead to where they lead to afterwards, then the link goes, and its address comes free
+//! when it is gone. The next network in order that has a way out becomes the way out; ports lead to its address, and
+//! nowhere when there is none. Whatever a crash cuts off is finished by asking again, or undone by Attach.
+
+use davit_proto::id::ContainerId;
+
+use crate::error::Error;
+use crate::holding::Holding;
+use crate::netns::{Netns, Reference};
+use crate::network::NetworkId;
+use crate::networks::Networks;
+use crate::port::Publication;
+
+/// Which network a container leaves.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// The container.
+    pub container_id: ContainerId,
+    /// The network, by what a person calls it.
+    pub network: String,
+    /// The container's namespace; none when it has none any more.
+    pub netns: Option<Reference>,
+}
+
+impl Networks {
+    /// Takes a network from a container. One that it is not on is no error.
+    pub fn detach(&self, request: &Request) -> Result<(), Error> {
+        let container_id = &request.container_id;
+        let _turn = self.turn(container_id);
+        let network = self.books().find(&request.network)?.id.clone();
+        let Some(had) = self.books().holding(container_id).cloned() else { return Ok(()) };
+        let Some(lease) = had.on(&network).cloned() else { return Ok(()) };
+        if had.netns.is_none() {
+            return Err(Error::invalid("network", &request.network, "is the host's own and cannot be left"));
+        }
+        let left = self.turn_ports_away(container_id, &had, &network)?;
+        if lease.wired.is_some() {
+            self.unplug(container_id, &network)?;
+            let was_way_out = self.books().way_out(&had) == lease.wired.as_ref();
+            if was_way_out {
+                self.take_over(request, &left)?;
+            }
+        }
+        let mut books = self.books();
+        if left.leases.is_empty() {
+            books.forget(container_id)?;
+        } else {
+            books.hold(container_id, left)?;
+        }
+        drop(books);
+        self.tell_names(container_id)?;
+        self.shared().sweep.released(&had.ports, lease.wired.iter().map(|wired| wired.ipv4.into()));
+        Ok(())
+    }
+
+    /// Leads published ports to what the container has without a network. Answers with what it holds then; the
+    /// books keep the lease until its link is gone.
+    fn turn_ports_away(
+        &self,
+        container_id: &ContainerId,
+        had: &Holding,
+        network: &NetworkId,
+    ) -> Result<Holding, Error> {
+        let mut left = had.clone();
+        left.leases.retain(|lease| lease.network_id != *network);
+        left.ports = self.books().retarget(&left, &had.ports);
+        if left.ports != had.ports {
+            let gone: Vec<Publication> =
+                had.ports.iter().filter(|port| !left.ports.contains(port)).copied().collect();
+            self.ground().firewall.change(&gone, &left.ports)?;
+            self.books().hold(container_id, Holding { ports: left.ports.clone(), ..had.clone() })?;
+        }
+        Ok(left)
+    }
+
+    /// The way out that went with a link is given by the next network that has one.
+    fn take_over(&self, request: &Request, left: &Holding) -> Result<(), Error> {
+        let next = {
+            let books = self.books();
+            let way_out = books.way_out(left).cloned();
+            way_out.and_then(|wired| {
+                let of = left.leases.iter().find(|lease| lease.wired.as_ref() == Some(&wired))?;
+                Some((books.by_id(&of.network_id)?.bridge.clone()?, wired))
+            })
+        };
+        let (Some(reference), Some((bridge, wired))) = (request.netns, next) else { return Ok(()) };
+        match Netns::open(reference) {
+            Ok(netns) => self.lead_out(&netns, &bridge, &wired),
+            // Who has no namespace any more needs no way out of it.
+            Err(error) if error.says_gone() => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! A container's links: made, configured inside its namespace, and taken away again.
+//!
+//! The host's end of a pair is found by its name, which follows from the container and the network: so it is found
+//! whatever became of the other end, and also when the namespace is no more.
+
+use std::io;
+
+use davit_proto::id::ContainerId;
+use ipnet::Ipv4Net;
+use rustix::io::Errno;
+
+use crate::error::Error;
+use crate::holding::Wired;
+use crate::link::{self, Connection, Inside, Link, Veth};
+use crate::mac::Mac;
+use crate::netns::{Netns, Reference};
+use crate::network::{Bridge, NetworkId};
+use crate::networks::{Endpoint, Networks};
+
+/// Names that are tried for the host's end of a pair. More than one is needed while the kernel still takes down the
+/// namespace of an earlier life.
+const ATTEMPTS: u32 = 16;
+
+/// The container's end of a pair.
+#[derive(Debug, Clone, Copy)]
+struct Plugged {
+    /// Its number inside.
+    index: u32,
+    /// It was made by this call.
+    is_new: bool,
+}
+
+impl Networks {
+    /// Makes the links and configures them, the namespace open no longer than that takes. `way_out` is the link
+    /// inside that everything else leaves by. Answers with what a person should know.
+    pub fn wire(
+        &self,
+        reference: Reference,
+        endpoints: &[Endpoint],
+        way_out: Option<&str>,
+    ) -> Result<Vec<String>, Error> {
+        let mut warnings = Vec::new();
+        let wired = endpoints.iter().any(|endpoint| endpoint.lease.wired.is_some());
+        let netns =
+            if wired { Netns::open_for_names(reference, &mut warnings)? } else { Netns::open(reference)? };
+        let host = link::open().map_err(Error::kernel("open a connection for links"))?;
+        for endpoint in endpoints {
+            let (Some(bridge), Some(wired)) = (&endpoint.network.bridge, &endpoint.lease.wired) else {
+                link::loopback_up(netns.links()).map_err(Error::kernel("bring up loopback"))?;
+                continue;
+            };
+            // An address that was another container's a moment ago takes no flow of its with it.
+            if self.shared().sweep.is_fresh(wired.ipv4.into()) {
+                self.sweep();
+            }
+            let plugged = self.plug(&host, &netns, endpoint, wired)?;
+            let mut inside = inside(bridge, wired)?;
+            if way_out == Some(wired.interface.as_str()) {
+                inside.gateways = gateways(bridge);
+                inside.takes_over = plugged.is_new;
+            }
+            link::configure(netns.links(), plugged.index, &inside).map_err(Error::kernel(format!(
+                "configure {} of {}",
+                wired.interface, endpoint.container_id
+            )))?;
+        }
+        Ok(warnings)
+    }
+
+    /// Takes a container's link to a network away, and answers when it is gone. One that is not there is no error.
+    pub fn unplug(&self, container_id: &ContainerId, network: &NetworkId) -> Result<(), Error> {
+        let failed = || Error::kernel(format!("remove the link of container {container_id}"));
+        let host = link::open().map_err(failed())?;
+        let names: Vec<String> = self.host_names(container_id, network).collect();
+        link::remove_named(&host, &names).map_err(failed())
+    }
+
+    /// Sends what a container has no other way for by this place of its, unless it has a way already.
+    pub fn lead_out(&self, netns: &Netns, bridge: &Bridge, wired: &Wired) -> Result<(), Error> {
+        let failed = || Error::kernel(format!("make {} the way out", wired.interface));
+        match link::find(netns.links(), &wired.interface).map_err(failed())? {
+            Some(found) => link::lead(netns.links(), found.index, &gateways(bridge)).map_err(failed()),
+            // The container removed or renamed it itself.
+            None => Ok(()),
+        }
+    }
+
+    /// The names that the host's end of a container's pair may have.
+    fn host_names(&self, container_id: &ContainerId, network: &NetworkId) -> impl Iterator<Item = String> {
+        let instance = self.shared().instance.clone();
+        let (container_id, network) = (container_id.clone(), network.clone());
+        (0..ATTEMPTS).map(move |attempt| host_name(&instance, &container_id, &network, attempt))
+    }
+
+    /// Makes a pair. A bridge that somebody removed is made again, once.
+    fn plug(
+        &self,
+        host: &Connection,
+        netns: &Netns,
+        endpoint: &Endpoint,
+        wired: &Wired,
+    ) -> Result<Plugged, Error> {
+        let id = &endpoint.network.id;
+        match self.pair(host, netns, endpoint, (wired, self.ensure(id)?)) {
+            Err(Error::Kernel { source, .. })
+                if link::is(&source, Errno::INVAL) || link::is(&source, Errno::NODEV) =>
+            {
+                self.ground().doubt(id);
+                self.pair(host, netns, endpoint, (wired, self.ensure(id)?))
+            }
+            other => other,
+        }
+    }
+
+    fn pair(
+        &self,
+        host: &Connection,
+        netns: &Netns,
+        endpoint: &Endpoint,
+        (wired, bridge): (&Wired, u32),
+    ) -> Result<Plugged, Error> {
+        let failed = || Error::kernel(format!("make the link of container {}", endpoint.container_id));
+        let look = || link::find(netns.links(), &wired.interface).map_err(failed());
+        for (attempt, name) in self.host_names(&endpoint.container_id, &endpoint.network.id).enumerate() {
+            let veth = Veth { host: &name, bridge, peer: &wired.interface, mac: wired.mac };
+            match link::create_veth(host, &veth, netns) {
+                Ok(()) if attempt > 0 => learn(host, &name, wired.mac).map_err(failed())?,
+                Err(error) if link::is(&error, Errno::EXIST) => {
+                    let other = link::find(host, &name).map_err(failed())?;
+                    match look()? {
+                        Some(found) if is_ours(&found, other.as_ref(), wired.mac) => {
+                            return Ok(Plugged { index: found.index, is_new: false });
+                        }
+                        Some(_) => {
+                            return Err(Error::InterfaceTaken {
+                                container_id: endpoint.container_id.to_string(),
+                                interface: wired.interface.clone(),
+                            });
+                        }
+                        // The name belongs to an earlier life's pair.
+                        None => continue,
+                    }
+                }
+                other => other.map_err(failed())?,
+            }
+            let found = look()?.ok_or_else(|| failed()(io::ErrorKind::NotFound.into()))?;
+            return Ok(Plugged { index: found.index, is_new: true });
+        }
+        Err(failed()(io::Error::from(Errno::EXIST)))
+    }
+}
+
+/// Whether a link inside is the one that we made: by its hardware address, or by the host's end of it, for what runs
+/// inside may have changed the address.
+fn is_ours(found: &Link, host: Option<&Link>, mac: Mac) -> bool {
+    found.mac == Some(mac) || host.is_some_and(|host| found.kind == "veth" && found.peer == Some(host.index))
+}
+
+fn inside(bridge: &Bridge, wired: &Wired) -> Result<Inside, Error> {
+    let subnet = bridge.range.subnet;
+    let address = Ipv4Net::new(wired.ipv4, subnet.prefix_len());
+    let address = address.map_err(|_| Error::invalid("subnet", subnet, "has no prefix"))?;
+    Ok(Inside { addresses: vec![address], gateways: Vec::new(), takes_over: false })
+}
+
+/// Where everything else goes from a network; nowhere from an internal one.
+fn gateways(bridge: &Bridge) -> Vec<std::net::Ipv4Addr> {
+    if bridge.internal { Vec::new() } else { vec![bridge.range.gateway] }
+}
+
+/// The bridge may remember that the hardware address is behind the earlier life's port.
+fn learn(host: &Connection, name: &str, mac: Mac) -> io::Result<()> {
+    match link::find(host, name)? {
+        Some(port) => link::learn(host, port.index, mac),
+        None => Err(io::ErrorKind::NotFound.into()),
+    }
+}
+
+/// The host's end of a pair is named by a hash, so that no name that a person chose reaches the kernel.
+fn host_name(instance: &str, container_id: &ContainerId, network: &NetworkId, attempt: u32) -> String {
+    let parts = [instance, container_id.as_str(), network.as_str(), &attempt.to_string()];
+    // FNV-1a: the same on every version, for a name must be found again.
+    let hash = parts.join("/").bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    });
+    format!("dv{:013x}", hash >> 12)
+}
