@@ -97,18 +97,23 @@ impl Tasks for Api {
     }
 
     async fn reserve(&self, request: Request<ReserveRequest>) -> Answer<ReserveResponse> {
-        let wanted = request.into_inner().ports.into_iter().map(TryInto::try_into);
-        let wanted = wanted.collect::<Result<Vec<_>, _>>().map_err(failed)?;
-        let ports = self.task.ask(|reply| Ask::Reserve(wanted, reply)).await.map_err(failed)?;
+        let ReserveRequest { ports, known } = request.into_inner();
+        let wanted = decoded(ports)?;
+        let known = usize::try_from(known).unwrap_or(usize::MAX);
+        let ports = self.task.ask(|reply| Ask::Reserve(wanted, known, reply)).await.map_err(failed)?;
         Ok(Response::new(ReserveResponse { ports }))
     }
 
-    async fn unreserve(&self, _: Request<UnreserveRequest>) -> Answer<UnreserveResponse> {
-        Err(unimplemented("Tasks.Unreserve"))
+    async fn unreserve(&self, request: Request<UnreserveRequest>) -> Answer<UnreserveResponse> {
+        let gone = decoded(request.into_inner().ports)?;
+        self.task.ask(|reply| Ask::Unreserve(gone, reply)).await.map_err(failed)?;
+        Ok(Response::new(UnreserveResponse {}))
     }
 
-    async fn relay(&self, _: Request<RelayRequest>) -> Answer<RelayResponse> {
-        Err(unimplemented("Tasks.Relay"))
+    async fn relay(&self, request: Request<RelayRequest>) -> Answer<RelayResponse> {
+        let ways = decoded(request.into_inner().ports)?;
+        let warnings = self.task.ask(|reply| Ask::Relay(ways, reply)).await.map_err(failed)?;
+        Ok(Response::new(RelayResponse { warnings }))
     }
 
     async fn configure(&self, request: Request<ConfigureRequest>) -> Answer<ConfigureResponse> {
@@ -260,6 +265,10 @@ impl Tasks for Api {
             network_sent_bytes: stats.sent,
         }))
     }
+}
+
+fn decoded<W, T: TryFrom<W, Error = TaskError>>(asked: Vec<W>) -> Result<Vec<T>, Status> {
+    asked.into_iter().map(TryInto::try_into).collect::<Result<_, _>>().map_err(failed)
 }
 
 /// The limits of an update, as a runtime spec says them.

@@ -8,6 +8,7 @@ mod grpc;
 mod init;
 mod launch;
 mod options;
+mod relay;
 mod serve;
 mod stdio;
 mod task;

@@ -12,7 +12,7 @@
 //! | sealed executables | [`memory`] |
 //! | fsopen, open_tree, move_mount, mount_setattr, pivot_root | [`mount`] |
 //! | setns, unshare, host names | [`namespace`] |
-//! | sockets that hold a port of the host | [`port`] |
+//! | sockets that hold and serve ports of the host | [`port`] |
 //! | signalfd, ended children | [`supervise`] |
 //! | giving back stack pages | [`stack`] |
 

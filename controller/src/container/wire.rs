@@ -77,8 +77,9 @@ async fn reserve(prepared: &Prepared, wanted: &[PortSpec]) -> Result<Vec<PortSpe
         host_ip: port.host_ip.clone(),
         host_port: port.host_port,
         protocol: port.protocol.clone(),
+        ..PortReservation::default()
     });
-    let request = ReserveRequest { ports: asked.collect() };
+    let request = ReserveRequest { ports: asked.collect(), known: 0 };
     let held = within(LONG, "reserve the ports", prepared.shim.tasks().reserve(request)).await?;
     let mut ports = wanted.to_vec();
     for (port, held) in ports.iter_mut().zip(held.ports) {

@@ -26,12 +26,13 @@ use super::reserve::Reservation;
 use super::restart::Lives;
 use super::state::{Admit, Command, Event, Task, admit};
 use super::{
-    configure, delete, end, exec, kill, oom, pause, prepare, reserve, restart, resume, start, stats, stop,
-    top, update,
+    configure, delete, end, exec, kill, oom, pause, prepare, relay, reserve, restart, resume, start, stats,
+    stop, top, unreserve, update,
 };
 use crate::bundle::{Bundle, Journal};
 use crate::cgroup::ContainerCgroup;
 use crate::init::{Init, Shape};
+use crate::relay::{Relay, Way};
 use crate::stdio::Stream;
 use crate::stdio::pump;
 use crate::watched;
@@ -42,6 +43,8 @@ pub struct Body {
     pub(super) init: Init,
     pub(super) network: Option<NetworkNamespace>,
     pub(super) ports: Vec<Reservation>,
+    /// Those of them that are served on `[::1]`.
+    pub(super) relays: Vec<Relay>,
     pub(super) cgroup: ContainerCgroup,
     /// Last, so that nobody else takes the container before all of the above is gone.
     pub(super) lock: Flock,
@@ -71,7 +74,11 @@ pub enum Request {
     /// Make namespaces and init.
     Prepare(Box<Shape>, Reply<Snapshot>),
     /// Hold ports.
-    Reserve(Vec<reserve::Wanted>, Reply<Vec<PortReservation>>),
+    Reserve(Vec<reserve::Wanted>, usize, Reply<Vec<PortReservation>>),
+    /// Hold ports no longer.
+    Unreserve(Vec<reserve::Wanted>, Reply<()>),
+    /// Serve ports on `[::1]`, these and no others; answered with what is not served.
+    Relay(Vec<Way>, Reply<Vec<String>>),
     /// Give init its container, and a check; answered with what is not exactly as asked.
     Configure(configure::Options, Option<health::Check>, Reply<Vec<String>>),
     /// Open the gate for a life.
@@ -318,8 +325,14 @@ impl Driver {
                 let done = prepare::prepare(self, *shape).await;
                 let _ = reply.send(self.answer(done));
             }
-            Request::Reserve(wanted, reply) => {
-                let _ = reply.send(reserve::reserve(self, wanted));
+            Request::Reserve(wanted, known, reply) => {
+                let _ = reply.send(reserve::reserve(self, wanted, known));
+            }
+            Request::Unreserve(gone, reply) => {
+                let _ = reply.send(unreserve::unreserve(self, &gone));
+            }
+            Request::Relay(ways, reply) => {
+                let _ = reply.send(relay::relay(self, ways));
             }
             Request::Configure(options, check, reply) => {
                 let done = configure::configure(self, options);

@@ -133,7 +133,7 @@ fn entry(exit: &Exit) -> What {
 /// Lets go of everything, in an order in which nothing is left behind. Called when nobody waits any more.
 pub async fn teardown(task: Task<Body>) {
     let alive = task.living().is_some();
-    let Some(Body { init, cgroup, lock, ports, .. }) = task.into_init() else { return };
+    let Some(Body { init, cgroup, lock, ports, relays, .. }) = task.into_init() else { return };
     if alive {
         if let Err(error) = cgroup.kill() {
             tracing::error!(%error, "cannot kill the container's cgroup");
@@ -145,7 +145,7 @@ pub async fn teardown(task: Task<Body>) {
     if let Err(error) = cgroup.remove() {
         tracing::error!(%error, "cannot remove the container's cgroup");
     }
-    drop((ports, lock));
+    drop((relays, ports, lock));
 }
 
 async fn wait_until_gone(init: &Init) {

@@ -89,6 +89,17 @@ pub enum TaskError {
         #[source]
         source: io::Error,
     },
+    /// More ports than this process may have descriptors.
+    #[error("hold {count} ports: each takes a descriptor, and a shim here may have {limit} (RLIMIT_NOFILE)")]
+    TooManyPorts {
+        /// How many were asked for.
+        count: usize,
+        /// How many descriptors it may have.
+        limit: u64,
+    },
+    /// Room for descriptors could not be made.
+    #[error("make room for the ports' descriptors")]
+    Room(#[source] io::Error),
     /// A signal could not be sent.
     #[error("send signal {signal} to init")]
     Signal {
@@ -141,7 +152,7 @@ impl Classify for TaskError {
             Self::Start { .. } | Self::Exec { .. } => ErrorKind::Internal,
             Self::NoExec(_) => ErrorKind::NotFound,
             Self::ExecEnded(_) => ErrorKind::FailedPrecondition,
-            Self::TooManyExecs { .. } => ErrorKind::ResourceExhausted,
+            Self::TooManyExecs { .. } | Self::TooManyPorts { .. } => ErrorKind::ResourceExhausted,
             Self::PortTaken { .. } => ErrorKind::AlreadyExists,
             Self::ForgottenLife { .. } => ErrorKind::OutOfRange,
             Self::Stdio(StdioError::Closed) => ErrorKind::FailedPrecondition,
@@ -150,6 +161,7 @@ impl Classify for TaskError {
             Self::Port { source, .. } => port_kind(source),
             Self::Cgroup(error) => cgroup_kind(error),
             Self::Signal { .. }
+            | Self::Room(_)
             | Self::Namespace(_)
             | Self::Streams(_)
             | Self::Bundle(_)
@@ -182,7 +194,8 @@ impl Classify for TaskError {
             Self::ExecEnded(_) => "EXEC_ENDED",
             Self::TooManyExecs { .. } => "TOO_MANY_EXECS",
             Self::PortTaken { .. } => reason::PORT_TAKEN,
-            Self::Port { .. } => "PORT_NOT_HELD",
+            Self::Port { .. } | Self::Room(_) => "PORT_NOT_HELD",
+            Self::TooManyPorts { .. } => "TOO_MANY_PORTS",
             Self::Signal { .. } => "SIGNAL_FAILED",
             Self::Streams(_) | Self::Stdio(_) => "STREAMS_FAILED",
             Self::ForgottenLife { .. } => "LIFE_FORGOTTEN",

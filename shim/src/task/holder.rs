@@ -1,7 +1,7 @@
 //! Who has a port of the host, for the text of an error: by the kernel's socket tables and the processes' descriptors.
 
 use std::fs;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use davit_sys::port::Protocol;
 
@@ -12,7 +12,7 @@ const DESCRIPTORS: usize = 4_096;
 
 /// The process that has a port in the way, as far as /proc tells: ports that are bound and not listened on are in
 /// none of its tables.
-pub fn find(address: SocketAddr, protocol: Protocol) -> Option<String> {
+pub fn find(ip: Option<IpAddr>, port: u16, protocol: Protocol) -> Option<String> {
     let tables: &[&str] = match protocol {
         Protocol::Tcp => &["tcp", "tcp6"],
         Protocol::Udp => &["udp", "udp6"],
@@ -20,13 +20,13 @@ pub fn find(address: SocketAddr, protocol: Protocol) -> Option<String> {
     };
     let inode = tables.iter().find_map(|table| {
         let text = fs::read_to_string(format!("/proc/net/{table}")).ok()?;
-        inode_of(&text, address, protocol)
+        inode_of(&text, ip, port, protocol)
     })?;
     Some(process_with(inode).unwrap_or_else(|| "a process of another namespace".to_owned()))
 }
 
 /// The inode of the socket that collides with an address, in one of the kernel's tables.
-fn inode_of(table: &str, address: SocketAddr, protocol: Protocol) -> Option<u64> {
+fn inode_of(table: &str, wanted: Option<IpAddr>, number: u16, protocol: Protocol) -> Option<u64> {
     const LISTEN: &str = "0A";
     table.lines().skip(1).find_map(|line| {
         let mut fields = line.split_ascii_whitespace();
@@ -34,8 +34,8 @@ fn inode_of(table: &str, address: SocketAddr, protocol: Protocol) -> Option<u64>
         let state = fields.nth(1)?;
         let inode = fields.nth(5)?.parse().ok()?;
         let (ip, port) = local.split_once(':')?;
-        let collides = u16::from_str_radix(port, 16).ok()? == address.port()
-            && (is_any(ip) || address.ip().is_unspecified() || is(ip, address.ip()));
+        let collides = u16::from_str_radix(port, 16).ok()? == number
+            && wanted.is_none_or(|wanted| wanted.is_unspecified() || is_any(ip) || is(ip, wanted));
         (collides && (protocol == Protocol::Udp || state == LISTEN)).then_some(inode)
     })
 }
@@ -87,7 +87,8 @@ mod tests {
 ";
 
     fn inode(address: &str) -> Option<u64> {
-        inode_of(TCP, address.parse().unwrap(), Protocol::Tcp)
+        let address: std::net::SocketAddr = address.parse().unwrap();
+        inode_of(TCP, Some(address.ip()), address.port(), Protocol::Tcp)
     }
 
     #[test]
@@ -95,6 +96,7 @@ mod tests {
     fn the_socket_in_the_way_is_found() {
         assert_eq!(inode("127.0.0.1:8080"), Some(111));
         assert_eq!(inode("0.0.0.0:8080"), Some(111));
+        assert_eq!(inode_of(TCP, None, 8080, Protocol::Tcp), Some(111));
         assert_eq!(inode("127.0.0.2:8080"), None);
         assert_eq!(inode("192.0.2.1:22"), Some(222));
         assert_eq!(inode("127.0.0.1:9000"), None, "connections are in nobody's way");
@@ -103,7 +105,7 @@ mod tests {
     #[test]
     fn tables_of_nonsense_name_nobody() {
         for table in ["", "\n\n", "x\ny z\n", "h\n0: 1:2:3 4 5 6 7 8 9 a b\n"] {
-            assert_eq!(inode_of(table, "0.0.0.0:1".parse().unwrap(), Protocol::Tcp), None);
+            assert_eq!(inode_of(table, None, 1, Protocol::Tcp), None);
         }
     }
 }

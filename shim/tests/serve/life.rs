@@ -276,8 +276,9 @@ async fn ports_are_held_until_the_end() {
         host_ip: "127.0.0.1".into(),
         host_port,
         protocol: protocol.into(),
+        ..PortReservation::default()
     };
-    let request = ReserveRequest { ports: vec![port(0, "tcp"), port(0, "udp")] };
+    let request = ReserveRequest { ports: vec![port(0, "tcp"), port(0, "udp")], known: 0 };
     let held = shim.client.reserve(request.clone()).await.unwrap().into_inner().ports;
     assert_eq!(shim.client.reserve(request).await.unwrap().into_inner().ports, held, "a repeat");
     let tcp = held[0].host_port as u16;
@@ -288,7 +289,7 @@ async fn ports_are_held_until_the_end() {
 
     let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let number = other.local_addr().unwrap().port();
-    let request = ReserveRequest { ports: vec![port(number.into(), "tcp")] };
+    let request = ReserveRequest { ports: vec![port(number.into(), "tcp")], known: 0 };
     let error = RemoteError::from(shim.client.reserve(request).await.unwrap_err());
     assert!(error.is(reason::PORT_TAKEN), "{error:?}");
     assert!(error.message.contains(&format!("127.0.0.1:{number}/tcp")), "{error:?}");
