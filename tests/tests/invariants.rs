@@ -56,8 +56,17 @@ fn code(text: &str) -> String {
     text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
 }
 
-const OURS: [&str; 8] =
-    ["proto", "sys", "services/image", "services/volume", "services/network", "shim", "controller", "cli"];
+const OURS: [&str; 9] = [
+    "proto",
+    "sys",
+    "archive",
+    "services/image",
+    "services/volume",
+    "services/network",
+    "shim",
+    "controller",
+    "cli",
+];
 
 #[test]
 fn the_wire_knows_no_kernel_and_services_know_nobody() {
@@ -67,11 +76,19 @@ fn the_wire_knows_no_kernel_and_services_know_nobody() {
     };
     assert_eq!(ours("davit-proto"), [""; 0]);
     assert_eq!(ours("davit-sys"), [""; 0]);
-    for service in ["davit-image", "davit-volume", "davit-network", "davit-shim", "davit-cli"] {
+    assert_eq!(ours("davit-archive"), ["davit-sys"]);
+    for (service, archives) in [
+        ("davit-image", true),
+        ("davit-volume", false),
+        ("davit-network", false),
+        ("davit-shim", true),
+        ("davit-cli", true),
+    ] {
         let mut depends = ours(service);
         depends.sort_unstable();
         depends.dedup();
-        assert_eq!(depends, ["davit-proto", "davit-sys"], "{service}");
+        let wanted = ["davit-archive", "davit-proto", "davit-sys"];
+        assert_eq!(depends, wanted[usize::from(!archives)..], "{service}");
     }
     for package in all.keys().filter(|name| *name != "davit-controller" && *name != "davit-tests") {
         assert!(!all[package].iter().any(|d| d == "davit-controller"), "{package} depends on the controller");
@@ -110,6 +127,14 @@ fn unsafe_and_libc_live_in_sys_alone() {
         let manifest = fs::read_to_string(workspace().join(folder).join("Cargo.toml")).unwrap();
         assert!(manifest.contains("[lints]\nworkspace = true"), "{folder} obeys the workspace's lints");
         assert!(!manifest.contains("\nlibc"), "{folder} depends on libc");
+    }
+}
+
+#[test]
+fn archives_know_no_runtime_and_no_wire() {
+    for (path, text) in sources("archive/src") {
+        let code = code(&text);
+        assert!(!code.contains("tokio") && !code.contains("serde"), "{}", path.display());
     }
 }
 

@@ -10,7 +10,7 @@ use crate::document::{Descriptor, OCI_CONFIG, OCI_INDEX, OCI_LAYER, OCI_MANIFEST
 use crate::reference::ImageRef;
 use crate::registry::tests::server::{Seen, Server, Step, answer, partial};
 use crate::store::Store;
-use crate::unpack::fixture::{Archive, gzip};
+use davit_archive::fixture::Archive;
 
 /// An image made in memory.
 #[derive(Debug, Clone)]
@@ -181,4 +181,11 @@ fn blob(seen: &Seen, media_type: &str, bytes: &[u8]) -> Vec<Step> {
 /// Some of a document, and then the connection breaks.
 pub(crate) fn broken(bytes: &[u8], at: usize) -> Vec<Step> {
     partial(200, &[], bytes.len(), &bytes[..at])
+}
+
+/// Compresses.
+pub(crate) fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    std::io::Write::write_all(&mut encoder, bytes).unwrap();
+    encoder.finish().unwrap()
 }

@@ -5,20 +5,17 @@
 //!           thread   └─▶ apply     (this thread: headers, names, files)
 //! ```
 //!
-//! Nothing a layer says is trusted: names are judged in [`path`], the stream is read strictly in [`tar`], every path is
+//! Nothing a layer says is trusted: names are judged in [`path`], the stream is read strictly by [`tar`], every path is
 //! resolved inside the layer's root in [`apply`](apply()), and [`Limits`] bound what it may cost.
 
 mod apply;
-#[cfg(test)]
-pub(crate) mod fixture;
 mod limit;
 mod path;
-mod pax;
 mod stream;
-pub(crate) mod tar;
 
 use std::io;
 
+use davit_archive::tar;
 use davit_proto::id::Digest;
 
 pub use apply::apply;

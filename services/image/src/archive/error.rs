@@ -8,7 +8,7 @@ use crate::content::ContentError;
 use crate::document::DocumentError;
 use crate::image::ImageError;
 use crate::reference::ReferenceError;
-use crate::unpack::tar;
+use davit_archive::tar;
 
 /// Why an archive is refused or cannot be written.
 #[derive(Debug, thiserror::Error)]

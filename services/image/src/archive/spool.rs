@@ -12,7 +12,7 @@ use flate2::bufread::MultiGzDecoder;
 use super::error::{ArchiveError, EntryProblem, shown};
 use crate::digest::Hasher;
 use crate::document::CONFIG_BYTES;
-use crate::unpack::tar::{self, Kind, Reader};
+use davit_archive::tar::{self, Kind, Reader};
 
 const BUFFER: usize = 128 << 10;
 const NAME_BYTES: usize = 4096;

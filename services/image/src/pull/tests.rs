@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
 use crate::digest::digest;
+use crate::fixture::gzip;
 use crate::fixture::{Made, Registry, Says, broken};
 use crate::registry::tests::config;
 use crate::registry::tests::server::answer;
-use crate::unpack::fixture::{Archive, gzip};
+use davit_archive::fixture::Archive;
 
 struct Host {
     dir: tempfile::TempDir,

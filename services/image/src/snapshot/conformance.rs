@@ -4,8 +4,9 @@ use std::path::Path;
 
 use super::{SnapshotError, Snapshotter};
 use crate::digest::digest;
-use crate::unpack::fixture::{Archive, gzip};
+use crate::fixture::gzip;
 use crate::unpack::{Limits, UnpackError};
+use davit_archive::fixture::Archive;
 use davit_proto::id::Digest;
 
 /// Runs all checks on snapshotters made at empty folders.

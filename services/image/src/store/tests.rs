@@ -5,7 +5,7 @@ use davit_proto::id::ContainerId;
 use super::*;
 use crate::fixture::{Made, Says};
 use crate::remove::Removed;
-use crate::unpack::fixture::Archive;
+use davit_archive::fixture::Archive;
 
 struct Host {
     dir: tempfile::TempDir,

@@ -11,11 +11,12 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use davit_archive::path::check_target;
+use davit_archive::tar::{Entry, Kind, Reader};
 use davit_sys::file::{self, FileType, NodeKind, OFlags, Root, Stat, Times};
 
-use super::limit::{Limits, PATH_BYTES};
+use super::limit::Limits;
 use super::path::{Action, LayerPath, PathProblem, action};
-use super::tar::{Entry, Kind, Reader};
 use super::{Applied, Problem, UnpackError};
 
 const OPAQUE_XATTR: &str = "trusted.overlay.opaque";
@@ -88,7 +89,7 @@ impl Tree {
         entry: &Entry,
         data: &mut Reader<impl BufRead>,
     ) -> Result<(), Problem> {
-        let (parent, name) = path.split().ok_or(Problem::Path(PathProblem::Empty))?;
+        let (parent, name) = path.split().ok_or(Problem::Path(PathProblem::Root))?;
         let name = OsStr::from_bytes(name);
         match entry.kind {
             Kind::Directory => self.directory(path, parent, name, entry),
@@ -100,7 +101,7 @@ impl Tree {
             }
             Kind::Hardlink => self.hardlink(parent, name, entry),
             Kind::Symlink => {
-                check_target(&entry.link)?;
+                check_target(&entry.link).map_err(named)?;
                 let target = OsStr::from_bytes(&entry.link);
                 self.create(parent, name, |dir| file::symlink_at(target, dir, name))?;
                 let dir = self.parent(parent)?;
@@ -126,7 +127,7 @@ impl Tree {
     }
 
     fn hardlink(&mut self, parent: &[u8], name: &OsStr, entry: &Entry) -> Result<(), Problem> {
-        let target = LayerPath::parse(&entry.link).map_err(Problem::Target)?;
+        let target = LayerPath::parse(&entry.link).map_err(named)?;
         let (target_parent, target_name) = target.split().ok_or(Problem::Target(PathProblem::Root))?;
         let target_name = OsStr::from_bytes(target_name);
         let path = OsStr::from_bytes(target_parent);
@@ -164,7 +165,7 @@ impl Tree {
 
     fn layer_root(&mut self, entry: &Entry) -> Result<(), Problem> {
         let fd = self.root.open_dir(Path::new("/")).map_err(failed("open the layer's root"))?;
-        let root = LayerPath::parse(b".").map_err(Problem::Path)?;
+        let root = LayerPath::parse(b".").map_err(PathProblem::Name)?;
         self.settle_directory(root, &fd, entry)
     }
 
@@ -258,7 +259,7 @@ impl Tree {
             };
             self.parent = Some((path.to_vec(), fd));
         }
-        self.parent.as_ref().map(|(_, fd)| fd).ok_or(Problem::Path(PathProblem::Empty))
+        self.parent.as_ref().map(|(_, fd)| fd).ok_or(Problem::Path(PathProblem::Root))
     }
 
     fn open(&self, path: &[u8]) -> io::Result<OwnedFd> {
@@ -301,7 +302,7 @@ impl Tree {
                 self.limits.implied_bytes as u64,
             ));
         }
-        self.applied.implied.push(LayerPath::parse(path).map_err(Problem::Path)?);
+        self.applied.implied.push(LayerPath::parse(path).map_err(PathProblem::Name)?);
         Ok(())
     }
 
@@ -359,13 +360,8 @@ fn wanted_xattr(name: &[u8]) -> bool {
     name == b"security.capability" || (name.starts_with(b"user.") && !name.starts_with(b"user.overlay."))
 }
 
-fn check_target(target: &[u8]) -> Result<(), Problem> {
-    match target {
-        b"" => Err(Problem::Target(PathProblem::Empty)),
-        _ if target.contains(&0) => Err(Problem::Target(PathProblem::Nul)),
-        _ if target.len() >= PATH_BYTES => Err(Problem::Target(PathProblem::Long)),
-        _ => Ok(()),
-    }
+fn named(problem: davit_archive::PathProblem) -> Problem {
+    Problem::Target(problem.into())
 }
 
 fn make_whiteout(dir: &OwnedFd, name: &OsStr) -> io::Result<()> {

@@ -1,10 +1,5 @@
 //! What one layer may cost. Each limit has a name that its error tells.
 
-/// Longest path or link target of an entry, as the kernel has it.
-pub const PATH_BYTES: usize = 4096;
-/// Longest single name.
-pub const NAME_BYTES: usize = 255;
-
 /// Limits while a layer is read.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {

@@ -9,9 +9,10 @@ use std::path::{Path, PathBuf};
 
 use davit_sys::file::Root;
 
-use super::fixture::{Archive, Header, gzip};
 use super::*;
 use crate::digest::digest;
+use crate::fixture::gzip;
+use davit_archive::fixture::{Archive, Header};
 
 /// A layer's root with a canary beside it that no layer may touch.
 struct Place {

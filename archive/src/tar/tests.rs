@@ -1,7 +1,7 @@
 //! Archives as others write them, and archives that nobody should.
 
 use super::*;
-use crate::unpack::fixture::{Archive, Header, seal};
+use crate::fixture::{Archive, Header, seal};
 
 fn read(bytes: &[u8]) -> Result<Vec<(Entry, Vec<u8>)>, Problem> {
     let mut reader = Reader::new(bytes, 1 << 20);

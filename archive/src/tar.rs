@@ -8,9 +8,10 @@ use std::io::{self, BufRead};
 
 use super::pax::Records;
 
-const BLOCK: usize = 512;
+/// Archives are made of blocks.
+pub(crate) const BLOCK: usize = 512;
 /// What 11 octal digits hold; only a larger size may differ from what a PAX header says.
-const OCTAL_SIZE_MAX: u64 = 0o777_7777_7777;
+pub(crate) const OCTAL_SIZE_MAX: u64 = 0o777_7777_7777;
 /// Longest name that a GNU long-name entry may carry.
 const LONG_NAME_MAX: u64 = 8192;
 
@@ -89,7 +90,7 @@ pub enum Kind {
 }
 
 /// One entry, with what its extended headers said.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     /// What it makes.
     pub kind: Kind,

@@ -1,9 +1,9 @@
-//! PAX extended headers: `length key=value\n` records, read without tolerance.
+//! PAX extended headers: `length key=value\n` records, read without tolerance, and written.
 
 use super::tar::Problem;
 
 /// Prefix of the keys that carry extended attributes.
-const XATTR: &[u8] = b"SCHILY.xattr.";
+pub(crate) const XATTR: &[u8] = b"SCHILY.xattr.";
 
 /// What the extended header of one entry says, as far as it concerns us.
 #[derive(Debug, Default)]
@@ -164,6 +164,31 @@ fn parse_time(value: &[u8]) -> Option<(i64, u32)> {
     }
 }
 
+/// Adds a record. Its length counts its own digits.
+pub(crate) fn push(records: &mut Vec<u8>, key: &[u8], value: &[u8]) {
+    let rest = key.len() + value.len() + 3;
+    let mut length = rest;
+    while length != rest + length.to_string().len() {
+        length = rest + length.to_string().len();
+    }
+    records.extend_from_slice(length.to_string().as_bytes());
+    for part in [b" ", key, b"=", value, b"\n"] {
+        records.extend_from_slice(part);
+    }
+}
+
+/// Seconds since 1970 with a fraction where there is one.
+pub(crate) fn time_text((seconds, nanoseconds): (i64, u32)) -> String {
+    // In one number, for the sign counts for both parts.
+    let all = i128::from(seconds) * 1_000_000_000 + i128::from(nanoseconds);
+    let (sign, all) = (if all < 0 { "-" } else { "" }, all.unsigned_abs());
+    let (whole, fraction) = (all / 1_000_000_000, all % 1_000_000_000);
+    if fraction == 0 {
+        return format!("{sign}{whole}");
+    }
+    format!("{sign}{whole}.{fraction:09}").trim_end_matches('0').to_owned()
+}
+
 fn lossy(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
@@ -213,6 +238,13 @@ mod tests {
         }
         assert!(Records::check_global(&record("comment", "0123")).is_ok());
         assert!(Records::check_global(&record("path", "x")).is_err());
+    }
+
+    #[test]
+    fn times_are_read_as_they_are_written() {
+        for at in [(0, 0), (12, 500_000_000), (-2, 750_000_000), (-1, 999_999_999), (-3, 0), (i64::MAX, 1)] {
+            assert_eq!(parse_time(time_text(at).as_bytes()), Some(at), "{}", time_text(at));
+        }
     }
 
     #[test]

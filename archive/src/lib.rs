@@ -1,0 +1,21 @@
+//! Tar archives: the one reader and the one writer, and what goes between them and a tree of files.
+//!
+//! ```text
+//! tree ─▶ pack ─▶ write::Writer ─▶ bytes ─▶ tar::Reader ─▶ extract ─▶ tree
+//!                                             └─▶ the image service's own rules for layers
+//! ```
+//!
+//! Neither side trusts the other, nor whoever changes the tree at the same time: names are judged in [`path`], the
+//! stream is read strictly in [`tar`], and files are reached by descriptors and single names only. Everything is
+//! synchronous and takes a bounded amount of memory, whatever an archive says and however large a tree is.
+//!
+//! What only layers have (whiteouts, compression, digests) is the image service's.
+
+#[cfg(any(test, feature = "fixture"))]
+pub mod fixture;
+pub mod path;
+mod pax;
+pub mod tar;
+pub mod write;
+
+pub use path::{EntryPath, PathProblem};
