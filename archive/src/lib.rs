@@ -11,11 +11,17 @@
 //!
 //! What only layers have (whiteouts, compression, digests) is the image service's.
 
+pub mod extract;
 #[cfg(any(test, feature = "fixture"))]
 pub mod fixture;
+pub mod owner;
+pub mod pack;
 pub mod path;
 mod pax;
 pub mod tar;
 pub mod write;
 
+pub use extract::{ExtractError, Extracted, extract};
+pub use owner::{IdRange, Owners};
+pub use pack::{PackError, Source, pack};
 pub use path::{EntryPath, PathProblem};

@@ -22,7 +22,7 @@ fn read(bytes: &[u8]) -> Result<Vec<(Entry, Vec<u8>)>, Problem> {
 }
 
 fn names(bytes: &[u8]) -> Result<Vec<String>, Problem> {
-    Ok(read(bytes)?.into_iter().map(|(e, _)| String::from_utf8(e.path).unwrap()).collect())
+    Ok(read(bytes)?.into_iter().map(|(e, _)| String::from_utf8_lossy(&e.path).into_owned()).collect())
 }
 
 #[test]

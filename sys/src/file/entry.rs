@@ -44,14 +44,14 @@ pub struct Times {
 }
 
 impl Times {
-    fn raw(self) -> Timestamps {
+    pub(super) fn raw(self) -> Timestamps {
         let spec = |(s, n): (i64, u32)| Timespec { tv_sec: s, tv_nsec: n.into() };
         Timestamps { last_access: spec(self.accessed), last_modification: spec(self.modified) }
     }
 }
 
 /// Refuses everything that is not one plain component, so that no name walks out of its directory.
-fn single(name: &OsStr) -> io::Result<&OsStr> {
+pub(super) fn single(name: &OsStr) -> io::Result<&OsStr> {
     let bytes = name.as_encoded_bytes();
     if bytes.is_empty() || bytes == b"." || bytes == b".." || bytes.contains(&b'/') || bytes.contains(&0) {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a single file name"));
@@ -125,6 +125,26 @@ pub fn is_devpts(fd: impl AsFd) -> io::Result<bool> {
 /// Whether a file lies on a sysfs.
 pub fn is_sysfs(fd: impl AsFd) -> io::Result<bool> {
     Ok(magic(fd)? == SYSFS_MAGIC)
+}
+
+/// Whether a file lies on a file system that is an interface of the kernel, where reading and writing are acts: procfs,
+/// sysfs, cgroups and the like.
+pub fn is_kernel_interface(fd: impl AsFd) -> io::Result<bool> {
+    const OTHERS: [i64; 11] = [
+        0x27e0eb,    // cgroup
+        0x6367_7270, // cgroup2
+        0x1980_0202, // mqueue
+        0x6462_6720, // debugfs
+        0x7472_6163, // tracefs
+        0x7363_6673, // securityfs
+        0xcafe_4a11, // bpf
+        0x6265_6570, // configfs
+        0x6165_676c, // pstore
+        0xde5e_81e4, // efivarfs
+        0xf97c_ff8c, // selinuxfs
+    ];
+    let magic = magic(fd)?;
+    Ok(matches!(magic, PROC_SUPER_MAGIC | SYSFS_MAGIC | DEVPTS_SUPER_MAGIC) || OTHERS.contains(&magic))
 }
 
 fn magic(fd: impl AsFd) -> io::Result<i64> {

@@ -49,6 +49,27 @@ pub fn list_dirs(dir: impl AsFd) -> io::Result<Vec<OsString>> {
     Ok(dirs.map(|(name, _)| OsString::from_vec(name.into_bytes())).collect())
 }
 
+/// The names in an open directory, of at most so many bytes together.
+pub fn list_names(dir: impl AsFd, limit: usize) -> io::Result<Vec<OsString>> {
+    let mut buffer = [MaybeUninit::<u8>::uninit(); 32 * 1024];
+    let mut entries = RawDir::new(dir, &mut buffer);
+    let (mut names, mut bytes) = (Vec::new(), 0_usize);
+    while let Some(found) = entries.next() {
+        let found = found?;
+        let name = found.file_name().to_bytes();
+        if name == b"." || name == b".." {
+            continue;
+        }
+        bytes = bytes.saturating_add(name.len() + size_of::<OsString>());
+        if bytes > limit {
+            let why = format!("names in one directory take more than {limit} bytes");
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
+        }
+        names.push(OsStr::from_bytes(name).to_owned());
+    }
+    Ok(names)
+}
+
 fn is_directory_error(e: &io::Error) -> bool {
     // unlink(2) of a directory is EISDIR on Linux, and EPERM on some file systems.
     matches!(Errno::from_io_error(e), Some(Errno::ISDIR | Errno::PERM))
