@@ -66,8 +66,10 @@ impl Firewall {
         }
     }
 
-    /// Takes over what containers hold, without telling the kernel.
-    pub fn adopt(&mut self, ports: impl Iterator<Item = Publication>) {
+    /// Takes over what containers hold, and the bridges that they are on, without telling the kernel. All of it is in
+    /// the first table that is loaded: without one of the bridges, connections that begin then would lead nowhere.
+    pub fn adopt(&mut self, bridges: impl Iterator<Item = Bridge>, ports: impl Iterator<Item = Publication>) {
+        self.bridges.extend(bridges);
         self.ports.extend(ports.map(|port| (port.host, port)));
     }
 

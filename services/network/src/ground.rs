@@ -196,7 +196,8 @@ fn gateway(range: &Range) -> Ipv4Net {
         .expect("it is the length of a range that was checked")
 }
 
-fn in_table(bridge: &Bridge) -> firewall::Bridge {
+/// A bridge as the firewall has it.
+pub fn in_table(bridge: &Bridge) -> firewall::Bridge {
     let subnets = vec![bridge.range.subnet.into()];
     firewall::Bridge { link: bridge.link.clone(), subnets, internal: bridge.internal }
 }

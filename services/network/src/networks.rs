@@ -11,7 +11,7 @@ use crate::Config;
 use crate::books::Books;
 use crate::error::Error;
 use crate::firewall::Firewall;
-use crate::ground::{Demand, Ground};
+use crate::ground::{self, Demand, Ground};
 use crate::holding::{Holding, Lease};
 use crate::ipam::{self, Range};
 use crate::names::Names;
@@ -90,7 +90,8 @@ impl Networks {
         make_built_in(&mut books, config)?;
         let mut firewall = Firewall::new(table_name(config.instance.as_str()), books.path().join(".closed"));
         let names = Names::open(&config.run, &books)?;
-        firewall.adopt(books.publications().into_iter());
+        let used = used(&books).filter_map(|network| network.bridge.as_ref()).map(ground::in_table);
+        firewall.adopt(used, books.publications().into_iter());
         let networks = Self {
             shared: Arc::new(Shared {
                 instance: config.instance.to_string(),
@@ -176,12 +177,7 @@ impl Networks {
     /// What was given to containers before must hold again: their bridges are compared and the firewall is loaded.
     /// A failure is told and leaves the service running; the next attach meets it again and answers with it.
     fn recover(&self) {
-        let used: Vec<NetworkId> = {
-            let books = self.books();
-            let wired =
-                |network: &&Network| network.bridge.is_some() && !books.members(&network.id).is_empty();
-            books.networks().filter(wired).map(|network| network.id.clone()).collect()
-        };
+        let used: Vec<NetworkId> = used(&self.books()).map(|network| network.id.clone()).collect();
         for id in used {
             if let Err(error) = self.ensure(&id) {
                 let error = davit_proto::status::chain(&error);
@@ -194,6 +190,11 @@ impl Networks {
 /// A panic of another holder left the state consistent: disk and kernel are told before memory.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Networks with a bridge and containers on it.
+fn used(books: &Books) -> impl Iterator<Item = &Network> {
+    books.networks().filter(|network| network.bridge.is_some() && !books.members(&network.id).is_empty())
 }
 
 fn endpoints(books: &Books, network: &Network) -> Vec<Endpoint> {
