@@ -4,7 +4,7 @@
 //! Order: bridge and firewall, then the lease on disk, then the kernel. Whatever a crash cuts off is finished by
 //! asking again, or undone by Release.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use davit_proto::id::{ContainerId, Name};
 
@@ -42,6 +42,8 @@ pub struct Wanted {
     pub network: String,
     /// Address.
     pub ipv4: Option<Ipv4Addr>,
+    /// Address of the other family.
+    pub ipv6: Option<Ipv6Addr>,
     /// Hardware address.
     pub mac: Option<Mac>,
     /// Further names.
@@ -81,8 +83,8 @@ impl Networks {
         let endpoints = self.endpoints(&request.container_id, &given.holding, &joins)?;
         let mut warnings = given.warnings;
         if let Some(reference) = request.netns {
-            let way_out = self.books().way_out(&given.holding).map(|wired| wired.interface.clone());
-            warnings.extend(self.wire(reference, &endpoints, way_out.as_deref())?);
+            let ways_out = self.books().ways_out(&given.holding);
+            warnings.extend(self.wire(reference, &endpoints, &ways_out)?);
         }
         self.tell_names(&request.container_id)?;
         if !given.holding.ports.is_empty() {
@@ -131,7 +133,8 @@ impl Networks {
             if networks.iter().any(|other| other.id == network.id) {
                 return Err(Error::invalid("endpoints", &network.name, "may be given once"));
             }
-            if network.driver != Driver::Bridge && (wanted.ipv4.is_some() || wanted.mac.is_some()) {
+            let wants = wanted.ipv4.is_some() || wanted.ipv6.is_some() || wanted.mac.is_some();
+            if network.driver != Driver::Bridge && wants {
                 return Err(Error::invalid("endpoints", &network.name, "has no addresses to ask for"));
             }
             if (network.driver == Driver::Host) != request.netns.is_none() {
@@ -142,6 +145,7 @@ impl Networks {
             joins.push(Join {
                 network: network.id.clone(),
                 ipv4: wanted.ipv4,
+                ipv6: wanted.ipv6,
                 mac: wanted.mac,
                 aliases: wanted.aliases.clone(),
             });

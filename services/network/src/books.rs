@@ -1,11 +1,11 @@
 //! The books: which networks there are, and which container holds what. Files first, memory after.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::Path;
 
 use davit_proto::id::{ContainerId, Name};
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 
 use crate::error::Error;
 use crate::holding::{Files, Holding};
@@ -20,8 +20,9 @@ pub struct Books {
     files: Files,
     networks: BTreeMap<Name, Network>,
     holdings: BTreeMap<ContainerId, Holding>,
-    addresses: HashMap<NetworkId, BTreeMap<Ipv4Addr, ContainerId>>,
-    cursors: HashMap<NetworkId, Cursor>,
+    addresses: HashMap<NetworkId, BTreeMap<IpAddr, ContainerId>>,
+    /// By network, and whether they are of IPv4.
+    cursors: HashMap<(NetworkId, bool), Cursor>,
 }
 
 impl Books {
@@ -90,7 +91,7 @@ impl Books {
                 return Err(Error::InUse { name: name.to_string(), holders });
             }
             self.store.remove(network)?;
-            self.cursors.remove(&network.id);
+            self.cursors.retain(|(id, _), _| *id != network.id);
             self.addresses.remove(&network.id);
             self.networks.remove(name);
         }
@@ -98,11 +99,14 @@ impl Books {
     }
 
     /// The ranges of all networks but one.
-    pub fn ranges(&self, but: Option<&NetworkId>) -> Vec<(Ipv4Net, String)> {
+    pub fn ranges(&self, but: Option<&NetworkId>) -> Vec<(IpNet, String)> {
         let others = self.networks().filter(|network| Some(&network.id) != but);
-        others
-            .filter_map(|n| Some((n.bridge.as_ref()?.range.subnet, format!("network {}", n.name))))
-            .collect()
+        let of_one = |network: &Network| {
+            let by = format!("network {}", network.name);
+            let ranges = network.bridge.iter().flat_map(|bridge| &bridge.ranges);
+            ranges.map(move |range| (range.subnet, by.clone())).collect::<Vec<_>>()
+        };
+        others.flat_map(of_one).collect()
     }
 
     /// What a container holds.
@@ -122,7 +126,7 @@ impl Books {
     }
 
     /// Who has an address of a network.
-    pub fn owner(&self, network: &NetworkId, address: Ipv4Addr) -> Option<&ContainerId> {
+    pub fn owner(&self, network: &NetworkId, address: IpAddr) -> Option<&ContainerId> {
         self.addresses.get(network)?.get(&address)
     }
 
@@ -134,13 +138,14 @@ impl Books {
         clashing.next().map(|(owner, _)| owner)
     }
 
-    /// Where the next address of a network is looked for.
-    pub fn cursor(&mut self, network: &Network) -> Result<&mut Cursor, Error> {
-        if !self.cursors.contains_key(&network.id) {
-            let cursor = self.store.cursor(&network.name)?;
-            self.cursors.insert(network.id.clone(), cursor);
+    /// Where the next address of a network is looked for, of one family.
+    pub fn cursor(&mut self, network: &Network, ipv4: bool) -> Result<&mut Cursor, Error> {
+        let key = (network.id.clone(), ipv4);
+        if !self.cursors.contains_key(&key) {
+            let cursor = self.store.cursor(&network.name, ipv4)?;
+            self.cursors.insert(key.clone(), cursor);
         }
-        Ok(self.cursors.get_mut(&network.id).expect("it was put there just now"))
+        Ok(self.cursors.get_mut(&key).expect("it was put there just now"))
     }
 
     /// Writes down what a container holds from now on.
@@ -175,7 +180,7 @@ impl Books {
         for lease in &holding.leases {
             if let Some(wired) = &lease.wired {
                 let taken = self.addresses.entry(lease.network_id.clone()).or_default();
-                taken.insert(wired.ipv4, container_id.clone());
+                taken.extend(wired.addresses().map(|ip| (ip, container_id.clone())));
             }
         }
         self.holdings.insert(container_id, holding);
@@ -185,7 +190,9 @@ impl Books {
         let Some(holding) = self.holdings.remove(container_id) else { return };
         for lease in &holding.leases {
             if let (Some(wired), Some(taken)) = (&lease.wired, self.addresses.get_mut(&lease.network_id)) {
-                taken.remove(&wired.ipv4);
+                for ip in wired.addresses() {
+                    taken.remove(&ip);
+                }
             }
         }
     }

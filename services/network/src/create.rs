@@ -3,27 +3,39 @@
 use std::collections::BTreeMap;
 
 use davit_proto::id::Name;
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 
 use crate::error::Error;
 use crate::filter::Filter;
 use crate::ground::{bridge_name, host_ranges, user_of};
 use crate::ipam::{self, Range};
-use crate::link;
-use crate::network::{Bridge, Driver, Network};
+use crate::link::{self, Connection};
+use crate::network::{Bridge, Driver, LinkName, Network};
 use crate::networks::{Networks, Populated};
+use crate::sysctl;
+
+/// Smallest packet that a link with IPv6 must carry whole.
+const MIN_MTU_IPV6: u32 = 1280;
 
 /// What a network is to be.
 #[derive(Debug, Clone)]
 pub struct Wanted {
     /// Its name.
     pub name: Name,
-    /// Its range; none for one from the pool.
-    pub range: Option<Range>,
+    /// Its ranges; those of a family that it has and has none of come from the pool.
+    pub ranges: Vec<Range>,
+    /// IPv6 too.
+    pub ipv6: bool,
     /// No way out.
     pub internal: bool,
+    /// Name of its bridge; none for one of our choice.
+    pub link: Option<LinkName>,
+    /// Largest packet; none for the kernel's own choice.
+    pub mtu: Option<u32>,
     /// Labels.
     pub labels: BTreeMap<String, String>,
+    /// Options as they were given.
+    pub options: BTreeMap<String, String>,
 }
 
 impl Networks {
@@ -31,18 +43,43 @@ impl Networks {
     pub fn create(&self, wanted: Wanted) -> Result<Populated, Error> {
         let connection = link::open().map_err(Error::kernel("open a connection for links"))?;
         let host = host_ranges(&connection)?;
+        check_ipv6(&wanted)?;
+        let mut network = Network::new(wanted.name.clone(), Driver::Bridge, None)?;
+        let link = match &wanted.link {
+            Some(link) => self.free_link(&connection, &wanted, link)?,
+            None => bridge_name(&network.id)?,
+        };
         let mut books = self.books();
         if books.named(wanted.name.as_str()).is_some() {
             return Err(Error::Exists(wanted.name.to_string()));
         }
         let taken = [host, books.ranges(None)].concat();
-        let range = choose(&wanted, &taken)?;
-        let mut network = Network::new(wanted.name, Driver::Bridge, None)?;
-        let link = bridge_name(&network.id)?;
-        network.bridge = Some(Bridge { link, range, internal: wanted.internal });
+        let ranges = choose(&wanted, &taken, (&self.shared().instance, network.id.as_str()))?;
+        network.bridge = Some(Bridge { link, ranges, internal: wanted.internal, mtu: wanted.mtu });
         network.labels = wanted.labels;
+        network.options = wanted.options;
         books.put(network.clone())?;
         Ok(Populated { network, endpoints: Vec::new() })
+    }
+
+    /// A wanted name of a bridge, when neither another network nor the host has it.
+    fn free_link(
+        &self,
+        connection: &Connection,
+        wanted: &Wanted,
+        link: &LinkName,
+    ) -> Result<LinkName, Error> {
+        let taken =
+            |why| Error::BridgeTaken { link: link.to_string(), network: wanted.name.to_string(), why };
+        let books = self.books();
+        let has_it = |network: &&Network| network.bridge.as_ref().is_some_and(|bridge| bridge.link == *link);
+        if let Some(other) = books.networks().find(has_it) {
+            return Err(taken(format!("it is the bridge of network {}", other.name)));
+        }
+        match link::find(connection, link.as_str()).map_err(Error::kernel(format!("look at link {link}")))? {
+            Some(_) => Err(taken("the host has a link of that name".to_owned())),
+            None => Ok(link.clone()),
+        }
     }
 
     /// Removes a network that nobody is on.
@@ -83,19 +120,52 @@ impl Networks {
     }
 }
 
-fn choose(wanted: &Wanted, taken: &[(Ipv4Net, String)]) -> Result<Range, Error> {
+fn check_ipv6(wanted: &Wanted) -> Result<(), Error> {
+    if !wanted.ipv6 && wanted.ranges.iter().all(Range::is_ipv4) {
+        return Ok(());
+    }
+    if !sysctl::has_ipv6() {
+        return Err(Error::invalid("ipv6", &wanted.name, "cannot be had: this host's kernel has no IPv6"));
+    }
+    match wanted.mtu {
+        Some(mtu) if mtu < MIN_MTU_IPV6 => {
+            Err(Error::invalid("mtu", mtu, format!("must be at least {MIN_MTU_IPV6} with IPv6")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The ranges of a new network: those that were asked for, and one from the pool for a family without.
+fn choose(
+    wanted: &Wanted,
+    taken: &[(IpNet, String)],
+    (instance, id): (&str, &str),
+) -> Result<Vec<Range>, Error> {
     let refused = |range: String, by: &str| Error::RangeTaken {
         range,
         network: wanted.name.to_string(),
         by: by.to_owned(),
     };
-    let Some(range) = wanted.range else {
-        let nets: Vec<Ipv4Net> = taken.iter().map(|(net, _)| *net).collect();
-        let free = ipam::free_subnet(&nets).ok_or_else(|| refused("of the pool".to_owned(), "others"))?;
-        return Range::new(free).map_err(|error| Error::invalid("subnet", free, error));
-    };
-    match user_of(&range.subnet, taken) {
-        Some(by) => Err(refused(range.subnet.to_string(), by)),
-        None => Ok(range),
+    let mut ranges: Vec<Range> = Vec::new();
+    for range in &wanted.ranges {
+        if let Some(other) = ranges.iter().find(|other| ipam::overlaps(&other.subnet, &range.subnet)) {
+            return Err(Error::invalid("subnet", range.subnet, format!("overlaps {}", other.subnet)));
+        }
+        if let Some(by) = user_of(&range.subnet, taken) {
+            return Err(refused(range.subnet.to_string(), by));
+        }
+        ranges.push(*range);
     }
+    let nets: Vec<IpNet> = taken.iter().map(|(net, _)| *net).chain(ranges.iter().map(|r| r.subnet)).collect();
+    let none_left = || refused("of the pool".to_owned(), "others");
+    let range = |net| Range::new(net).map_err(|error| Error::invalid("subnet", net, error));
+    if !ranges.iter().any(Range::is_ipv4) {
+        let free = ipam::free_subnet(ipam::pool(), &nets).ok_or_else(none_left)?;
+        ranges.insert(0, range(free)?);
+    }
+    if wanted.ipv6 && ranges.iter().all(Range::is_ipv4) {
+        let free = ipam::free_subnet(ipam::private_pool(instance, id), &nets).ok_or_else(none_left)?;
+        ranges.push(range(free)?);
+    }
+    Ok(ranges)
 }

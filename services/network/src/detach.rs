@@ -7,9 +7,9 @@
 use davit_proto::id::ContainerId;
 
 use crate::error::Error;
-use crate::holding::Holding;
+use crate::holding::{Holding, Wired};
 use crate::netns::{Netns, Reference};
-use crate::network::NetworkId;
+use crate::network::{Bridge, NetworkId};
 use crate::networks::Networks;
 use crate::port::Publication;
 
@@ -38,10 +38,7 @@ impl Networks {
         let left = self.turn_ports_away(container_id, &had, &network)?;
         if lease.wired.is_some() {
             self.unplug(container_id, &network)?;
-            let was_way_out = self.books().way_out(&had) == lease.wired.as_ref();
-            if was_way_out {
-                self.take_over(request, &left)?;
-            }
+            self.take_over(request, (&had, &left))?;
         }
         let mut books = self.books();
         if left.leases.is_empty() {
@@ -51,7 +48,7 @@ impl Networks {
         }
         drop(books);
         self.tell_names(container_id)?;
-        self.shared().sweep.released(&had.ports, lease.wired.iter().map(|wired| wired.ipv4.into()));
+        self.shared().sweep.released(&had.ports, lease.wired.iter().flat_map(Wired::addresses));
         Ok(())
     }
 
@@ -75,22 +72,24 @@ impl Networks {
         Ok(left)
     }
 
-    /// The way out that went with a link is given by the next network that has one.
-    fn take_over(&self, request: &Request, left: &Holding) -> Result<(), Error> {
-        let next = {
+    /// The way out that went with a link is given by the next network that has one, in each family.
+    fn take_over(&self, request: &Request, (had, left): (&Holding, &Holding)) -> Result<(), Error> {
+        let next: Vec<(bool, Bridge, Wired)> = {
             let books = self.books();
-            let way_out = books.way_out(left).cloned();
-            way_out.and_then(|wired| {
-                let of = left.leases.iter().find(|lease| lease.wired.as_ref() == Some(&wired))?;
-                Some((books.by_id(&of.network_id)?.bridge.clone()?, wired))
-            })
+            let next = |ipv4| {
+                let next = books.way_out(left, ipv4)?;
+                let of = left.leases.iter().find(|lease| lease.wired.as_ref() == Some(next))?;
+                let went = books.way_out(had, ipv4) != Some(next);
+                went.then_some((ipv4, books.by_id(&of.network_id)?.bridge.clone()?, next.clone()))
+            };
+            [true, false].into_iter().filter_map(next).collect()
         };
-        let (Some(reference), Some((bridge, wired))) = (request.netns, next) else { return Ok(()) };
-        match Netns::open(reference) {
-            Ok(netns) => self.lead_out(&netns, &bridge, &wired),
+        let Some(reference) = request.netns.filter(|_| !next.is_empty()) else { return Ok(()) };
+        let netns = match Netns::open(reference) {
             // Who has no namespace any more needs no way out of it.
-            Err(error) if error.says_gone() => Ok(()),
-            Err(error) => Err(error),
-        }
+            Err(error) if error.says_gone() => return Ok(()),
+            other => other?,
+        };
+        next.iter().try_for_each(|(ipv4, bridge, wired)| self.lead_out(&netns, bridge, wired, *ipv4))
     }
 }

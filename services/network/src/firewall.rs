@@ -6,6 +6,7 @@
 //! Order: the guard chain is there before any bridge may carry 127.0.0.0/8, and no bridge may while it is not.
 
 mod element;
+mod forwarding;
 mod map;
 mod nft;
 mod table;
@@ -14,6 +15,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 
+use forwarding::{Families, Forwarding};
 pub use nft::LoadError;
 pub use table::Bridge;
 use table::Table;
@@ -41,15 +43,13 @@ pub enum FirewallError {
 pub struct Firewall {
     /// Its name.
     table: String,
-    /// Where it is kept that forwarding is on for us alone, since which boot.
-    mark: PathBuf,
+    forwarding: Forwarding,
     bridges: Vec<Bridge>,
     ports: BTreeMap<HostPort, Publication>,
     /// The generation of the kernel's tables that our table was last seen whole in; none before it was loaded.
     seen: Option<u32>,
     /// What was seen of other tables, and in which generation.
     drops: Option<(u32, Vec<String>)>,
-    closed: bool,
 }
 
 impl Firewall {
@@ -57,12 +57,11 @@ impl Firewall {
     pub fn new(table: String, mark: PathBuf) -> Self {
         Self {
             table,
-            mark,
+            forwarding: Forwarding::new(mark),
             bridges: Vec::new(),
             ports: BTreeMap::new(),
             seen: None,
             drops: None,
-            closed: false,
         }
     }
 
@@ -141,7 +140,7 @@ impl Firewall {
                 repaired = true;
             }
         }
-        if !setting("read net.ipv4.ip_forward", sysctl::forwarding())? {
+        if !self.forwarding.is_on(self.needed())? {
             self.load()?;
             repaired = true;
         }
@@ -155,8 +154,8 @@ impl Firewall {
 
     /// Loads the table, or loads it anew.
     pub fn load(&mut self) -> Result<(), FirewallError> {
-        let was_forwarding = setting("read net.ipv4.ip_forward", sysctl::forwarding())?;
-        self.closed = self.is_closed(was_forwarding)?;
+        let needed = self.needed();
+        self.forwarding.prepare(needed)?;
         let open = self.bridges.iter().filter(|bridge| !bridge.internal);
         let open: Vec<LinkName> = open.map(|bridge| bridge.link.clone()).collect();
         // Between a flush and this transaction there is no guard.
@@ -166,11 +165,9 @@ impl Firewall {
             }
         }
         let ports: Vec<Publication> = self.ports.values().copied().collect();
-        let table = Table { name: &self.table, bridges: &self.bridges, ports: &ports, closed: self.closed };
-        nft::load(&table.text()).map_err(|error| FirewallError::Load(self.table.clone(), error))?;
-        if !was_forwarding {
-            setting("switch on net.ipv4.ip_forward", sysctl::forward())?;
-        }
+        nft::load(&self.in_text(&ports).text())
+            .map_err(|error| FirewallError::Load(self.table.clone(), error))?;
+        self.forwarding.switch_on(needed)?;
         for link in &open {
             route_localnet(link, true)?;
         }
@@ -220,23 +217,21 @@ impl Firewall {
     }
 
     fn is_whole(&self) -> Result<bool, FirewallError> {
-        let table = Table { name: &self.table, bridges: &self.bridges, ports: &[], closed: self.closed };
         let count = element::count(&self.table);
         let count =
             count.map_err(|error| FirewallError::Element("count rules", self.table.clone(), error))?;
         let elements = self.ports.values().map(map::count).sum();
-        Ok(count == Some((table.rules(), elements)))
+        Ok(count == Some((self.in_text(&[]).rules(), elements)))
     }
 
-    /// Whether forwarding is on for us alone: it was off when we came, in this boot.
-    fn is_closed(&self, forwarding: bool) -> Result<bool, FirewallError> {
-        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
-        let boot = setting("read the boot id", boot)?;
-        if forwarding {
-            return Ok(std::fs::read_to_string(&self.mark).is_ok_and(|mark| mark == boot));
-        }
-        setting("keep that forwarding was off", std::fs::write(&self.mark, boot))?;
-        Ok(true)
+    /// What the host has to forward: IPv6 only where a network has it.
+    fn needed(&self) -> Families {
+        let mut subnets = self.bridges.iter().flat_map(|bridge| &bridge.subnets);
+        Families { ipv4: true, ipv6: subnets.any(|subnet| subnet.addr().is_ipv6()) }
+    }
+
+    fn in_text<'a>(&'a self, ports: &'a [Publication]) -> Table<'a> {
+        Table { name: &self.table, bridges: &self.bridges, ports, closed: self.forwarding.closed() }
     }
 }
 

@@ -3,13 +3,14 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::net::IpAddr;
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 
 use crate::error::Error;
 use crate::firewall::{self, Firewall};
 use crate::ipam::{self, Range};
-use crate::link::{self, Connection, Link};
+use crate::link::{self, Connection, Link, NewBridge};
 use crate::mac::Mac;
 use crate::network::{BRIDGE, Bridge, LinkName, Network, NetworkId};
 use crate::sysctl;
@@ -31,7 +32,7 @@ pub struct Demand {
     /// The network.
     pub network: Network,
     /// Ranges of the other networks, and whose they are.
-    pub others: Vec<(Ipv4Net, String)>,
+    pub others: Vec<(IpNet, String)>,
     /// Another range may be chosen: nobody holds an address, and nobody asked for this one.
     pub movable: bool,
 }
@@ -52,9 +53,9 @@ impl Ground {
         self.ready.remove(network);
     }
 
-    /// Makes sure of a network's bridge and of the firewall. Answers with the range that the network has now, when
-    /// that is another one than it had.
-    pub fn ensure(&mut self, demand: &Demand) -> Result<Option<Range>, Error> {
+    /// Makes sure of a network's bridge and of the firewall. Answers with the ranges that the network has now,
+    /// when those are others than it had.
+    pub fn ensure(&mut self, demand: &Demand) -> Result<Option<Vec<Range>>, Error> {
         let network = &demand.network;
         let Some(bridge) = &network.bridge else { return Ok(None) };
         if self.index(&network.id).is_some() && self.firewall.is_loaded() {
@@ -69,16 +70,22 @@ impl Ground {
                 Ok(None)
             }
             None => {
-                let range = self.choose(&connection, demand, bridge)?;
-                let moved = Bridge { range, ..bridge.clone() };
+                let ranges = self.choose(&connection, demand, bridge)?;
+                let moved = Bridge { ranges, ..bridge.clone() };
                 self.admit(&moved)?;
-                link::create_bridge(&connection, moved.link.as_str(), Mac::of(range.gateway), &self.mark)
+                let new = NewBridge {
+                    name: moved.link.as_str(),
+                    mac: mac(&moved)?,
+                    alias: &self.mark,
+                    mtu: moved.mtu,
+                };
+                link::create_bridge(&connection, &new)
                     .map_err(Error::kernel(format!("make bridge {}", moved.link)))?;
                 let made = link::find(&connection, moved.link.as_str()).map_err(asked)?;
                 let made = made.ok_or_else(|| asked(io::ErrorKind::NotFound.into()))?;
                 self.settle(&connection, network, &moved, made.index)?;
-                tracing::info!(bridge = %moved.link, subnet = %range.subnet, "made a bridge");
-                Ok((range != bridge.range).then_some(range))
+                tracing::info!(bridge = %moved.link, subnets = shown(gateways(&moved)), "made a bridge");
+                Ok((moved.ranges != bridge.ranges).then_some(moved.ranges))
             }
         }
     }
@@ -98,7 +105,7 @@ impl Ground {
         Ok(self.firewall.dismiss(&in_table(bridge))?)
     }
 
-    /// A link of the bridge's name must be our bridge with the network's gateway.
+    /// A link of the bridge's name must be our bridge with the network's gateways.
     fn compare(
         &self,
         connection: &Connection,
@@ -116,35 +123,37 @@ impl Ground {
             return Err(taken(format!("it is a {kind} that this engine did not make; choose another name")));
         }
         let addresses = link::addresses(connection).map_err(Error::kernel("list addresses"))?;
-        let has: Vec<Ipv4Net> =
-            addresses.into_iter().filter(|(index, _)| *index == found.index).map(|(_, net)| net).collect();
-        let wanted = gateway(&bridge.range);
-        // Without any address it was left half made by a crash, and is finished.
-        if has.is_empty() || has.contains(&wanted) {
+        let of_link =
+            addresses.into_iter().filter(|(index, net)| *index == found.index && !is_automatic(net));
+        let has: Vec<IpNet> = of_link.map(|(_, net)| net).collect();
+        // Without any address, or with some, it was left half made by a crash, and is finished.
+        if has.is_empty() || gateways(bridge).any(|wanted| has.contains(&wanted)) {
             return Ok(());
         }
-        let has = has.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        let (has, wanted) = (shown(has.into_iter()), shown(gateways(bridge)));
         Err(taken(format!("it has {has} and not {wanted}; remove it with 'ip link delete {}'", bridge.link)))
     }
 
-    /// The range for a bridge that is not there: the network's, unless the host uses it.
-    fn choose(&self, connection: &Connection, demand: &Demand, bridge: &Bridge) -> Result<Range, Error> {
+    /// The ranges for a bridge that is not there: the network's, unless the host uses one of them.
+    fn choose(&self, connection: &Connection, demand: &Demand, bridge: &Bridge) -> Result<Vec<Range>, Error> {
         let network = &demand.network;
         let mut taken = host_ranges(connection)?;
         taken.extend(demand.others.iter().cloned());
-        let Some(by) = user_of(&bridge.range.subnet, &taken) else { return Ok(bridge.range) };
-        let refused = |range: &Ipv4Net, by: &str| Error::RangeTaken {
+        let used = |range: &Range| Some((range.subnet, user_of(&range.subnet, &taken)?));
+        let Some((range, by)) = bridge.ranges.iter().find_map(used) else { return Ok(bridge.ranges.clone()) };
+        let refused = || Error::RangeTaken {
             range: range.to_string(),
             network: network.name.to_string(),
             by: by.to_owned(),
         };
         if !demand.movable || network.name.as_str() != BRIDGE {
-            return Err(refused(&bridge.range.subnet, by));
+            return Err(refused());
         }
-        let nets: Vec<Ipv4Net> = taken.iter().map(|(net, _)| *net).collect();
-        let free = ipam::free_subnet(&nets).ok_or_else(|| refused(&bridge.range.subnet, by))?;
-        tracing::warn!(taken = %bridge.range.subnet, %by, instead = %free, "the default network's range is in use");
-        Range::new(free).map_err(|error| Error::invalid("subnet", free, error))
+        let nets: Vec<IpNet> = taken.iter().map(|(net, _)| *net).collect();
+        let free = ipam::free_subnet(ipam::pool(), &nets).ok_or_else(refused)?;
+        tracing::warn!(taken = %range, %by, instead = %free, "the default network's range is in use");
+        let free = Range::new(free).map_err(|error| Error::invalid("subnet", free, error))?;
+        Ok(vec![free])
     }
 
     fn settle(
@@ -156,12 +165,17 @@ impl Ground {
     ) -> Result<(), Error> {
         let failed = |what: &str| Error::kernel(format!("{what} bridge {}", bridge.link));
         self.admit(bridge)?;
-        sysctl::ipv6_off(bridge.link.as_str()).map_err(failed("switch off IPv6 on"))?;
+        if bridge.has_ipv6() {
+            sysctl::ipv6_on(bridge.link.as_str()).map_err(failed("switch on IPv6 on"))?;
+        } else {
+            sysctl::ipv6_off(bridge.link.as_str()).map_err(failed("switch off IPv6 on"))?;
+        }
         // The guard is in place, so the bridge may carry what comes from the host's own loopback.
         sysctl::set_route_localnet(&bridge.link, !bridge.internal)
             .map_err(failed("set route_localnet on"))?;
-        link::add_address(connection, index, gateway(&bridge.range))
-            .map_err(failed("give its address to"))?;
+        for gateway in gateways(bridge) {
+            link::add_address(connection, index, gateway).map_err(failed("give its address to"))?;
+        }
         link::up(connection, index).map_err(failed("bring up"))?;
         self.ready.insert(network.id.clone(), index);
         Ok(())
@@ -173,8 +187,8 @@ impl Ground {
 }
 
 /// The ranges that the host has routes or addresses in, and by which link.
-pub fn host_ranges(connection: &Connection) -> Result<Vec<(Ipv4Net, String)>, Error> {
-    let mut ranges: Vec<(Ipv4Net, String)> = Vec::new();
+pub fn host_ranges(connection: &Connection) -> Result<Vec<(IpNet, String)>, Error> {
+    let mut ranges: Vec<(IpNet, String)> = Vec::new();
     let named = |index: Option<u32>| match index {
         Some(index) => format!("link number {index}"),
         None => "a route".to_owned(),
@@ -187,18 +201,34 @@ pub fn host_ranges(connection: &Connection) -> Result<Vec<(Ipv4Net, String)>, Er
 }
 
 /// Who uses a range or a part of it.
-pub fn user_of<'a>(net: &Ipv4Net, taken: &'a [(Ipv4Net, String)]) -> Option<&'a str> {
+pub fn user_of<'a>(net: &IpNet, taken: &'a [(IpNet, String)]) -> Option<&'a str> {
     taken.iter().find(|(other, _)| ipam::overlaps(net, other)).map(|(_, by)| by.as_str())
 }
 
-fn gateway(range: &Range) -> Ipv4Net {
-    Ipv4Net::new(range.gateway, range.subnet.prefix_len())
-        .expect("it is the length of a range that was checked")
+fn gateways(bridge: &Bridge) -> impl Iterator<Item = IpNet> {
+    bridge.ranges.iter().map(Range::gateway_net)
+}
+
+/// What the kernel gives a link by itself.
+fn is_automatic(net: &IpNet) -> bool {
+    matches!(net, IpNet::V6(net) if net.addr().is_unicast_link_local())
+}
+
+/// A bridge's hardware address goes with its first gateway, so that caches of neighbours stay right when it comes back.
+fn mac(bridge: &Bridge) -> Result<Mac, Error> {
+    match bridge.family(true).next().map(|range| range.gateway) {
+        Some(IpAddr::V4(gateway)) => Ok(Mac::of(gateway)),
+        _ => Err(Error::invalid("subnet", &bridge.link, "has no range of IPv4 in its record")),
+    }
+}
+
+fn shown(nets: impl Iterator<Item = IpNet>) -> String {
+    nets.map(|net| net.to_string()).collect::<Vec<_>>().join(", ")
 }
 
 /// A bridge as the firewall has it.
 pub fn in_table(bridge: &Bridge) -> firewall::Bridge {
-    let subnets = vec![bridge.range.subnet.into()];
+    let subnets = bridge.ranges.iter().map(|range| range.subnet).collect();
     firewall::Bridge { link: bridge.link.clone(), subnets, internal: bridge.internal }
 }
 

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
@@ -41,6 +41,9 @@ pub struct Lease {
 pub struct Wired {
     /// Address.
     pub ipv4: Ipv4Addr,
+    /// Address of the other family; none on networks without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipv6: Option<Ipv6Addr>,
     /// Hardware address.
     pub mac: Mac,
     /// Name of the link inside the container.
@@ -54,6 +57,13 @@ pub struct Link {
     pub name: Name,
     /// The container that it stands for.
     pub container_id: ContainerId,
+}
+
+impl Wired {
+    /// Its addresses.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> + use<> {
+        [Some(self.ipv4.into()), self.ipv6.map(IpAddr::from)].into_iter().flatten()
+    }
 }
 
 /// A network namespace by number; good for telling two apart while the holder of one lives.

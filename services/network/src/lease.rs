@@ -1,6 +1,6 @@
 //! Giving addresses and ports: what a container holds after it asked.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use davit_proto::id::{ContainerId, Name};
 
@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::holding::{Holding, Lease, Link, NetnsId, Wired};
 use crate::ipam;
 use crate::mac::Mac;
-use crate::network::{Network, NetworkId};
+use crate::network::{Bridge, Network, NetworkId};
 use crate::port::Wish;
 
 /// Networks that one container may be on.
@@ -22,6 +22,8 @@ pub struct Join {
     pub network: NetworkId,
     /// Wanted address.
     pub ipv4: Option<Ipv4Addr>,
+    /// Wanted address of the other family.
+    pub ipv6: Option<Ipv6Addr>,
     /// Wanted hardware address.
     pub mac: Option<Mac>,
     /// Further names.
@@ -39,6 +41,23 @@ pub struct Holder {
     pub name: Option<Name>,
     /// Names that it alone finds others by; none for those that it has.
     pub links: Vec<Link>,
+}
+
+/// The links that everything else leaves a container by, of each family.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct WaysOut {
+    /// Of IPv4.
+    pub ipv4: Option<String>,
+    /// Of IPv6.
+    pub ipv6: Option<String>,
+}
+
+impl WaysOut {
+    /// Whether a link is one of them.
+    pub fn leads(&self, interface: &str, ipv4: bool) -> bool {
+        let link = if ipv4 { &self.ipv4 } else { &self.ipv6 };
+        link.as_deref() == Some(interface)
+    }
 }
 
 /// What was given.
@@ -90,13 +109,20 @@ impl Books {
         Ok(Given { holding, warnings })
     }
 
-    /// The place that gives a container its way out: the first one that has one.
-    pub fn way_out<'a>(&self, holding: &'a Holding) -> Option<&'a Wired> {
+    /// The place that gives a container its way out, of one family: the first one that has one.
+    pub fn way_out<'a>(&self, holding: &'a Holding, ipv4: bool) -> Option<&'a Wired> {
         let has_one = |lease: &&Lease| {
             let bridge = self.by_id(&lease.network_id).and_then(|network| network.bridge.as_ref());
             bridge.is_some_and(|bridge| !bridge.internal)
         };
-        holding.leases.iter().filter(has_one).find_map(|lease| lease.wired.as_ref())
+        let wired = holding.leases.iter().filter(has_one).filter_map(|lease| lease.wired.as_ref());
+        wired.into_iter().find(|wired| ipv4 || wired.ipv6.is_some())
+    }
+
+    /// Its ways out, by the names of their links.
+    pub fn ways_out(&self, holding: &Holding) -> WaysOut {
+        let link = |ipv4| self.way_out(holding, ipv4).map(|wired| wired.interface.clone());
+        WaysOut { ipv4: link(true), ipv6: link(false) }
     }
 
     /// The host's network and none at all are joined alone.
@@ -123,35 +149,62 @@ impl Books {
         let Some(bridge) = &network.bridge else {
             return Ok(Lease { network_id: network.id.clone(), wired: None, aliases: join.aliases.clone() });
         };
-        let range = bridge.range;
-        let ipv4 = match join.ipv4 {
-            Some(wanted) if !range.is_leasable(wanted) => {
-                let rule = format!("must be a host of {} other than {}", range.subnet, range.gateway);
-                return Err(Error::invalid("ipv4", wanted, rule));
-            }
-            Some(wanted) => match self.owner(&network.id, wanted).filter(|owner| *owner != container_id) {
-                Some(owner) => {
-                    return Err(Error::AddressTaken {
-                        address: wanted.to_string(),
-                        network: network.name.to_string(),
-                        holder: owner.to_string(),
-                    });
-                }
-                None => wanted,
-            },
-            None => self.next(network, &range)?,
+        let wanted = join.ipv4.map(IpAddr::from);
+        let IpAddr::V4(ipv4) = self.address((network, bridge), container_id, wanted, true)? else {
+            return Err(Error::Exhausted(network.name.to_string()));
         };
+        let wanted = join.ipv6.map(IpAddr::from);
+        let ipv6 = match bridge.has_ipv6() || wanted.is_some() {
+            true => Some(self.address((network, bridge), container_id, wanted, false)?),
+            false => None,
+        };
+        let ipv6 = ipv6.and_then(|ip| if let IpAddr::V6(ip) = ip { Some(ip) } else { None });
         let mac = join.mac.unwrap_or_else(|| Mac::of(ipv4));
-        let wired = Wired { ipv4, mac, interface: holding.free_interface() };
+        let wired = Wired { ipv4, ipv6, mac, interface: holding.free_interface() };
         Ok(Lease { network_id: network.id.clone(), wired: Some(wired), aliases: join.aliases.clone() })
     }
 
-    fn next(&mut self, network: &Network, range: &ipam::Range) -> Result<Ipv4Addr, Error> {
-        let at = self.cursor(network)?.at();
-        let ipv4 = ipam::next_free(range, at, |ip| self.owner(&network.id, ip).is_some())
-            .ok_or_else(|| Error::Exhausted(network.name.to_string()))?;
-        self.cursor(network)?.set(ipam::after(ipv4))?;
-        Ok(ipv4)
+    /// The address that a container gets on a network, of one family: the wanted one, or the next one that is free.
+    fn address(
+        &mut self,
+        (network, bridge): (&Network, &Bridge),
+        container_id: &ContainerId,
+        wanted: Option<IpAddr>,
+        ipv4: bool,
+    ) -> Result<IpAddr, Error> {
+        let Some(wanted) = wanted else { return self.next(network, bridge, ipv4) };
+        if !bridge.ranges.iter().any(|range| range.is_leasable(wanted)) {
+            return Err(Error::invalid(if ipv4 { "ipv4" } else { "ipv6" }, wanted, rule(bridge, ipv4)));
+        }
+        match self.owner(&network.id, wanted).filter(|owner| *owner != container_id) {
+            None => Ok(wanted),
+            Some(owner) => Err(Error::AddressTaken {
+                address: wanted.to_string(),
+                network: network.name.to_string(),
+                holder: owner.to_string(),
+            }),
+        }
+    }
+
+    /// The next free address, from the first range that has one.
+    fn next(&mut self, network: &Network, bridge: &Bridge, ipv4: bool) -> Result<IpAddr, Error> {
+        let at = self.cursor(network, ipv4)?.at();
+        let taken = |ip| self.owner(&network.id, ip).is_some();
+        let free = bridge.family(ipv4).find_map(|range| ipam::next_free(range, at, taken));
+        let ip = free.ok_or_else(|| Error::Exhausted(network.name.to_string()))?;
+        self.cursor(network, ipv4)?.set(ipam::after(ip))?;
+        Ok(ip)
+    }
+}
+
+/// What a wanted address must be.
+fn rule(bridge: &Bridge, ipv4: bool) -> String {
+    let mut hosts = bridge.family(ipv4).map(|range| format!("{} other than {}", range.subnet, range.gateway));
+    match hosts.next() {
+        Some(first) => {
+            hosts.fold(format!("must be a host of {first}"), |rule, next| rule + ", or of " + &next)
+        }
+        None => "cannot be had: the network has no IPv6".to_owned(),
     }
 }
 
@@ -168,7 +221,9 @@ fn again(lease: &Lease, holding: &Holding, join: &Join) -> Lease {
 }
 
 fn fits(wired: &Wired, join: &Join) -> bool {
-    join.ipv4.is_none_or(|ip| ip == wired.ipv4) && join.mac.is_none_or(|mac| mac == wired.mac)
+    join.ipv4.is_none_or(|ip| ip == wired.ipv4)
+        && join.ipv6.is_none_or(|ip| Some(ip) == wired.ipv6)
+        && join.mac.is_none_or(|mac| mac == wired.mac)
 }
 
 fn same_address(
@@ -181,9 +236,19 @@ fn same_address(
         Some(wired) if !fits(wired, join) => Err(Error::OtherAddress {
             container_id: container_id.to_string(),
             network: network.name.to_string(),
-            has: format!("{} ({})", wired.ipv4, wired.mac),
-            wanted: join.ipv4.map_or_else(|| "another hardware address".to_owned(), |ip| ip.to_string()),
+            has: wired.addresses().map(|ip| format!("{ip}, ")).collect::<String>() + &wired.mac.to_string(),
+            wanted: wanted(join),
         }),
         _ => Ok(()),
     }
+}
+
+/// What was asked for, as an error says it.
+fn wanted(join: &Join) -> String {
+    let parts = [
+        join.ipv4.map(|ip| ip.to_string()),
+        join.ipv6.map(|ip| ip.to_string()),
+        join.mac.map(|mac| mac.to_string()),
+    ];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }

@@ -25,6 +25,7 @@ mod filter;
 mod firewall;
 mod flow;
 mod ground;
+mod hash;
 mod holding;
 mod ipam;
 mod lease;

@@ -6,10 +6,10 @@ mod connection;
 mod message;
 
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd};
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use rtnetlink::sys::protocols::NETLINK_ROUTE;
 use rustix::io::Errno;
 
@@ -42,6 +42,19 @@ pub struct Link {
     pub peer: Option<u32>,
 }
 
+/// A bridge that is to be.
+#[derive(Debug, Clone)]
+pub struct NewBridge<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Its hardware address.
+    pub mac: Mac,
+    /// The note on it.
+    pub alias: &'a str,
+    /// Largest packet; none for the kernel's own choice.
+    pub mtu: Option<u32>,
+}
+
 /// A veth pair that is to be: one end on a bridge of ours, the other in a container's namespace.
 #[derive(Debug, Clone)]
 pub struct Veth<'a> {
@@ -53,15 +66,17 @@ pub struct Veth<'a> {
     pub peer: &'a str,
     /// Hardware address of the container's end.
     pub mac: Mac,
+    /// Largest packet; none for the kernel's own choice.
+    pub mtu: Option<u32>,
 }
 
 /// What the container's end becomes.
 #[derive(Debug, Clone)]
 pub struct Inside {
     /// Addresses, each with the length of its range.
-    pub addresses: Vec<Ipv4Net>,
+    pub addresses: Vec<IpNet>,
     /// Where everything else goes, when this link is the way out.
-    pub gateways: Vec<Ipv4Addr>,
+    pub gateways: Vec<IpAddr>,
     /// It becomes the way out also when another link is.
     pub takes_over: bool,
 }
@@ -84,13 +99,13 @@ pub fn find(connection: &Connection, name: &str) -> io::Result<Option<Link>> {
 }
 
 /// Makes a bridge that is down and has no address, and marks it as ours.
-pub fn create_bridge(connection: &Connection, name: &str, mac: Mac, alias: &str) -> io::Result<()> {
+pub fn create_bridge(connection: &Connection, bridge: &NewBridge<'_>) -> io::Result<()> {
     // In the same system call: no signal comes between, so a bridge of ours always says so.
-    connection.tell(vec![message::bridge(name, mac), message::mark(name, alias)], None)
+    connection.tell(vec![message::bridge(bridge), message::mark(bridge.name, bridge.alias)], None)
 }
 
 /// Gives a link an address; one that it has already is no error.
-pub fn add_address(connection: &Connection, index: u32, address: Ipv4Net) -> io::Result<()> {
+pub fn add_address(connection: &Connection, index: u32, address: IpNet) -> io::Result<()> {
     connection.tell(vec![message::address(index, address)], Some(Errno::EXIST))
 }
 
@@ -128,15 +143,14 @@ pub fn learn(connection: &Connection, port: u32, mac: Mac) -> io::Result<()> {
 pub fn configure(connection: &Connection, index: u32, inside: &Inside) -> io::Result<()> {
     let mut requests = vec![message::up(LOOPBACK), message::up(index)];
     requests.extend(inside.addresses.iter().map(|address| message::address(index, *address)));
-    let route = |gateway: &Ipv4Addr| message::default_route(index, *gateway, inside.takes_over);
+    let route = |gateway: &IpAddr| message::default_route(index, *gateway, inside.takes_over);
     requests.extend(inside.gateways.iter().map(route));
     connection.tell(requests, Some(Errno::EXIST))
 }
 
-/// Makes gateways behind a link the way to everywhere else, where there is no way yet.
-pub fn lead(connection: &Connection, index: u32, gateways: &[Ipv4Addr]) -> io::Result<()> {
-    let routes = gateways.iter().map(|gateway| message::default_route(index, *gateway, false));
-    connection.tell(routes.collect(), Some(Errno::EXIST))
+/// Makes a gateway behind a link the way to everywhere else, where there is no way yet.
+pub fn lead(connection: &Connection, index: u32, gateway: IpAddr) -> io::Result<()> {
+    connection.tell(vec![message::default_route(index, gateway, false)], Some(Errno::EXIST))
 }
 
 /// Brings up loopback alone.
@@ -144,14 +158,14 @@ pub fn loopback_up(connection: &Connection) -> io::Result<()> {
     up(connection, LOOPBACK)
 }
 
-/// All IPv4 addresses of the namespace, with the number of their link.
-pub fn addresses(connection: &Connection) -> io::Result<Vec<(u32, Ipv4Net)>> {
+/// All addresses of the namespace, with the number of their link.
+pub fn addresses(connection: &Connection) -> io::Result<Vec<(u32, IpNet)>> {
     let answers = connection.ask(message::addresses())?;
     Ok(answers.into_iter().filter_map(message::read_address).collect())
 }
 
-/// The destinations of all IPv4 routes but the default ones, with the number of their link.
-pub fn routes(connection: &Connection) -> io::Result<Vec<(Option<u32>, Ipv4Net)>> {
+/// The destinations of all routes but the default ones, with the number of their link.
+pub fn routes(connection: &Connection) -> io::Result<Vec<(Option<u32>, IpNet)>> {
     let answers = connection.ask(message::routes())?;
     Ok(answers.into_iter().filter_map(message::read_route).collect())
 }

@@ -310,13 +310,13 @@ fn told(books: &Books, container_id: &ContainerId, holding: &Holding) -> Told {
 }
 
 fn addresses(wired: &Wired) -> Vec<IpAddr> {
-    vec![wired.ipv4.into()]
+    wired.addresses().collect()
 }
 
 fn header(network: &Network, bridge: &Bridge) -> Header {
-    let subnet = bridge.range.subnet;
-    let subnets = vec![Subnet { address: subnet.network().into(), prefix: subnet.prefix_len() }];
-    Header { network: network.name.clone(), subnets }
+    let subnets = bridge.ranges.iter().map(|range| range.subnet);
+    let subnets = subnets.map(|net| Subnet { address: net.network(), prefix: net.prefix_len() });
+    Header { network: network.name.clone(), subnets: subnets.collect() }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

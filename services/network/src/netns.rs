@@ -31,7 +31,7 @@ pub struct Netns {
 
 impl Netns {
     /// Opens the namespace that a process holds, makes sure that it is the one that was meant and not our own,
-    /// and opens a connection in it. IPv6 is off on links that come later.
+    /// and opens a connection in it. IPv6 is off on links that come later, until somebody switches it on.
     pub fn open(reference: Reference) -> Result<Self, Error> {
         Self::open_and(reference, || {})
     }
@@ -62,8 +62,18 @@ impl Netns {
         if found == own {
             return Err(Error::invalid("netns_inode", found, "is the host's own network namespace"));
         }
-        let links = inside(fd.as_fd(), act).map_err(failed)?;
+        let links = within(fd.as_fd(), || {
+            sysctl::ipv6_off("default")?;
+            act();
+            link::open()
+        });
+        let links = links.map_err(failed)?;
         Ok(Self { fd, links })
+    }
+
+    /// Does something on a thread inside.
+    pub fn within<T: Send>(&self, act: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+        within(self.fd.as_fd(), act)
     }
 
     /// The connection for links inside.
@@ -79,14 +89,12 @@ impl AsFd for Netns {
 }
 
 /// A namespace belongs to a thread, so that a thread of the runtime never changes its own.
-fn inside(netns: BorrowedFd<'_>, act: impl FnOnce() + Send) -> io::Result<Connection> {
+fn within<T: Send>(netns: BorrowedFd<'_>, act: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
     std::thread::scope(|scope| {
         let spawned =
             std::thread::Builder::new().name("netns".to_owned()).spawn_scoped(scope, move || {
                 namespace::enter(netns, Kind::Net)?;
-                sysctl::ipv6_off("default")?;
-                act();
-                link::open()
+                act()
             })?;
         spawned.join().unwrap_or_else(|_panic| Err(io::Error::other("the thread inside panicked")))
     })

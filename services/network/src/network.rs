@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::str::FromStr;
 
 use davit_proto::id::Name;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::error::Error;
 use crate::ipam::Range;
@@ -102,16 +103,55 @@ impl fmt::Display for LinkName {
     }
 }
 
-/// The bridge of a network and its range.
+/// The bridge of a network and its ranges.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bridge {
     /// Name of the link on the host.
     pub link: LinkName,
-    /// Its addresses.
-    pub range: Range,
+    /// Its addresses, at least one range of IPv4 among them. Earlier versions wrote a single one.
+    #[serde(alias = "range", deserialize_with = "one_or_many")]
+    pub ranges: Vec<Range>,
     /// No way out.
     #[serde(default)]
     pub internal: bool,
+    /// Largest packet, in bytes; none for the kernel's own choice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mtu: Option<u32>,
+}
+
+impl Bridge {
+    /// One with these ranges that is like any other.
+    pub fn new(link: LinkName, ranges: Vec<Range>) -> Self {
+        Self { link, ranges, internal: false, mtu: None }
+    }
+
+    /// Its ranges of one family.
+    pub fn family(&self, ipv4: bool) -> impl Iterator<Item = &Range> {
+        self.ranges.iter().filter(move |range| range.is_ipv4() == ipv4)
+    }
+
+    /// Whether it has IPv6.
+    pub fn has_ipv6(&self) -> bool {
+        self.family(false).next().is_some()
+    }
+
+    /// The range that an address is in.
+    pub fn range_of(&self, ip: IpAddr) -> Option<&Range> {
+        self.ranges.iter().find(|range| range.subnet.contains(&ip))
+    }
+}
+
+fn one_or_many<'de, D: Deserializer<'de>>(reader: D) -> Result<Vec<Range>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Ranges {
+        One(Range),
+        Many(Vec<Range>),
+    }
+    Ok(match Ranges::deserialize(reader)? {
+        Ranges::One(range) => vec![range],
+        Ranges::Many(ranges) => ranges,
+    })
 }
 
 /// A network, `<name>.json`.
@@ -131,6 +171,9 @@ pub struct Network {
     /// Labels.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
+    /// Options as they were given.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub options: BTreeMap<String, String>,
     /// When it was made.
     pub created_at: jiff::Timestamp,
 }
@@ -152,6 +195,7 @@ impl Network {
             driver,
             bridge,
             labels: BTreeMap::new(),
+            options: BTreeMap::new(),
             created_at: jiff::Timestamp::now(),
         })
     }
@@ -159,5 +203,21 @@ impl Network {
     /// Whether every engine has it.
     pub fn is_built_in(&self) -> bool {
         matches!(self.name.as_str(), BRIDGE | HOST | NONE)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_of_earlier_versions_are_read() {
+        let old =
+            r#"{"link":"davit0","range":{"subnet":"172.17.0.0/16","gateway":"172.17.0.1"},"internal":true}"#;
+        let bridge: Bridge = serde_json::from_str(old).unwrap();
+        let range = Range::new("172.17.0.0/16".parse::<ipnet::IpNet>().unwrap()).unwrap();
+        assert_eq!((&bridge.ranges, bridge.internal), (&vec![range], true));
+        let new = serde_json::to_string(&bridge).unwrap();
+        assert_eq!(serde_json::from_str::<Bridge>(&new).unwrap(), bridge);
     }
 }

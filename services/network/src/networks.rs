@@ -135,7 +135,7 @@ impl Networks {
         lock(&self.shared.books)
     }
 
-    /// Makes sure of a network's bridge, and writes down the range that it got. Answers with its number.
+    /// Makes sure of a network's bridge, and writes down the ranges that it got. Answers with its number.
     pub fn ensure(&self, id: &NetworkId) -> Result<u32, Error> {
         let mut ground = self.ground();
         if let Some(index) = ground.index(id) {
@@ -147,8 +147,8 @@ impl Networks {
             let movable = !self.shared.explicit_subnet && books.members(id).is_empty();
             Demand { network, others: books.ranges(Some(id)), movable }
         };
-        if let Some(range) = ground.ensure(&demand)? {
-            let bridge = demand.network.bridge.map(|bridge| Bridge { range, ..bridge });
+        if let Some(ranges) = ground.ensure(&demand)? {
+            let bridge = demand.network.bridge.map(|bridge| Bridge { ranges, ..bridge });
             self.books().put(Network { bridge, ..demand.network })?;
         }
         ground.index(id).ok_or_else(|| Error::NotFound(id.to_string()))
@@ -213,17 +213,18 @@ fn make_built_in(books: &mut Books, config: &Config) -> Result<(), Error> {
             books.put(Network::new(name.parse()?, driver, None)?)?;
         }
     }
-    let wanted = config.bridge_subnet.map(range).transpose()?;
+    let wanted = config.bridge_subnet.map(|net| range(net.into())).transpose()?;
     let Some(had) = books.named(BRIDGE).cloned() else {
         let first = ipam::pool().next().expect("the pool has ranges");
         let range = wanted.map_or_else(|| range(first), Ok)?;
-        let bridge = Bridge { link: config.bridge.clone(), range, internal: false };
+        let bridge = Bridge::new(config.bridge.clone(), vec![range]);
         return books.put(Network::new(BRIDGE.parse()?, Driver::Bridge, Some(bridge))?);
     };
     let Some(bridge) = had.bridge.clone() else {
         return Err(Error::invalid("network", BRIDGE, "its record tells of no bridge"));
     };
-    let now = Bridge { link: config.bridge.clone(), range: wanted.unwrap_or(bridge.range), ..bridge.clone() };
+    let ranges = wanted.map_or_else(|| bridge.ranges.clone(), |range| vec![range]);
+    let now = Bridge { link: config.bridge.clone(), ranges, ..bridge.clone() };
     if now == bridge {
         return Ok(());
     }
@@ -231,12 +232,12 @@ fn make_built_in(books: &mut Books, config: &Config) -> Result<(), Error> {
         return books.put(Network { bridge: Some(now), ..had });
     }
     tracing::warn!(
-        link = %bridge.link, subnet = %bridge.range.subnet,
+        link = %bridge.link,
         "the default network keeps its bridge and range until its containers are gone"
     );
     Ok(())
 }
 
-fn range(net: ipnet::Ipv4Net) -> Result<Range, Error> {
+fn range(net: ipnet::IpNet) -> Result<Range, Error> {
     Range::new(net).map_err(|error| Error::invalid("subnet", net, error))
 }

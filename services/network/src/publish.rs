@@ -9,7 +9,7 @@ use davit_proto::id::ContainerId;
 
 use crate::books::Books;
 use crate::error::Error;
-use crate::holding::{Holding, Wired};
+use crate::holding::Holding;
 use crate::networks::Networks;
 use crate::port::{Publication, Wish};
 
@@ -105,13 +105,10 @@ impl Books {
     /// Where a container's ports lead: to its first address of each family, on a network that has a way out where there
     /// is one.
     fn targets(&self, holding: &Holding) -> (Option<Ipv4Addr>, Option<Ipv6Addr>) {
-        let open = |lease: &&crate::holding::Lease| {
-            let network = self.by_id(&lease.network_id).and_then(|network| network.bridge.as_ref());
-            network.is_some_and(|bridge| !bridge.internal)
+        let place = |ipv4| {
+            let mut any = holding.leases.iter().filter_map(|lease| lease.wired.as_ref());
+            self.way_out(holding, ipv4).or_else(|| any.find(|wired| ipv4 || wired.ipv6.is_some()))
         };
-        let leases = || holding.leases.iter().filter(open).chain(&holding.leases);
-        let wired = || leases().filter_map(|lease| lease.wired.as_ref());
-        let mut ipv4 = wired().map(|wired: &Wired| wired.ipv4);
-        (ipv4.next(), None)
+        (place(true).map(|wired| wired.ipv4), place(false).and_then(|wired| wired.ipv6))
     }
 }

@@ -4,6 +4,7 @@
 use davit_proto::id::ContainerId;
 
 use crate::error::Error;
+use crate::holding::Wired;
 use crate::networks::Networks;
 
 impl Networks {
@@ -18,8 +19,8 @@ impl Networks {
         self.ground().firewall.withdraw(&holding.ports)?;
         self.books().forget(container_id)?;
         self.tell_names(container_id)?;
-        let addresses = holding.leases.iter().filter_map(|lease| Some(lease.wired.as_ref()?.ipv4.into()));
-        self.shared().sweep.released(&holding.ports, addresses);
+        let addresses = holding.leases.iter().filter_map(|lease| lease.wired.as_ref());
+        self.shared().sweep.released(&holding.ports, addresses.flat_map(Wired::addresses));
         Ok(())
     }
 }

@@ -5,13 +5,14 @@
 //!   .lock                       held while the service runs
 //!   .lease/<container id>.json  what a container holds
 //!   .next/<name>                where the next address is looked for
+//!   .next6/<name>               the same for IPv6
 //!   .closed                     boot id of the host whose forwarding we switched on
 //!   <name>.json                 a network
 //! ```
 
 use std::fs::{self, File};
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _};
 use std::path::{Path, PathBuf};
@@ -26,8 +27,11 @@ use crate::network::Network;
 
 /// Largest record that is read.
 const MAX_RECORD: usize = 1 << 20;
+/// Folders of cursors, by family.
+const NEXT: &str = ".next";
+const NEXT6: &str = ".next6";
 /// Bytes of a cursor: an address, padded, so that one write replaces it whole.
-const CURSOR: usize = 16;
+const CURSOR: usize = 40;
 
 /// The folder.
 #[derive(Debug)]
@@ -35,6 +39,7 @@ pub struct Store {
     path: PathBuf,
     dir: OwnedFd,
     next: OwnedFd,
+    next6: OwnedFd,
     _lock: Flock,
 }
 
@@ -44,8 +49,8 @@ impl Store {
         let dir = make_dir(path)?;
         let lock = Flock::try_lock_at(&dir, ".lock".as_ref()).map_err(Error::file("lock", path))?;
         let lock = lock.ok_or_else(|| Error::Locked(path.to_owned()))?;
-        let next = make_dir(&path.join(".next"))?;
-        Ok(Self { path: path.to_owned(), dir, next, _lock: lock })
+        let (next, next6) = (make_dir(&path.join(NEXT))?, make_dir(&path.join(NEXT6))?);
+        Ok(Self { path: path.to_owned(), dir, next, next6, _lock: lock })
     }
 
     /// The folder's path.
@@ -88,30 +93,35 @@ impl Store {
         write_json(&self.dir, &self.path, &name, network, Durability::Synced)
     }
 
-    /// Removes a record and its cursor, durably.
+    /// Removes a record and its cursors, durably.
     pub fn remove(&self, network: &Network) -> Result<(), Error> {
         let name = format!("{}.json", network.name);
         file::remove_file_at(&self.dir, name.as_ref())
             .and_then(|()| file::sync_dir(&self.dir))
             .map_err(Error::file("remove", &self.path.join(&name)))?;
-        match file::remove_file_at(&self.next, network.name.as_str().as_ref()) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(Error::file("remove", &self.path.join(".next").join(network.name.as_str()))(error))
+        for (folder, fd) in [(NEXT, &self.next), (NEXT6, &self.next6)] {
+            match file::remove_file_at(fd, network.name.as_str().as_ref()) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    let path = self.path.join(folder).join(network.name.as_str());
+                    return Err(Error::file("remove", &path)(error));
+                }
+                _ => {}
             }
-            _ => Ok(()),
         }
+        Ok(())
     }
 
-    /// Where the next address of a network is looked for, and the file that keeps it.
-    pub fn cursor(&self, network: &Name) -> Result<Cursor, Error> {
-        let path = self.path.join(".next").join(network.as_str());
-        let fd = file::open_at(&self.next, network.as_str().as_ref(), OFlags::RDWR | OFlags::CREATE, 0o600);
+    /// Where the next address of a network is looked for, of one family, and the file that keeps it.
+    pub fn cursor(&self, network: &Name, ipv4: bool) -> Result<Cursor, Error> {
+        let (folder, dir) = if ipv4 { (NEXT, &self.next) } else { (NEXT6, &self.next6) };
+        let path = self.path.join(folder).join(network.as_str());
+        let fd = file::open_at(dir, network.as_str().as_ref(), OFlags::RDWR | OFlags::CREATE, 0o600);
         let file = File::from(fd.map_err(Error::file("open", &path))?);
         let mut bytes = [0; CURSOR];
         let read = file.read_at(&mut bytes, 0).map_err(Error::file("read", &path))?;
         // A file that a power cut emptied says nothing: the search then begins at the beginning.
         let text = bytes.get(..read).and_then(|bytes| std::str::from_utf8(bytes).ok()).unwrap_or_default();
-        let at = text.trim().parse().unwrap_or(Ipv4Addr::UNSPECIFIED);
+        let at = text.trim().parse().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
         Ok(Cursor { path, file, at })
     }
 }
@@ -122,18 +132,18 @@ impl Store {
 pub struct Cursor {
     path: PathBuf,
     file: File,
-    at: Ipv4Addr,
+    at: IpAddr,
 }
 
 impl Cursor {
     /// Where.
-    pub fn at(&self) -> Ipv4Addr {
+    pub fn at(&self) -> IpAddr {
         self.at
     }
 
     /// Moves it.
-    pub fn set(&mut self, at: Ipv4Addr) -> Result<(), Error> {
-        let text = format!("{at:<15}\n");
+    pub fn set(&mut self, at: IpAddr) -> Result<(), Error> {
+        let text = format!("{:<39}\n", at.to_string());
         self.file.write_all_at(text.as_bytes(), 0).map_err(Error::file("write", &self.path))?;
         self.at = at;
         Ok(())

@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 
 use crate::conntrack;
 use crate::flow::{Pool, View};
+use crate::holding::Wired;
 use crate::link;
 use crate::networks::{Networks, Shared};
 use crate::port::Publication;
@@ -127,12 +128,12 @@ impl Networks {
     }
 
     fn view(&self, pending: &Pending) -> std::io::Result<View> {
-        let local = link::addresses(&link::open()?)?.into_iter().map(|(_, net)| net.addr().into()).collect();
+        let local = link::addresses(&link::open()?)?.into_iter().map(|(_, net)| net.addr()).collect();
         let books = self.books();
-        let bridges = books.networks().filter_map(|network| Some(network.bridge.as_ref()?.range));
-        let pools = bridges.map(|range| Pool { subnet: range.subnet.into(), gateway: range.gateway.into() });
+        let ranges = books.networks().flat_map(|network| network.bridge.iter().flat_map(|b| &b.ranges));
+        let pools = ranges.map(|range| Pool { subnet: range.subnet, gateway: range.gateway });
         let leases = books.holdings().flat_map(|(_, holding)| &holding.leases);
-        let held = leases.filter_map(|lease| Some(lease.wired.as_ref()?.ipv4.into()));
+        let held = leases.filter_map(|lease| lease.wired.as_ref()).flat_map(Wired::addresses);
         Ok(View {
             pools: pools.collect(),
             held: held.collect(),

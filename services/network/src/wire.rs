@@ -4,18 +4,21 @@
 //! whatever became of the other end, and also when the namespace is no more.
 
 use std::io;
+use std::net::IpAddr;
 
 use davit_proto::id::ContainerId;
-use ipnet::Ipv4Net;
 use rustix::io::Errno;
 
 use crate::error::Error;
+use crate::hash::fnv;
 use crate::holding::Wired;
+use crate::lease::WaysOut;
 use crate::link::{self, Connection, Inside, Link, Veth};
 use crate::mac::Mac;
 use crate::netns::{Netns, Reference};
 use crate::network::{Bridge, NetworkId};
 use crate::networks::{Endpoint, Networks};
+use crate::sysctl;
 
 /// Names that are tried for the host's end of a pair. More than one is needed while the kernel still takes down the
 /// namespace of an earlier life.
@@ -31,13 +34,12 @@ struct Plugged {
 }
 
 impl Networks {
-    /// Makes the links and configures them, the namespace open no longer than that takes. `way_out` is the link
-    /// inside that everything else leaves by. Answers with what a person should know.
+    /// Makes the links and configures them, the namespace open no longer than that takes. Answers with what a person should know.
     pub fn wire(
         &self,
         reference: Reference,
         endpoints: &[Endpoint],
-        way_out: Option<&str>,
+        ways_out: &WaysOut,
     ) -> Result<Vec<String>, Error> {
         let mut warnings = Vec::new();
         let wired = endpoints.iter().any(|endpoint| endpoint.lease.wired.is_some());
@@ -50,15 +52,15 @@ impl Networks {
                 continue;
             };
             // An address that was another container's a moment ago takes no flow of its with it.
-            if self.shared().sweep.is_fresh(wired.ipv4.into()) {
+            if wired.addresses().any(|ip| self.shared().sweep.is_fresh(ip)) {
                 self.sweep();
             }
             let plugged = self.plug(&host, &netns, endpoint, wired)?;
-            let mut inside = inside(bridge, wired)?;
-            if way_out == Some(wired.interface.as_str()) {
-                inside.gateways = gateways(bridge);
-                inside.takes_over = plugged.is_new;
+            if wired.ipv6.is_some() {
+                let on = netns.within(|| sysctl::ipv6_on(&wired.interface));
+                on.map_err(Error::kernel(format!("switch on IPv6 on {} inside", wired.interface)))?;
             }
+            let inside = inside(bridge, wired, ways_out, plugged.is_new);
             link::configure(netns.links(), plugged.index, &inside).map_err(Error::kernel(format!(
                 "configure {} of {}",
                 wired.interface, endpoint.container_id
@@ -76,12 +78,13 @@ impl Networks {
     }
 
     /// Sends what a container has no other way for by this place of its, unless it has a way already.
-    pub fn lead_out(&self, netns: &Netns, bridge: &Bridge, wired: &Wired) -> Result<(), Error> {
+    pub fn lead_out(&self, netns: &Netns, bridge: &Bridge, wired: &Wired, ipv4: bool) -> Result<(), Error> {
         let failed = || Error::kernel(format!("make {} the way out", wired.interface));
-        match link::find(netns.links(), &wired.interface).map_err(failed())? {
-            Some(found) => link::lead(netns.links(), found.index, &gateways(bridge)).map_err(failed()),
+        let found = link::find(netns.links(), &wired.interface).map_err(failed())?;
+        match (found, gateway(bridge, wired, ipv4)) {
+            (Some(found), Some(gateway)) => link::lead(netns.links(), found.index, gateway).map_err(failed()),
             // The container removed or renamed it itself.
-            None => Ok(()),
+            _ => Ok(()),
         }
     }
 
@@ -122,7 +125,8 @@ impl Networks {
         let failed = || Error::kernel(format!("make the link of container {}", endpoint.container_id));
         let look = || link::find(netns.links(), &wired.interface).map_err(failed());
         for (attempt, name) in self.host_names(&endpoint.container_id, &endpoint.network.id).enumerate() {
-            let veth = Veth { host: &name, bridge, peer: &wired.interface, mac: wired.mac };
+            let mtu = endpoint.network.bridge.as_ref().and_then(|bridge| bridge.mtu);
+            let veth = Veth { host: &name, bridge, peer: &wired.interface, mac: wired.mac, mtu };
             match link::create_veth(host, &veth, netns) {
                 Ok(()) if attempt > 0 => learn(host, &name, wired.mac).map_err(failed())?,
                 Err(error) if link::is(&error, Errno::EXIST) => {
@@ -156,16 +160,17 @@ fn is_ours(found: &Link, host: Option<&Link>, mac: Mac) -> bool {
     found.mac == Some(mac) || host.is_some_and(|host| found.kind == "veth" && found.peer == Some(host.index))
 }
 
-fn inside(bridge: &Bridge, wired: &Wired) -> Result<Inside, Error> {
-    let subnet = bridge.range.subnet;
-    let address = Ipv4Net::new(wired.ipv4, subnet.prefix_len());
-    let address = address.map_err(|_| Error::invalid("subnet", subnet, "has no prefix"))?;
-    Ok(Inside { addresses: vec![address], gateways: Vec::new(), takes_over: false })
+fn inside(bridge: &Bridge, wired: &Wired, ways_out: &WaysOut, is_new: bool) -> Inside {
+    let addresses = wired.addresses().filter_map(|ip| Some(bridge.range_of(ip)?.net_of(ip)));
+    let leads = |ipv4: &bool| ways_out.leads(&wired.interface, *ipv4);
+    let gateways = [true, false].into_iter().filter(leads).filter_map(|ipv4| gateway(bridge, wired, ipv4));
+    Inside { addresses: addresses.collect(), gateways: gateways.collect(), takes_over: is_new }
 }
 
-/// Where everything else goes from a network; nowhere from an internal one.
-fn gateways(bridge: &Bridge) -> Vec<std::net::Ipv4Addr> {
-    if bridge.internal { Vec::new() } else { vec![bridge.range.gateway] }
+/// Where everything else goes from a container's place, of one family; nowhere from an internal network.
+pub fn gateway(bridge: &Bridge, wired: &Wired, ipv4: bool) -> Option<IpAddr> {
+    let ip = wired.addresses().find(|ip| ip.is_ipv4() == ipv4)?;
+    bridge.range_of(ip).filter(|_| !bridge.internal).map(|range| range.gateway)
 }
 
 /// The bridge may remember that the hardware address is behind the earlier life's port.
@@ -178,10 +183,6 @@ fn learn(host: &Connection, name: &str, mac: Mac) -> io::Result<()> {
 
 /// The host's end of a pair is named by a hash, so that no name that a person chose reaches the kernel.
 fn host_name(instance: &str, container_id: &ContainerId, network: &NetworkId, attempt: u32) -> String {
-    let parts = [instance, container_id.as_str(), network.as_str(), &attempt.to_string()];
-    // FNV-1a: the same on every version, for a name must be found again.
-    let hash = parts.join("/").bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    });
+    let hash = fnv([instance, container_id.as_str(), network.as_str(), &attempt.to_string()]);
     format!("dv{:013x}", hash >> 12)
 }

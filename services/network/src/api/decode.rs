@@ -1,14 +1,15 @@
 //! From the wire: everything is checked here, once.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
 
 use davit_proto::id::Name;
 use davit_proto::network::{
     AttachRequest, CreateRequest, DetachRequest, EndpointRequest, NameLink, PublishedPort, Subnet,
 };
 use davit_proto::types::Filter as WireFilter;
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 
 use crate::attach::{Request, Wanted as WantedEndpoint};
 use crate::create::Wanted;
@@ -19,6 +20,7 @@ use crate::holding::{Link, NetnsId};
 use crate::ipam::Range;
 use crate::lease::MAX_NETWORKS;
 use crate::netns::Reference;
+use crate::network::LinkName;
 use crate::port::Wish;
 
 /// Ports that one container may publish.
@@ -27,6 +29,10 @@ const MAX_PORTS: usize = 1 << 16;
 const MAX_ALIASES: usize = 64;
 /// Names that one container alone may find others by.
 const MAX_LINKS: usize = 256;
+/// Ranges that one network may have.
+const MAX_SUBNETS: usize = 64;
+/// Largest packets that a link can be told.
+const MTU: RangeInclusive<u32> = 68..=65535;
 /// Bytes that all labels of a network may have together.
 const MAX_LABELS: usize = 256 << 10;
 
@@ -66,9 +72,6 @@ fn netns(pid: i32, fd: i32, inode: u64) -> Result<Option<Reference>, Error> {
 
 fn endpoint(wire: EndpointRequest) -> Result<WantedEndpoint, Error> {
     bounded("aliases", wire.aliases.len(), MAX_ALIASES)?;
-    if !wire.ipv6.is_empty() {
-        return Err(Error::Unserved { what: "an IPv6 address,", value: wire.ipv6 });
-    }
     for alias in &wire.aliases {
         alias.parse::<Name>()?;
     }
@@ -79,6 +82,7 @@ fn endpoint(wire: EndpointRequest) -> Result<WantedEndpoint, Error> {
     Ok(WantedEndpoint {
         network: wire.network,
         ipv4: address("ipv4", &wire.ipv4)?,
+        ipv6: address("ipv6", &wire.ipv6)?,
         mac,
         aliases: wire.aliases,
     })
@@ -100,35 +104,62 @@ pub fn wanted(request: CreateRequest) -> Result<Wanted, Error> {
     if !matches!(request.driver.as_str(), "" | "bridge") {
         return Err(Error::Unserved { what: "network driver", value: request.driver });
     }
-    if let Some(option) = request.options.into_keys().min() {
-        return Err(Error::Unserved { what: "network option", value: option });
-    }
-    if request.ipv6 {
-        return Err(Error::Unserved { what: "a network with IPv6,", value: request.name });
-    }
-    if let [_, second, ..] = request.subnets.as_slice() {
-        return Err(Error::Unserved { what: "a second subnet,", value: second.cidr.clone() });
-    }
-    let range = request.subnets.into_iter().next().map(range).transpose()?.flatten();
+    bounded("subnets", request.subnets.len(), MAX_SUBNETS)?;
+    let options: BTreeMap<String, String> = request.options.into_iter().collect();
+    let (link, mtu) = bridge_options(&options)?;
+    let ranges = request.subnets.iter().filter_map(|subnet| range(subnet).transpose());
     Ok(Wanted {
         name,
-        range,
+        ranges: ranges.collect::<Result<_, Error>>()?,
+        ipv6: request.ipv6,
         internal: request.internal,
+        link,
+        mtu,
         labels: labels(request.labels.into_iter().collect())?,
+        options,
     })
 }
 
-fn range(subnet: Subnet) -> Result<Option<Range>, Error> {
+/// The name and the largest packet of a bridge, by docker's names of the options or by their short forms.
+fn bridge_options(options: &BTreeMap<String, String>) -> Result<(Option<LinkName>, Option<u32>), Error> {
+    let (mut link, mut mtu) = (None, None);
+    for (key, value) in options {
+        match key.as_str() {
+            "com.docker.network.bridge.name" | "name" if link.is_none() => link = Some(value.parse()?),
+            "com.docker.network.driver.mtu" | "mtu" if mtu.is_none() => {
+                let number = value.parse().ok().filter(|mtu| MTU.contains(mtu));
+                let rule = || format!("must be between {} and {}", MTU.start(), MTU.end());
+                mtu = Some(number.ok_or_else(|| Error::invalid("mtu", value, rule()))?);
+            }
+            "com.docker.network.bridge.name" | "name" | "com.docker.network.driver.mtu" | "mtu" => {
+                return Err(Error::invalid("option", key, "is given twice, once by its short form"));
+            }
+            _ => {
+                let rule = "is not served; those that are: com.docker.network.bridge.name (or name), \
+                            com.docker.network.driver.mtu (or mtu)";
+                return Err(Error::invalid("option", key, rule));
+            }
+        }
+    }
+    Ok((link, mtu))
+}
+
+/// A subnet without a range stands for one from the pool.
+fn range(subnet: &Subnet) -> Result<Option<Range>, Error> {
     if subnet.cidr.is_empty() {
-        return match subnet.gateway.as_str() {
-            "" => Ok(None),
-            gateway => Err(Error::invalid("gateway", gateway, "wants a subnet that it is in")),
-        };
+        for (field, value) in [("gateway", &subnet.gateway), ("ip_range", &subnet.ip_range)] {
+            if !value.is_empty() {
+                return Err(Error::invalid(field, value, "wants a subnet that it is in"));
+            }
+        }
+        return Ok(None);
     }
     let invalid = |error| Error::invalid("subnet", &subnet.cidr, error);
     let mut range = Range::new(net("subnet", &subnet.cidr)?).map_err(invalid)?;
-    if let Some(gateway) = address("gateway", &subnet.gateway)? {
-        range.gateway = gateway;
+    if !subnet.gateway.is_empty() {
+        let gateway = subnet.gateway.parse();
+        range.gateway =
+            gateway.map_err(|_| Error::invalid("gateway", &subnet.gateway, "must be an IP address"))?;
     }
     if !subnet.ip_range.is_empty() {
         range.part = Some(net("ip_range", &subnet.ip_range)?.trunc());
@@ -136,14 +167,15 @@ fn range(subnet: Subnet) -> Result<Option<Range>, Error> {
     range.checked().map(Some).map_err(invalid)
 }
 
-fn net(field: &'static str, text: &str) -> Result<Ipv4Net, Error> {
-    text.parse().map_err(|_| Error::invalid(field, text, "must be an IPv4 range like 172.20.0.0/16"))
+fn net(field: &'static str, text: &str) -> Result<IpNet, Error> {
+    text.parse().map_err(|_| Error::invalid(field, text, "must be a range like 172.20.0.0/16 or fd00:1::/64"))
 }
 
-fn address(field: &'static str, text: &str) -> Result<Option<Ipv4Addr>, Error> {
+fn address<T: FromStr>(field: &'static str, text: &str) -> Result<Option<T>, Error> {
+    let rule = if field == "ipv4" { "must be an IPv4 address" } else { "must be an IPv6 address" };
     match text {
         "" => Ok(None),
-        text => text.parse().map(Some).map_err(|_| Error::invalid(field, text, "must be an IPv4 address")),
+        text => text.parse().map(Some).map_err(|_| Error::invalid(field, text, rule)),
     }
 }
 

@@ -1,28 +1,31 @@
 //! To the wire.
 
-use std::collections::HashMap;
+use std::net::IpAddr;
 
 use davit_proto::network::{Endpoint as WireEndpoint, Network as WireNetwork, Subnet};
 
+use crate::ipam::Range;
+use crate::network::Bridge;
 use crate::networks::{Endpoint, Populated};
+use crate::wire::gateway;
 
 pub fn network(populated: Populated) -> WireNetwork {
     let network = populated.network;
     let bridge = network.bridge.as_ref();
-    let subnet = bridge.map(|bridge| Subnet {
-        cidr: bridge.range.subnet.to_string(),
-        gateway: bridge.range.gateway.to_string(),
-        ip_range: bridge.range.part.map(|part| part.to_string()).unwrap_or_default(),
-    });
+    let subnet = |range: &Range| Subnet {
+        cidr: range.subnet.to_string(),
+        gateway: range.gateway.to_string(),
+        ip_range: range.part.map(|part| part.to_string()).unwrap_or_default(),
+    };
     WireNetwork {
         id: network.id.to_string(),
         name: network.name.to_string(),
         driver: network.driver.as_str().to_owned(),
-        subnets: subnet.into_iter().collect(),
+        subnets: bridge.iter().flat_map(|bridge| &bridge.ranges).map(subnet).collect(),
         internal: bridge.is_some_and(|bridge| bridge.internal),
-        ipv6: false,
+        ipv6: bridge.is_some_and(Bridge::has_ipv6),
         labels: network.labels.into_iter().collect(),
-        options: HashMap::new(),
+        options: network.options.into_iter().collect(),
         created_at: Some(davit_proto::time::timestamp(network.created_at.into())),
         endpoints: populated.endpoints.into_iter().map(endpoint).collect(),
         interface: network.bridge.map(|bridge| bridge.link.to_string()).unwrap_or_default(),
@@ -40,10 +43,16 @@ pub fn endpoint(endpoint: Endpoint) -> WireEndpoint {
         ..WireEndpoint::default()
     };
     if let (Some(wired), Some(bridge)) = (endpoint.lease.wired, endpoint.network.bridge) {
-        wire.ipv4 = wired.ipv4.to_string();
-        wire.ipv4_prefix = bridge.range.subnet.prefix_len().into();
-        // An internal network has no way out.
-        wire.ipv4_gateway = if bridge.internal { String::new() } else { bridge.range.gateway.to_string() };
+        let place = |ip: IpAddr| {
+            let prefix = bridge.range_of(ip).map_or(0, |range| range.subnet.prefix_len());
+            // An internal network has no way out.
+            let gateway = gateway(&bridge, &wired, ip.is_ipv4()).map(|ip| ip.to_string());
+            (ip.to_string(), prefix.into(), gateway.unwrap_or_default())
+        };
+        (wire.ipv4, wire.ipv4_prefix, wire.ipv4_gateway) = place(wired.ipv4.into());
+        if let Some(ipv6) = wired.ipv6 {
+            (wire.ipv6, wire.ipv6_prefix, wire.ipv6_gateway) = place(ipv6.into());
+        }
         wire.mac = wired.mac.to_string();
         wire.interface = wired.interface;
     }

@@ -3,7 +3,7 @@
 //! The rules do not grow with containers or ports: those are elements of sets and maps. Why each line is there:
 //!
 //! * `guard`: `route_localnet` lets a bridge carry 127.0.0.0/8; without these lines a container reads what listens on
-//!   the host's loopback.
+//!   the host's loopback. A router's advertisement from a container is nobody's to take.
 //! * `prerouting` leaves 127.0.0.0/8 alone: translation comes before the kernel's own check, so a neighbour that
 //!   routes 127.0.0.0/8 to us would reach a port that is published on 127.0.0.1 only.
 //! * `postrouting`: a container that is called through its own host's loopback answers the bridge; one that calls
@@ -16,6 +16,7 @@ use std::fmt::Write as _;
 
 use ipnet::IpNet;
 
+use super::forwarding::Families;
 use super::map::{self, MAPS};
 use crate::link::BRIDGE_GROUP;
 use crate::network::LinkName;
@@ -41,17 +42,18 @@ pub struct Table<'a> {
     pub bridges: &'a [Bridge],
     /// The ports.
     pub ports: &'a [Publication],
-    /// Forwarding is on for us alone.
-    pub closed: bool,
+    /// Families that are forwarded for us alone.
+    pub closed: Families,
 }
 
 /// Rules that the table has; so many are counted to see that it is whole.
-pub const RULES: usize = 27;
+pub const RULES: usize = 28;
 
 const RULES_TEXT: &str = "
   chain guard { type filter hook prerouting priority raw; policy accept;
     iifname @bridges ip daddr 127.0.0.0/8 counter drop
     iifname @bridges ip saddr 127.0.0.0/8 counter drop
+    iifname @bridges icmpv6 type nd-router-advert counter drop
   }
   chain publish {
     dnat ip to ip daddr . meta l4proto . th dport map @one4
@@ -112,10 +114,10 @@ impl Table<'_> {
         self.maps(&mut text);
         text.push_str(RULES_TEXT);
         text.push_str("  chain closed { type filter hook forward priority filter + 10; policy accept;\n");
-        if self.closed {
+        for family in self.closed_families() {
             writeln!(
                 text,
-                "    meta iifgroup != {BRIDGE_GROUP} meta oifgroup != {BRIDGE_GROUP} counter drop"
+                "    meta nfproto {family} meta iifgroup != {BRIDGE_GROUP} meta oifgroup != {BRIDGE_GROUP} counter drop"
             )
             .expect("writing to a string cannot fail");
         }
@@ -132,7 +134,12 @@ impl Table<'_> {
 
     /// Rules that a whole table has.
     pub fn rules(&self) -> usize {
-        RULES + usize::from(self.closed)
+        RULES + self.closed_families().count()
+    }
+
+    fn closed_families(&self) -> impl Iterator<Item = &'static str> + use<> {
+        let Families { ipv4, ipv6 } = self.closed;
+        [(ipv4, "ipv4"), (ipv6, "ipv6")].into_iter().filter_map(|(closed, family)| closed.then_some(family))
     }
 }
 
@@ -164,7 +171,12 @@ mod tests {
         };
         let bridges = [bridge("davit0", false), bridge("dvb1", true)];
         let ports = [port(""), port("127.0.0.1")];
-        let table = Table { name: "davit-x", bridges: &bridges, ports: &ports, closed: true };
+        let table = Table {
+            name: "davit-x",
+            bridges: &bridges,
+            ports: &ports,
+            closed: Families { ipv4: true, ipv6: false },
+        };
         let text = table.text();
         for line in [
             "set bridges { type ifname; elements = { \"davit0\", \"dvb1\" } }",
@@ -176,11 +188,11 @@ mod tests {
             "set subnets6 { type ipv6_addr; flags interval; elements = { fd00:17::/64, fd00:17::/64 } }",
             "map any6 { type inet_proto . inet_service : ipv6_addr . inet_service; }",
             "map one4r { type ipv4_addr . inet_proto . inet_service : ipv4_addr; flags interval; }",
-            "iifgroup != 25718",
+            "meta nfproto ipv4 meta iifgroup != 25718",
         ] {
             assert!(text.contains(line), "{line} is missing in:\n{text}");
         }
-        let open = Table { closed: false, ..table.clone() };
+        let open = Table { closed: Families::default(), ..table.clone() };
         assert!(!open.text().contains("iifgroup"));
         assert_eq!(table.rules(), open.rules() + 1);
     }

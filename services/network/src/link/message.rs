@@ -1,15 +1,15 @@
 //! Requests for links, addresses and routes, and what the answers say. Pure.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::RawFd;
 
-use ipnet::Ipv4Net;
-use netlink_packet_route::address::{AddressAttribute, AddressMessage};
+use ipnet::IpNet;
+use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
 use netlink_packet_route::link::{
     InfoData, InfoKind, InfoPortKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
 use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState};
-use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteProtocol};
+use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteProtocol};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::packet_core::{
     NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkMessage,
@@ -20,7 +20,7 @@ use rtnetlink::{
 };
 
 use super::connection::Message;
-use super::{BRIDGE_GROUP, Link, Veth};
+use super::{BRIDGE_GROUP, Link, NewBridge, Veth};
 use crate::mac::Mac;
 
 /// Make it, and fail when it is there.
@@ -38,9 +38,17 @@ pub fn find(name: &str) -> Message {
 }
 
 /// Makes a bridge of ours.
-pub fn bridge(name: &str, mac: Mac) -> Message {
-    let link = LinkMessageBuilder::<LinkBridge>::new(name).address(mac.bytes().to_vec());
-    request(RouteNetlinkMessage::NewLink(link.link_group(BRIDGE_GROUP).build()), NEW)
+pub fn bridge(bridge: &NewBridge<'_>) -> Message {
+    let link = LinkMessageBuilder::<LinkBridge>::new(bridge.name).address(bridge.mac.bytes().to_vec());
+    let link = sized(link.link_group(BRIDGE_GROUP), bridge.mtu);
+    request(RouteNetlinkMessage::NewLink(link.build()), NEW)
+}
+
+fn sized<T>(link: LinkMessageBuilder<T>, mtu: Option<u32>) -> LinkMessageBuilder<T> {
+    match mtu {
+        Some(mtu) => link.mtu(mtu),
+        None => link,
+    }
 }
 
 /// Puts a note on a link.
@@ -55,8 +63,8 @@ pub fn veth(veth: &Veth<'_>, netns: RawFd) -> Message {
         .name(veth.host)
         .up()
         .controller(veth.bridge)
-        .set_info_data(InfoData::Veth(InfoVeth::Peer(peer.build())));
-    request(RouteNetlinkMessage::NewLink(link.build()), NEW)
+        .set_info_data(InfoData::Veth(InfoVeth::Peer(sized(peer, veth.mtu).build())));
+    request(RouteNetlinkMessage::NewLink(sized(link, veth.mtu).build()), NEW)
 }
 
 /// Lets a bridge send back through a port what came in by it.
@@ -92,30 +100,50 @@ pub fn neighbour(port: u32, mac: Mac) -> Message {
     request(RouteNetlinkMessage::NewNeighbour(entry), NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE)
 }
 
-/// Gives a link an address.
-pub fn address(index: u32, address: Ipv4Net) -> Message {
-    let message = AddressMessageBuilder::<Ipv4Addr>::new().index(index);
-    let message = message.address(address.addr(), address.prefix_len()).build();
+/// Gives a link an address, which serves at once: we know that nobody else has it, so nobody is asked.
+pub fn address(index: u32, address: IpNet) -> Message {
+    let mut message = match address {
+        IpNet::V4(net) => AddressMessageBuilder::<Ipv4Addr>::new()
+            .address(net.addr(), net.prefix_len())
+            .index(index)
+            .build(),
+        IpNet::V6(net) => AddressMessageBuilder::<Ipv6Addr>::new()
+            .address(net.addr(), net.prefix_len())
+            .index(index)
+            .build(),
+    };
+    if address.addr().is_ipv6() {
+        message.header.flags |= AddressHeaderFlags::Nodad;
+    }
     request(RouteNetlinkMessage::NewAddress(message), NEW)
 }
 
 /// Makes a gateway the way to everywhere else, in the place of another one or only where there is none.
-pub fn default_route(index: u32, gateway: Ipv4Addr, takes_over: bool) -> Message {
-    let route = RouteMessageBuilder::<Ipv4Addr>::new().protocol(RouteProtocol::Boot);
+pub fn default_route(index: u32, gateway: IpAddr, takes_over: bool) -> Message {
+    let route = match gateway {
+        IpAddr::V4(ip) => RouteMessageBuilder::<Ipv4Addr>::new()
+            .gateway(ip)
+            .output_interface(index)
+            .protocol(RouteProtocol::Boot)
+            .build(),
+        IpAddr::V6(ip) => RouteMessageBuilder::<Ipv6Addr>::new()
+            .gateway(ip)
+            .output_interface(index)
+            .protocol(RouteProtocol::Boot)
+            .build(),
+    };
     let flags = if takes_over { NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE } else { NEW };
-    request(RouteNetlinkMessage::NewRoute(route.gateway(gateway).output_interface(index).build()), flags)
+    request(RouteNetlinkMessage::NewRoute(route), flags)
 }
 
-/// Asks for all IPv4 addresses.
+/// Asks for all addresses.
 pub fn addresses() -> Message {
-    let message = AddressMessageBuilder::<Ipv4Addr>::new().build();
-    request(RouteNetlinkMessage::GetAddress(message), NLM_F_DUMP)
+    request(RouteNetlinkMessage::GetAddress(AddressMessage::default()), NLM_F_DUMP)
 }
 
-/// Asks for all IPv4 routes.
+/// Asks for all routes.
 pub fn routes() -> Message {
-    let message = RouteMessageBuilder::<Ipv4Addr>::new().build();
-    request(RouteNetlinkMessage::GetRoute(message), NLM_F_DUMP)
+    request(RouteNetlinkMessage::GetRoute(RouteMessage::default()), NLM_F_DUMP)
 }
 
 /// The link that an answer tells of.
@@ -153,33 +181,34 @@ fn kind(info: &LinkInfo) -> Option<String> {
 }
 
 /// The address that an answer tells of, and the number of its link.
-pub fn read_address(answer: RouteNetlinkMessage) -> Option<(u32, Ipv4Net)> {
+pub fn read_address(answer: RouteNetlinkMessage) -> Option<(u32, IpNet)> {
     let RouteNetlinkMessage::NewAddress(AddressMessage { header, attributes, .. }) = answer else {
         return None;
     };
     let local = attributes.iter().find_map(|attribute| match attribute {
-        AddressAttribute::Local(IpAddr::V4(ip)) => Some(*ip),
+        AddressAttribute::Local(ip) => Some(*ip),
         _ => None,
     });
     let ip = local.or_else(|| {
         attributes.iter().find_map(|attribute| match attribute {
-            AddressAttribute::Address(IpAddr::V4(ip)) => Some(*ip),
+            AddressAttribute::Address(ip) => Some(*ip),
             _ => None,
         })
     });
-    Some((header.index, Ipv4Net::new(ip?, header.prefix_len).ok()?))
+    Some((header.index, IpNet::new(ip?, header.prefix_len).ok()?))
 }
 
 /// The destination of the route that an answer tells of, and the number of its link. A default route has none.
-pub fn read_route(answer: RouteNetlinkMessage) -> Option<(Option<u32>, Ipv4Net)> {
+pub fn read_route(answer: RouteNetlinkMessage) -> Option<(Option<u32>, IpNet)> {
     let RouteNetlinkMessage::NewRoute(route) = answer else { return None };
     let (mut link, mut destination) = (None, None);
     for attribute in route.attributes {
         match attribute {
             RouteAttribute::Oif(index) => link = Some(index),
-            RouteAttribute::Destination(RouteAddress::Inet(ip)) => destination = Some(ip),
+            RouteAttribute::Destination(RouteAddress::Inet(ip)) => destination = Some(IpAddr::V4(ip)),
+            RouteAttribute::Destination(RouteAddress::Inet6(ip)) => destination = Some(IpAddr::V6(ip)),
             _ => {}
         }
     }
-    Some((link, Ipv4Net::new(destination?, route.header.destination_prefix_length).ok()?))
+    Some((link, IpNet::new(destination?, route.header.destination_prefix_length).ok()?))
 }

@@ -177,7 +177,7 @@ fn privileged_what_cannot_be_is_refused_in_words() {
             ("INVALID_FIELD", |r| r.endpoints[0].ipv4 = "10.0.0.1".into()),
             ("INVALID_FIELD", |r| r.endpoints[0].mac = "ff:ff:ff:ff:ff:ff".into()),
             ("INVALID_NAME", |r| r.container_id = "../../x".into()),
-            ("NOT_IMPLEMENTED", |r| r.endpoints[0].ipv6 = "fd00::2".into()),
+            ("INVALID_FIELD", |r| r.endpoints[0].ipv6 = "fd00::2".into()),
             ("INVALID_FIELD", |r| r.ports[0].host_port = 70_000),
             ("INVALID_FIELD", |r| r.ports[0].protocol = "icmp".into()),
         ] {

@@ -4,6 +4,7 @@
 
 mod attach;
 mod connect;
+mod ipv6;
 mod lab;
 mod names;
 mod networks;

@@ -153,8 +153,11 @@ fn privileged_what_cannot_be_made_is_refused_in_words() {
             ("NETWORK_EXISTS", with(|r| r.name = "bridge".into())),
             ("INVALID_NAME", with(|r| r.name = "a/b".into())),
             ("NOT_IMPLEMENTED", with(|r| r.driver = "macvlan".into())),
-            ("NOT_IMPLEMENTED", with(|r| r.ipv6 = true)),
-            ("NOT_IMPLEMENTED", with(|r| drop(r.options.insert("mtu".into(), "1400".into())))),
+            ("INVALID_FIELD", with(|r| drop(r.options.insert("mtu".into(), "67".into())))),
+            ("INVALID_FIELD", with(|r| drop(r.options.insert("colour".into(), "red".into())))),
+            ("INVALID_NAME", with(|r| drop(r.options.insert("name".into(), "a/b".into())))),
+            ("BRIDGE_TAKEN", with(|r| drop(r.options.insert("name".into(), "davit0".into())))),
+            ("BRIDGE_TAKEN", with(|r| drop(r.options.insert("name".into(), "lo".into())))),
             ("RANGE_TAKEN", overlapping),
             ("INVALID_FIELD", outside),
         ] {

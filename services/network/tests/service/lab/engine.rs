@@ -137,6 +137,11 @@ impl Engine {
         self.client().create(request).await.unwrap().into_inner().network.unwrap()
     }
 
+    /// Makes a network as a person asks for it.
+    pub async fn create(&self, request: CreateRequest) -> Result<Network, RemoteError> {
+        Ok(self.client().create(request).await?.into_inner().network.unwrap())
+    }
+
     /// Ids of containers that hold anything.
     pub async fn holders(&self) -> Vec<String> {
         self.client().list_holders(ListHoldersRequest {}).await.unwrap().into_inner().container_ids

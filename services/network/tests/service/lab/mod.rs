@@ -109,18 +109,23 @@ impl Place {
     /// Makes another host beside this one, with a cable between them: `192.0.2.1` here, `192.0.2.2` there.
     pub fn neighbour(&self) -> Self {
         let there = Self::new();
+        self.cable(&there, "cable");
+        self.ip("addr add 192.0.2.1/24 dev cable");
+        there.ip("addr add 192.0.2.2/24 dev uplink");
+        there
+    }
+
+    /// Lays a cable from here to there, where it is called `uplink`.
+    pub fn cable(&self, there: &Self, name: &str) {
         // A thread of that namespace is what `ip` can name.
         there.within(|| {
             let task = std::fs::read_link("/proc/thread-self").unwrap();
             let task = task.file_name().unwrap().to_str().unwrap().to_owned();
-            self.ip(&format!("link add cable type veth peer name uplink netns {task}"));
+            self.ip(&format!("link add {name} type veth peer name uplink netns {task}"));
         });
-        self.ip("addr add 192.0.2.1/24 dev cable");
-        self.ip("link set cable up");
+        self.ip(&format!("link set {name} up"));
         there.ip("link set lo up");
-        there.ip("addr add 192.0.2.2/24 dev uplink");
         there.ip("link set uplink up");
-        there
     }
 }
 

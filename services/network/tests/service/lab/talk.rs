@@ -1,7 +1,7 @@
 //! Somebody who answers, and somebody who asks: over TCP and UDP, in any namespace.
 
 use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -34,7 +34,7 @@ pub struct Responder {
 impl Responder {
     /// Listens in a namespace, over TCP and UDP.
     pub fn new(place: &Place, name: &'static str, at: &str) -> Self {
-        let at: SocketAddrV4 = at.parse().unwrap();
+        let at: SocketAddr = at.parse().unwrap();
         let (tcp, udp) = place.within(|| (TcpListener::bind(at).unwrap(), UdpSocket::bind(at).unwrap()));
         let stop = Arc::new(AtomicBool::new(false));
         let (on_tcp, on_udp) = (Arc::clone(&stop), Arc::clone(&stop));
@@ -61,7 +61,7 @@ fn answer_tcp(listener: &TcpListener, name: &str, stop: &AtomicBool) {
         match listener.accept() {
             Ok((mut stream, peer)) => {
                 // A client that went away is its own business.
-                let _ = stream.write_all(format!("{name} {}", peer.ip()).as_bytes());
+                let _ = stream.write_all(format!("{name} {}", peer.ip().to_canonical()).as_bytes());
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 std::thread::sleep(Duration::from_millis(2))
@@ -76,7 +76,7 @@ fn answer_udp(socket: &UdpSocket, name: &str, stop: &AtomicBool) {
     let mut buffer = [0; 64];
     while !stop.load(Ordering::Relaxed) {
         if let Ok((_, peer)) = socket.recv_from(&mut buffer) {
-            let _ = socket.send_to(format!("{name} {}", peer.ip()).as_bytes(), peer);
+            let _ = socket.send_to(format!("{name} {}", peer.ip().to_canonical()).as_bytes(), peer);
         }
     }
 }
@@ -93,7 +93,9 @@ fn ask(from: &Place, over: Over, to: &str, patience: Duration) -> Option<String>
             Some(text)
         }
         Over::Udp => {
-            let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+            let any =
+                if to.is_ipv4() { IpAddr::from(Ipv4Addr::UNSPECIFIED) } else { Ipv6Addr::UNSPECIFIED.into() };
+            let socket = UdpSocket::bind((any, 0)).unwrap();
             socket.set_read_timeout(Some(patience)).unwrap();
             socket.connect(to).ok()?;
             socket.send(b"?").ok()?;
