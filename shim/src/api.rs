@@ -5,6 +5,7 @@ mod attach;
 mod check;
 mod exec;
 mod health;
+mod names;
 mod shape;
 
 use std::pin::Pin;
@@ -31,7 +32,7 @@ use crate::stdio::log::Limits;
 use crate::stdio::pump::{self, StdioError};
 use crate::task::driver::Request as Ask;
 use crate::task::state::Denied;
-use crate::task::{self, Kill, Options, Start, Stop, TaskError, Update};
+use crate::task::{self, Kill, Options, Orders, Start, Stop, TaskError, Update};
 
 pub use health::{Health, HealthServer, NAME as HEALTH};
 
@@ -121,9 +122,12 @@ impl Tasks for Api {
         let limits = limits(request.log.unwrap_or_default());
         let size = request.size.map(window_size).transpose().map_err(failed)?;
         let (open_stdin, stdin_once) = (request.open_stdin, request.stdin_once);
-        let options = Options { open_stdin, stdin_once, limits, size };
-        let check = request.health.map(check::decode).transpose().map_err(failed)?;
-        let ask = |reply| Ask::Configure(options, check, reply);
+        let orders = Box::new(Orders {
+            options: Options { open_stdin, stdin_once, limits, size },
+            check: request.health.map(check::decode).transpose().map_err(failed)?,
+            names: request.names.map(names::decode).transpose().map_err(failed)?,
+        });
+        let ask = |reply| Ask::Configure(orders, reply);
         let warnings = self.task.ask(ask).await.map_err(failed)?;
         Ok(Response::new(ConfigureResponse { warnings }))
     }

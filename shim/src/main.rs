@@ -7,6 +7,7 @@ mod grpc;
 #[expect(dead_code, reason = "restart and copy build on what is not called yet")]
 mod init;
 mod launch;
+mod names;
 mod options;
 mod relay;
 mod serve;

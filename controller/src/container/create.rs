@@ -280,7 +280,8 @@ pub async fn assemble(
     pass(failpoint::CREATE_SPEC).await?;
 
     // 5: the second half.
-    let request = configuration(&container, &content, size);
+    let request =
+        ConfigureRequest { names: wired.names.clone(), ..configuration(&container, &content, size) };
     let mut tasks = prepared.shim.tasks();
     let (configured, time) = timed(within(LONG, "configure the container", tasks.configure(request))).await;
     content.resolved.warnings.extend(configured?.warnings);

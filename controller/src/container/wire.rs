@@ -8,7 +8,7 @@ use std::sync::Arc;
 use davit_proto::container::{ContainerSpec, NetworkStatus, PortSpec};
 use davit_proto::id::ContainerId;
 use davit_proto::network::{AttachRequest, Endpoint, EndpointRequest, PublishedPort};
-use davit_proto::task::{PortReservation, ReserveRequest};
+use davit_proto::task::{Names, PortReservation, ReserveRequest};
 
 use super::bundle::Bundle;
 use super::join::Joined;
@@ -26,6 +26,8 @@ pub struct Wired {
     pub networks: Vec<NetworkStatus>,
     /// Its ports, with those that were chosen.
     pub ports: Vec<PortSpec>,
+    /// What its resolver is told; none for a container without one.
+    pub names: Option<Names>,
     /// What a person should know.
     pub warnings: Vec<String>,
 }
@@ -60,13 +62,20 @@ pub async fn wire(engine: &Arc<Engine>, prepared: &Prepared, plan: Plan<'_>) -> 
         let attached = within(LONG, "attach to the network", engine.networks().attach(request)).await?;
         endpoints = attached.endpoints;
         resolv_conf = Some(attached.resolv_conf);
+        wired.names = names(attached.names, plan.spec);
         wired.warnings = attached.warnings;
     }
     failpoint::pass(failpoint::CREATE_ATTACHED).await?;
     let bundle = Bundle::new(engine.config.bundle(plan.id));
     wired.networks = endpoints.into_iter().map(status).collect();
-    files::write(&bundle, plan, &wired.networks, resolv_conf)?;
+    files::write(&bundle, plan, &wired, resolv_conf)?;
     Ok(wired)
+}
+
+/// With `--dns` it is the resolver that asks those servers.
+fn names(view: String, spec: &ContainerSpec) -> Option<Names> {
+    let servers = spec.dns.clone();
+    Some(Names { view, servers }).filter(|names| !names.view.is_empty())
 }
 
 async fn reserve(prepared: &Prepared, wanted: &[PortSpec]) -> Result<Vec<PortSpec>, Error> {

@@ -17,6 +17,7 @@ use super::message::{Channel, Reply, Request};
 use super::plan::{ConfigurePlan, JoinKind, PreparePlan, StdioPlan};
 use super::process::{Ready, Streams};
 use super::reaper::{self, Side};
+use super::sockets::Sockets;
 use super::{rootfs, sysctl};
 
 /// The descriptor under which init finds its socket.
@@ -110,7 +111,9 @@ fn prepare(channel: &Channel, plan: &PreparePlan, mut fds: Vec<OwnedFd>) -> Resu
     if plan.bring_up_loopback {
         namespace::loopback_up().step("bring up loopback")?;
     }
-    let held: Vec<_> = held.iter().map(AsFd::as_fd).collect();
+    let names = plan.bring_up_loopback.then(Sockets::make).transpose().step("make the resolver's sockets")?;
+    let names = names.map(Sockets::into_fds);
+    let held: Vec<_> = held.iter().chain(names.iter().flatten()).map(AsFd::as_fd).collect();
     channel.send(&Reply::Prepared, &held).step("answer the shim")?;
     Ok(base)
 }

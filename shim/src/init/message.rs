@@ -31,7 +31,8 @@ pub enum Request {
 /// What init answers. A start that worked has no answer: `execve` closes the socket.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Reply {
-    /// The first half is done; with the namespaces, in the order of [`super::parent::HELD`].
+    /// The first half is done; with the namespaces, in the order of [`super::parent::HELD`], and the sockets of the
+    /// resolver, where the network namespace is new.
     Prepared,
     /// The second half is done; with the root and, if there is one, the terminal's master.
     Configured {

@@ -5,7 +5,7 @@
 //!   ContainerCgroup::create(parent, id)
 //!   Init::prepare(&shape, &cgroup, None) ── clone3 + exec ─▶ joins v1 cgroups, unshares the cgroup view,
 //!        │   ── Prepare{shape} ──────────────────────────▶   empty read-only tmpfs, /proc /dev /sys, masks, lo
-//!        ◀── Prepared + fds mnt, net, ipc, uts ───────────   waits
+//!        ◀── Prepared + fds mnt, net, ipc, uts, resolver ─   waits
 //!   init.configure(Configuration{spec, bundle, lock, stdio})
 //!        │   opens overlay, bind sources; compiles seccomp
 //!        │   ── Configure{plan} + fds ───────────────────▶   root, binds, tmpfs, masks, limits, pivot, sysctls, user
@@ -39,6 +39,7 @@
 //!     // `kept`: the namespaces of an earlier life of the same container (restart); else None.
 //!     pub fn prepare(shape: &Shape, cgroup: &ContainerCgroup, kept: Option<&Kept>) -> Result<Init, InitError>;
 //!     pub fn namespaces(&self) -> &Namespaces;                    // .keep() is what the next life gets
+//!     pub fn take_names(&mut self) -> Option<Sockets>;           // the resolver's, where net is its own
 //!     pub fn configure(&mut self, c: Configuration<'_>) -> Result<Configured, InitError>;
 //!     pub fn start(&mut self) -> Result<(), InitError>;          // Ok: execve happened
 //!     pub fn pidfd(&self) -> BorrowedFd<'_>;                     // readable when the process ended (AsyncFd)
@@ -97,6 +98,7 @@ mod rootfs;
 mod seccomp;
 pub mod shape;
 mod shape_plan;
+mod sockets;
 mod source;
 mod spec;
 mod sysctl;
@@ -108,3 +110,4 @@ pub use message::{Channel, Reply};
 pub use parent::{Configuration, Init, Stdio};
 pub use plan::StdioPlan;
 pub use shape::{IdMap, Namespace, Shape};
+pub use sockets::Sockets;

@@ -21,6 +21,7 @@ use super::message::{Channel, Reply, Request};
 use super::plan::{ConfigurePlan, JoinKind, StdioPlan};
 use super::shape::{IdMap, Namespace, Shape};
 use super::shape_plan::{plan_join, plan_prepare};
+use super::sockets::Sockets;
 use super::spec::{SpecPlan, plan_spec};
 use super::{dev, source, userns};
 use crate::cgroup::{CgroupError, ContainerCgroup, DevicePolicy};
@@ -48,9 +49,15 @@ pub struct Namespaces {
 }
 
 impl Namespaces {
-    fn take(fds: Vec<OwnedFd>, user: Option<OwnedFd>) -> Result<Self, InitError> {
+    /// They come first among what init sends; what follows them are the resolver's sockets, if it made any.
+    fn take(mut fds: Vec<OwnedFd>, user: Option<OwnedFd>) -> Result<(Self, Option<Sockets>), InitError> {
+        let more = fds.split_off(fds.len().min(HELD.len()));
         let [mnt, net, ipc, uts] = <[OwnedFd; 4]>::try_from(fds).map_err(|_| nonsense())?;
-        Ok(Self { mnt: Some(mnt), net, ipc, uts, user })
+        let names = match more.is_empty() {
+            true => None,
+            false => Some(Sockets::take(<[OwnedFd; 2]>::try_from(more).map_err(|_| nonsense())?)),
+        };
+        Ok((Self { mnt: Some(mnt), net, ipc, uts, user }, names))
     }
 
     /// What others may join, and where they find it in this process. One whose number cannot be read is not told of.
@@ -138,6 +145,8 @@ pub struct Init {
     shape: Shape,
     /// `/dev`, where only we may make nodes in it.
     dev: Option<OwnedFd>,
+    /// Until somebody serves or drops them.
+    names: Option<Sockets>,
     exit: OnceLock<Exit>,
     /// Where the pid namespace does not end the container with us.
     _guard: Option<Guard>,
@@ -173,10 +182,10 @@ impl Init {
         };
         match receive(&channel, &child, "was prepared") {
             Ok((Reply::Prepared, fds)) => {
-                let namespaces = Namespaces::take(fds, user)?;
+                let (namespaces, names) = Namespaces::take(fds, user)?;
                 let shape = shape.clone();
                 let exit = OnceLock::new();
-                Ok(Self { child, host_pid, channel, namespaces, shape, dev, exit, _guard: guard })
+                Ok(Self { child, host_pid, channel, namespaces, shape, dev, names, exit, _guard: guard })
             }
             other => {
                 end(&child);
@@ -276,6 +285,11 @@ impl Init {
     /// What is held open for later lives and for others.
     pub fn namespaces(&self) -> &Namespaces {
         &self.namespaces
+    }
+
+    /// The sockets of the resolver, once; none where the network namespace is not the container's own.
+    pub fn take_names(&mut self) -> Option<Sockets> {
+        self.names.take()
     }
 
     /// Lets go of the mounts of a life that is over. The kernel takes them apart now, which takes its time.

@@ -6,10 +6,12 @@ use oci_spec::runtime::Spec;
 
 use super::driver::{Body, Driver, Life};
 use super::error::TaskError;
+use super::health::{self, Health};
 use super::oom::Alarm;
 use super::state::{Admit, Command, Denied, Event, Task};
 use crate::bundle::{Bundle, Journal};
 use crate::init::{Configuration, Stdio};
+use crate::names::{self, Resolver};
 use crate::stdio::log::Limits;
 use crate::stdio::pump::{self, Audience};
 use crate::stdio::source::{self, Ends};
@@ -27,19 +29,45 @@ pub struct Options {
     pub size: Option<WindowSize>,
 }
 
+/// All that Configure is told.
+#[derive(Debug)]
+pub struct Orders {
+    /// About its streams.
+    pub options: Options,
+    /// How to see whether it works.
+    pub check: Option<health::Check>,
+    /// What its resolver answers; none for a container without one.
+    pub names: Option<names::Config>,
+}
+
 /// Gives the prepared init its container. When that fails nothing of it can be used any more, and the shim ends.
 /// Answers with what is not exactly as asked.
-pub(super) fn configure(driver: &mut Driver, options: Options) -> Result<Vec<String>, TaskError> {
+pub(super) fn configure(driver: &mut Driver, orders: Orders) -> Result<Vec<String>, TaskError> {
     if driver.admit(Command::Configure)? == Admit::Repeat {
         return Ok(Vec::new());
     }
     let Task::Prepared { init: body } = &mut driver.task else {
         return Err(Denied::NotPrepared.into());
     };
+    let Orders { options, check, names } = orders;
+    let sockets = body.init.take_names();
+    if let (Some(names), None) = (&names, &sockets) {
+        let rule = "wants a network namespace of the container's own";
+        let value = names.view.display().to_string();
+        return Err(TaskError::Invalid { name: "names.view", value, rule });
+    }
     let journalled = driver.journal.as_ref().map_or(0, Journal::life);
-    match set_up(&driver.bundle, body, options) {
-        Ok(SetUp { life, ended, warnings }) => {
+    let set_up = set_up(&driver.bundle, body, options).and_then(|set_up| {
+        let resolver = sockets.zip(names).map(|(sockets, names)| Resolver::start(sockets, names));
+        Ok((set_up, resolver.transpose().map_err(TaskError::Names)?))
+    });
+    match set_up {
+        Ok((SetUp { life, ended, warnings }, resolver)) => {
             body.life = Some(life);
+            body.names = resolver;
+            if driver.health.is_none() {
+                driver.health = check.map(|check| Box::new(Health::new(check)));
+            }
             driver.oom = Alarm::set(&body.cgroup);
             driver.unconfigured = None;
             driver.apply(Event::Configured { last_life: journalled.max(ended) });

@@ -32,6 +32,7 @@ use super::{
 use crate::bundle::{Bundle, Journal};
 use crate::cgroup::ContainerCgroup;
 use crate::init::{Init, Shape};
+use crate::names::Resolver;
 use crate::relay::{Relay, Way};
 use crate::stdio::Stream;
 use crate::stdio::pump;
@@ -45,6 +46,8 @@ pub struct Body {
     pub(super) ports: Vec<Reservation>,
     /// Those of them that are served on `[::1]`.
     pub(super) relays: Vec<Relay>,
+    /// From Configure on, where the container has one.
+    pub(super) names: Option<Resolver>,
     pub(super) cgroup: ContainerCgroup,
     /// Last, so that nobody else takes the container before all of the above is gone.
     pub(super) lock: Flock,
@@ -79,8 +82,8 @@ pub enum Request {
     Unreserve(Vec<reserve::Wanted>, Reply<()>),
     /// Serve ports on `[::1]`, these and no others; answered with what is not served.
     Relay(Vec<Way>, Reply<Vec<String>>),
-    /// Give init its container, and a check; answered with what is not exactly as asked.
-    Configure(configure::Options, Option<health::Check>, Reply<Vec<String>>),
+    /// Give init its container, a check and names; answered with what is not exactly as asked.
+    Configure(Box<configure::Orders>, Reply<Vec<String>>),
     /// Open the gate for a life.
     Start(start::Start, Reply<Snapshot>),
     /// Send a signal to init, or to all.
@@ -334,11 +337,8 @@ impl Driver {
             Request::Relay(ways, reply) => {
                 let _ = reply.send(relay::relay(self, ways));
             }
-            Request::Configure(options, check, reply) => {
-                let done = configure::configure(self, options);
-                if done.is_ok() && self.health.is_none() {
-                    self.health = check.map(|check| Box::new(Health::new(check)));
-                }
+            Request::Configure(orders, reply) => {
+                let done = configure::configure(self, *orders);
                 self.settle();
                 let _ = reply.send(done);
             }

@@ -133,12 +133,15 @@ fn entry(exit: &Exit) -> What {
 /// Lets go of everything, in an order in which nothing is left behind. Called when nobody waits any more.
 pub async fn teardown(task: Task<Body>) {
     let alive = task.living().is_some();
-    let Some(Body { init, cgroup, lock, ports, relays, .. }) = task.into_init() else { return };
+    let Some(Body { init, cgroup, lock, ports, names, relays, .. }) = task.into_init() else { return };
     if alive {
         if let Err(error) = cgroup.kill() {
             tracing::error!(%error, "cannot kill the container's cgroup");
         }
         wait_until_gone(&init).await;
+    }
+    if let Some(names) = names {
+        names.end().await;
     }
     // Namespaces first: the overlay must be gone before somebody else may mount its upper directory.
     drop(init);

@@ -112,6 +112,9 @@ pub enum TaskError {
     /// Pipes or terminal of the container could not be made.
     #[error("open the container's streams")]
     Streams(#[source] io::Error),
+    /// The resolver's sockets could not be watched.
+    #[error("serve the container's resolver")]
+    Names(#[source] io::Error),
     /// A life that is not this shim's.
     #[error("the exit of life {asked} is not kept: the last one was life {last}")]
     ForgottenLife {
@@ -164,6 +167,7 @@ impl Classify for TaskError {
             | Self::Room(_)
             | Self::Namespace(_)
             | Self::Streams(_)
+            | Self::Names(_)
             | Self::Bundle(_)
             | Self::Stdio(_) => ErrorKind::Internal,
         }
@@ -198,6 +202,7 @@ impl Classify for TaskError {
             Self::TooManyPorts { .. } => "TOO_MANY_PORTS",
             Self::Signal { .. } => "SIGNAL_FAILED",
             Self::Streams(_) | Self::Stdio(_) => "STREAMS_FAILED",
+            Self::Names(_) => "NAMES_FAILED",
             Self::ForgottenLife { .. } => "LIFE_FORGOTTEN",
             Self::Cgroup(CgroupError::Io { .. } | CgroupError::Timeout(_)) => "CGROUP_FAILED",
             Self::Cgroup(_) => "LIMIT_NOT_SET",

@@ -48,7 +48,7 @@ mod update;
 pub mod wait;
 pub mod watch;
 
-pub use configure::Options;
+pub use configure::{Options, Orders};
 pub use driver::Handle;
 pub use end::teardown;
 pub use error::TaskError;

@@ -47,7 +47,7 @@ async fn make(driver: &mut Driver, shape: Shape) -> Result<Body, TaskError> {
         }
     };
     let network = network(driver, &init)?;
-    Ok(Body { init, network, ports: Vec::new(), relays: Vec::new(), cgroup, lock, life: None })
+    Ok(Body { init, network, ports: Vec::new(), relays: Vec::new(), names: None, cgroup, lock, life: None })
 }
 
 async fn lock(bundle: &Bundle) -> Result<Flock, TaskError> {

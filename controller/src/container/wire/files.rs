@@ -3,9 +3,7 @@
 use std::io;
 use std::path::Path;
 
-use davit_proto::container::NetworkStatus;
-
-use super::Plan;
+use super::{Plan, Wired};
 use crate::container::bundle::Bundle;
 use crate::container::shape::{self, Network};
 use crate::container::spec::{files, hosts};
@@ -18,7 +16,7 @@ const FILE: usize = 1 << 20;
 pub fn write(
     bundle: &Bundle,
     plan: Plan<'_>,
-    networks: &[NetworkStatus],
+    wired: &Wired,
     resolv_conf: Option<String>,
 ) -> Result<(), Error> {
     if let Some(owner) = &plan.joined.network {
@@ -26,12 +24,12 @@ pub fn write(
     }
     let host = matches!(shape::network(plan.spec)?, Network::Host);
     let hosts_of_host = if host { Some(of_host("/etc/hosts")?) } else { None };
-    let hosts = hosts::whole(plan.spec, &plan.resolved.hostname, networks, hosts_of_host.as_deref())?;
+    let hosts = hosts::whole(plan.spec, &plan.resolved.hostname, &wired.networks, hosts_of_host.as_deref())?;
     let base = match resolv_conf {
         Some(text) => text,
         None => of_host("/etc/resolv.conf")?,
     };
-    let resolv_conf = files::resolv_conf(plan.spec, &base);
+    let resolv_conf = files::resolv_conf(plan.spec, &base, wired.names.is_some());
     let hostname = files::hostname(plan.resolved);
     for (name, text) in [("hosts", hosts), ("resolv.conf", resolv_conf), ("hostname", hostname)] {
         let failed = Error::io(format!("write {}", bundle.file(name).display()));
