@@ -63,6 +63,14 @@ pub enum Error {
         /// What it would have to be.
         rule: String,
     },
+    /// A port of the host is published by another container.
+    #[error("port {port} is published by container {container:?}")]
+    PortTaken {
+        /// Address, number and protocol.
+        port: String,
+        /// Its name.
+        container: String,
+    },
     /// The container runs, and must not for this.
     #[error("cannot {verb} container {container:?}: container is running: {advice}")]
     Running {
@@ -190,6 +198,7 @@ impl Classify for Error {
             Self::Remote(error) | Self::Peer { source: error, .. } => error.kind(),
             Self::Io { source, .. } => io_kind(source),
             Self::Id(_) | Self::Invalid { .. } => ErrorKind::InvalidArgument,
+            Self::PortTaken { .. } => ErrorKind::AlreadyExists,
             Self::Running { .. } | Self::NotRunning { .. } | Self::Phase { .. } => {
                 ErrorKind::FailedPrecondition
             }
@@ -217,6 +226,7 @@ impl Classify for Error {
             Self::Outdated { .. } => "REVISION_OUTDATED",
             Self::Launch { .. } => "SHIM_NOT_LAUNCHED",
             Self::Unreachable { .. } => reason::SHIM_UNREACHABLE,
+            Self::PortTaken { .. } => reason::PORT_TAKEN,
             Self::Broken { .. } => reason::ATTACH_BROKEN,
             Self::TimedOut { .. } => "TIMED_OUT",
             Self::Task { .. } => "TASK_FAILED",
@@ -242,6 +252,9 @@ impl Classify for Error {
             Self::Outdated { present, .. } => vec![("revision", present.to_string())],
             Self::Launch { id, .. } | Self::Unreachable { id, .. } | Self::Broken { id } => {
                 vec![("container", id.to_string())]
+            }
+            Self::PortTaken { port, container } => {
+                vec![("port", port.clone()), ("container", container.clone())]
             }
             Self::Failpoint(name) => vec![("failpoint", (*name).to_owned())],
         }

@@ -11,7 +11,7 @@ use crate::error::Error;
 const VARIABLE: &str = "DAVIT_FAILPOINT";
 
 /// Every point there is, in the order in which a container's life passes them.
-pub const ALL: [&str; 19] = [
+pub const ALL: [&str; 22] = [
     CREATE_RECORDED,
     CREATE_INTENT,
     CREATE_LAUNCHED,
@@ -24,6 +24,9 @@ pub const ALL: [&str; 19] = [
     CREATE_DONE,
     START_WANTED,
     START_OPENED,
+    PUBLISH_WANTED,
+    PUBLISH_RESERVED,
+    PUBLISH_LED,
     EXIT_SEEN,
     RELEASE_SHIM,
     RELEASE_TRASH,
@@ -57,6 +60,12 @@ pub const CREATE_DONE: &str = "create.done";
 pub const START_WANTED: &str = "start.wanted";
 /// The gate is open.
 pub const START_OPENED: &str = "start.opened";
+/// The record wants other ports published.
+pub const PUBLISH_WANTED: &str = "publish.wanted";
+/// Those that come are held on the host.
+pub const PUBLISH_RESERVED: &str = "publish.reserved";
+/// They lead to the container, and those that go do no more.
+pub const PUBLISH_LED: &str = "publish.led";
 /// An exit came in and is not recorded yet.
 pub const EXIT_SEEN: &str = "exit.seen";
 /// The record says that a container is being removed.

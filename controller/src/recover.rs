@@ -31,7 +31,7 @@ use tokio::task::JoinSet;
 
 use crate::container::bundle::Bundle;
 use crate::container::release::{self, How, UNDO, VOLUMES};
-use crate::container::{journal, live};
+use crate::container::{journal, live, publish};
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::events;
@@ -194,9 +194,11 @@ fn judge(engine: &Arc<Engine>, ground: &Ground) -> JoinSet<()> {
         match verdict {
             Verdict::Adopt => {
                 let known = supervise::adopt(engine, &id);
+                let (converging, adopted) = (engine.clone(), id.clone());
                 tasks.spawn(async move {
                     // A follower that ended has said all it had to say.
                     let _ = known.await;
+                    publish::converge(&converging, &adopted).await;
                 });
             }
             Verdict::Settle => {

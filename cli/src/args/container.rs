@@ -277,6 +277,12 @@ pub struct UpdateArgs {
     /// When to start it again: no, always, unless-stopped, on-failure[:N]
     #[arg(long, value_name = "POLICY")]
     pub restart: Option<String>,
+    /// Publish another port, also while it runs: [[IP:]PORT:]PORT[/PROTOCOL]
+    #[arg(long, value_name = "PORT")]
+    pub publish_add: Vec<String>,
+    /// Publish a port no longer, as it was given or by the container's or host's port: 80/tcp
+    #[arg(long, value_name = "PORT")]
+    pub publish_rm: Vec<String>,
     /// Containers.
     #[command(flatten)]
     pub target: TargetArgs,

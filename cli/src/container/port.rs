@@ -70,7 +70,13 @@ mod tests {
     use super::*;
 
     fn port(host_ip: &str, host_port: u32, container_port: u32, protocol: &str) -> PortSpec {
-        PortSpec { host_ip: host_ip.into(), host_port, container_port, protocol: protocol.into() }
+        PortSpec {
+            host_ip: host_ip.into(),
+            host_port,
+            container_port,
+            protocol: protocol.into(),
+            ..PortSpec::default()
+        }
     }
 
     #[test]

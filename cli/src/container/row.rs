@@ -1,6 +1,6 @@
 //! A container as a row of `davit ps`, in docker's words.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write as _;
 use std::time::SystemTime;
 
@@ -154,14 +154,15 @@ fn ports(published: &[PortSpec], exposed: &[String], phase: Phase) -> String {
             group.insert(port.container_port, port.host_port);
         }
     }
+    let names = published.iter().map(|port| {
+        let protocol = if port.protocol.is_empty() { "tcp" } else { &port.protocol };
+        (port.container_port, protocol)
+    });
+    let names: HashSet<(u32, &str)> = names.collect();
     for text in exposed {
         let (number, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
         let Ok(number) = number.parse::<u32>() else { continue };
-        let is_published = |port: &PortSpec| {
-            port.container_port == number
-                && (port.protocol == protocol || (port.protocol.is_empty() && protocol == "tcp"))
-        };
-        if !published.iter().any(is_published) {
+        if !names.contains(&(number, protocol)) {
             groups.entry((String::new(), protocol.to_owned())).or_default().insert(number, 0);
         }
     }

@@ -1,20 +1,24 @@
-//! `davit update`.
+//! `davit update`: limits, restart policy, published ports.
 
-use davit_proto::container::{Resources, UpdateRequest};
+use davit_proto::container::{PortSpec, Resources, UpdateRequest};
 use davit_proto::status::RemoteError;
 
 use crate::args::container::UpdateArgs;
 use crate::client::Engine;
 use crate::error::Error;
-use crate::spec::{self, limit};
+use crate::spec::{self, Invalid, limit, port};
 use crate::{many, output, usage};
 
-/// Changes limits and policy of containers.
+/// Changes limits, policy and published ports of containers.
 pub async fn run(engine: Engine, args: UpdateArgs) -> Result<u8, Error> {
     let resources = limit::resources(&args.resources)?;
     let restart = args.restart.as_deref().map(spec::restart).transpose()?;
-    if restart.is_none() && resources == Resources::default() {
-        return Err(Error::Usage("say what to change: a limit or --restart".into()));
+    let publish_add = ports(&args.publish_add, port::publish)?;
+    let publish_remove = ports(&args.publish_rm, port::unpublish)?;
+    let ports = !(publish_add.is_empty() && publish_remove.is_empty());
+    if restart.is_none() && resources == Resources::default() && !ports {
+        let what = "say what to change: a limit, --restart, --publish-add or --publish-rm";
+        return Err(Error::Usage(what.into()));
     }
     let engine = &engine;
     many::in_turn(args.target.containers, |name: String| {
@@ -22,6 +26,8 @@ pub async fn run(engine: Engine, args: UpdateArgs) -> Result<u8, Error> {
             container: name.clone(),
             resources: Some(resources.clone()),
             restart,
+            publish_add: publish_add.clone(),
+            publish_remove: publish_remove.clone(),
             ..UpdateRequest::default()
         };
         async move {
@@ -34,4 +40,12 @@ pub async fn run(engine: Engine, args: UpdateArgs) -> Result<u8, Error> {
         }
     })
     .await
+}
+
+fn ports(
+    texts: &[String],
+    read: impl Fn(&str) -> Result<Vec<PortSpec>, Invalid>,
+) -> Result<Vec<PortSpec>, Invalid> {
+    let ports = texts.iter().map(|text| read(text)).collect::<Result<Vec<_>, _>>()?;
+    Ok(ports.into_iter().flatten().collect())
 }

@@ -6,7 +6,8 @@ use davit_proto::container::PortSpec;
 
 use super::Invalid;
 
-/// `[[IP:]PORT:]PORT[/PROTOCOL]`, each port also as a range. An empty or absent host port is a free one.
+/// `[[IP:]PORT:]PORT[/PROTOCOL]`, each port also as a range. An empty or absent host port is a free one; a range of them
+/// for one port of the container is the first free one of it.
 pub fn publish(text: &str) -> Result<Vec<PortSpec>, Invalid> {
     let invalid = |rule: &str| Invalid::new("--publish", text, rule);
     let (ports, protocol) =
@@ -23,6 +24,17 @@ pub fn publish(text: &str) -> Result<Vec<PortSpec>, Invalid> {
         "" | "0" => None,
         host => Some(range(host).ok_or_else(|| invalid("the host's port must be 1 to 65535"))?),
     };
+    if let (Some(host), 1) = (&host, container.len())
+        && host.len() > 1
+    {
+        return Ok(vec![PortSpec {
+            host_ip: ip,
+            host_port: host.start,
+            container_port: container.start,
+            protocol: protocol.to_owned(),
+            host_port_last: host.end - 1,
+        }]);
+    }
     if let Some(host) = &host
         && host.len() != container.len()
     {
@@ -36,8 +48,37 @@ pub fn publish(text: &str) -> Result<Vec<PortSpec>, Invalid> {
             host_port: host_port.unwrap_or(0),
             container_port,
             protocol: protocol.to_owned(),
+            host_port_last: 0,
         })
         .collect())
+}
+
+/// What to publish no longer: as it was given to `--publish`, or `IP:PORT[/PROTOCOL]` of the host as `davit port` shows
+/// it. What is not said may be any.
+pub fn unpublish(text: &str) -> Result<Vec<PortSpec>, Invalid> {
+    let invalid = |rule: &str| Invalid::new("--publish-rm", text, rule);
+    let (ports, protocol) =
+        protocol_of(text).ok_or_else(|| invalid("the protocol must be tcp, udp or sctp"))?;
+    if let Some((ip, host)) = ports.rsplit_once(':')
+        && !ip.is_empty()
+        && let Some(ip) = address(ip)
+        && let Some(hosts) = range(host)
+    {
+        // `davit port` shows every address as one of either family.
+        let every = matches!(ip.as_str(), "0.0.0.0" | "::");
+        let one = |host_port| PortSpec {
+            host_ip: if every { String::new() } else { ip.clone() },
+            host_port,
+            protocol: protocol.to_owned(),
+            ..PortSpec::default()
+        };
+        return Ok(hosts.map(one).collect());
+    }
+    match publish(text) {
+        Ok(ports) if ports.iter().all(|port| port.host_port_last == 0) => Ok(ports),
+        Ok(_) => Err(invalid("name the port of the host that it has")),
+        Err(error) => Err(Invalid::new("--publish-rm", text, error.rule)),
+    }
 }
 
 /// `PORT[-PORT][/PROTOCOL]`, each port of a range by itself: "80/tcp".
@@ -80,10 +121,17 @@ mod tests {
     use proptest::prelude::*;
 
     fn read(text: &str) -> String {
-        publish(text)
-            .unwrap()
+        shown(&publish(text).unwrap())
+    }
+
+    fn shown(ports: &[PortSpec]) -> String {
+        let last = |p: &PortSpec| match p.host_port_last {
+            0 => String::new(),
+            last => format!("-{last}"),
+        };
+        ports
             .iter()
-            .map(|p| format!("{}|{}|{}/{}", p.host_ip, p.host_port, p.container_port, p.protocol))
+            .map(|p| format!("{}|{}{}|{}/{}", p.host_ip, p.host_port, last(p), p.container_port, p.protocol))
             .collect::<Vec<_>>()
             .join(" ")
     }
@@ -107,6 +155,8 @@ mod tests {
             ("8000-8002:80-82", "|8000|80/tcp |8001|81/tcp |8002|82/tcp"),
             ("127.0.0.1:8000-8001:80-81/udp", "127.0.0.1|8000|80/udp 127.0.0.1|8001|81/udp"),
             ("80-81", "|0|80/tcp |0|81/tcp"),
+            ("8000-8010:80", "|8000-8010|80/tcp"),
+            ("127.0.0.1:8000-8001:80/udp", "127.0.0.1|8000-8001|80/udp"),
             (":80-81", "|0|80/tcp |0|81/tcp"),
         ] {
             assert_eq!(read(text), wanted, "{text}");
@@ -121,7 +171,6 @@ mod tests {
             "x:80",
             "80/icmp",
             "80/",
-            "8000-8001:80",
             "8000:80-81",
             "81-80",
             "::1:80:80",
@@ -136,6 +185,25 @@ mod tests {
             "-1:80",
         ] {
             assert!(publish(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_is_published_no_longer_is_named_as_it_is_shown() {
+        for (text, wanted) in [
+            ("80", "|0|80/tcp"),
+            ("8080:80/udp", "|8080|80/udp"),
+            ("0.0.0.0:8080", "|8080|0/tcp"),
+            ("[::]:8080/udp", "|8080|0/udp"),
+            ("127.0.0.1:8080", "127.0.0.1|8080|0/tcp"),
+            ("[::1]:8080-8081", "::1|8080|0/tcp ::1|8081|0/tcp"),
+            ("127.0.0.1:8080:80", "127.0.0.1|8080|80/tcp"),
+            ("8000-8001:80-81", "|8000|80/tcp |8001|81/tcp"),
+        ] {
+            assert_eq!(shown(&unpublish(text).unwrap()), wanted, "{text}");
+        }
+        for bad in ["", "x", "8000-8010:80", "80/x", "a.b:80"] {
+            assert!(unpublish(bad).is_err(), "{bad}");
         }
     }
 

@@ -1,4 +1,4 @@
-//! Changes a container that is there: its limits and its restart policy.
+//! Changes a container that is there: its limits, its restart policy and its published ports.
 
 use std::sync::Arc;
 
@@ -10,6 +10,7 @@ use oci_spec::runtime::LinuxResources;
 
 use super::bundle::Bundle;
 use super::live::status_of;
+use super::publish::{self, Wanted};
 use super::spec::resource;
 use super::{create, spec, validate, want};
 use crate::actor::Actor;
@@ -50,17 +51,22 @@ fn check(engine: &Engine, id: &ContainerId, request: &UpdateRequest) -> Result<(
             present: container.revision,
         });
     }
-    let ports = !(request.publish_add.is_empty() && request.publish_remove.is_empty());
-    let mounts = !(request.mount_add.is_empty() && request.mount_remove.is_empty());
-    if ports || mounts {
-        let what = if ports { "changing published ports is" } else { "changing mounts is" };
-        return Err(spec::Error::Unserved(what.to_owned()).into());
+    if !(request.mount_add.is_empty() && request.mount_remove.is_empty()) {
+        return Err(spec::Error::Unserved("changing mounts is".to_owned()).into());
     }
     if let Some(restart) = request.restart {
-        let spec = ContainerSpec { restart: Some(restart), ..container.spec.unwrap_or_default() };
+        let spec = ContainerSpec { restart: Some(restart), ..container.spec.clone().unwrap_or_default() };
         validate::restart(&spec)?;
     }
+    let wanted = ports(request);
+    if !(wanted.add.is_empty() && wanted.remove.is_empty()) {
+        publish::check(&container, &wanted)?;
+    }
     Ok(())
+}
+
+fn ports(request: &UpdateRequest) -> Wanted {
+    Wanted { add: request.publish_add.clone(), remove: request.publish_remove.clone() }
 }
 
 async fn change(
@@ -70,6 +76,13 @@ async fn change(
     actor: &Actor,
 ) -> Result<Vec<String>, Error> {
     let restart = request.restart;
+    let wanted = ports(&request);
+    let mut told = Vec::new();
+    // First, for it is the likeliest to be refused.
+    if !(wanted.add.is_empty() && wanted.remove.is_empty()) {
+        let spec = publish::check(&engine.container(id)?, &wanted)?;
+        told = publish::publish(engine, id, spec).await?;
+    }
     let (limits, warnings) = match request.resources.filter(|change| *change != Resources::default()) {
         Some(change) => {
             let limits = limits(engine, id, &change).await?;
@@ -99,7 +112,8 @@ async fn change(
     let bundle = Bundle::new(engine.config.bundle(id));
     bundle.write_spec(&record).map_err(Error::io(format!("write {}", bundle.file("spec.json").display())))?;
     create::keep(engine, id).await?;
-    Ok(warnings)
+    told.extend(warnings);
+    Ok(told)
 }
 
 /// New limits, in the words of the request and of the runtime.

@@ -1,6 +1,8 @@
 //! Checks a wish for a container before anything is done for it: every field, one sentence each. What
 //! this version does not serve is refused by name, never passed over.
 
+use std::collections::HashSet;
+
 use davit_proto::container::{ContainerSpec, CreateRequest, EndpointSpec, PortSpec, RestartMode};
 use davit_proto::id::Name;
 use prost::Message as _;
@@ -193,22 +195,7 @@ fn confinement(spec: &ContainerSpec) -> Checked {
 }
 
 fn network(spec: &ContainerSpec) -> Checked {
-    if spec.ports.len() > port::LIMIT {
-        let rule = format!("at most {}", port::LIMIT);
-        return Err(Error::invalid("ports", &spec.ports.len().to_string(), rule));
-    }
-    for (at, one) in spec.ports.iter().enumerate() {
-        published(one)?;
-        let same = |other: &PortSpec| {
-            other.host_port == one.host_port
-                && other.host_ip == one.host_ip
-                && port::protocol(other) == port::protocol(one)
-        };
-        if one.host_port != 0 && spec.ports.iter().skip(at + 1).any(same) {
-            let value = format!("{}/{}", one.host_port, port::protocol(one));
-            return Err(Error::invalid("ports", &value, "a port of the host can be published once only"));
-        }
-    }
+    ports(spec)?;
     for text in &spec.expose {
         port::parse_exposed(text)?;
     }
@@ -242,6 +229,25 @@ fn network(spec: &ContainerSpec) -> Checked {
         }
     }
     spec.extra_hosts.iter().try_for_each(|line| hosts::extra_host(line).map(|_| ()))
+}
+
+/// Published ports.
+pub fn ports(spec: &ContainerSpec) -> Checked {
+    if spec.ports.len() > port::LIMIT {
+        let rule = format!("at most {}", port::LIMIT);
+        return Err(Error::invalid("ports", &spec.ports.len().to_string(), rule));
+    }
+    let mut places = HashSet::new();
+    for one in &spec.ports {
+        published(one)?;
+        let place = (one.host_ip.as_str(), one.host_port, port::protocol(one));
+        let chosen = one.host_port == 0 || one.host_port_last != 0;
+        if !chosen && !places.insert(place) {
+            let value = format!("{}/{}", one.host_port, port::protocol(one));
+            return Err(Error::invalid("ports", &value, "a port of the host can be published once only"));
+        }
+    }
+    Ok(())
 }
 
 /// What belongs to a network namespace cannot be said by one who shares another's.
@@ -284,6 +290,14 @@ fn published(port: &PortSpec) -> Checked {
     }
     if port.host_port > 65535 {
         return Err(Error::invalid("ports.host_port", &port.host_port.to_string(), "from 0 to 65535"));
+    }
+    let last = port.host_port_last;
+    if last != 0 && (port.host_port == 0 || last < port.host_port || last > 65535) {
+        return Err(Error::invalid(
+            "ports.host_port_last",
+            &last.to_string(),
+            "from the first port of its range to 65535",
+        ));
     }
     if !port::PROTOCOLS.contains(&port::protocol(port)) {
         return Err(Error::invalid("ports.protocol", &port.protocol, "must be tcp, udp or sctp"));

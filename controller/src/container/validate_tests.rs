@@ -31,6 +31,7 @@ fn port(host_ip: &str, host: u32, container: u32, protocol: &str) -> PortSpec {
         host_port: host,
         container_port: container,
         protocol: protocol.into(),
+        ..PortSpec::default()
     }
 }
 

@@ -7,12 +7,13 @@ use std::sync::Arc;
 
 use davit_proto::container::{ContainerSpec, NetworkStatus, PortSpec};
 use davit_proto::id::ContainerId;
-use davit_proto::network::{AttachRequest, Endpoint, EndpointRequest, PublishedPort};
-use davit_proto::task::{Names, PortReservation, ReserveRequest};
+use davit_proto::network::{AttachRequest, Endpoint, EndpointRequest};
+use davit_proto::task::Names;
 
 use super::bundle::Bundle;
 use super::join::Joined;
 use super::launch::Prepared;
+use super::port;
 use super::spec::Resolved;
 use crate::engine::Engine;
 use crate::error::Error;
@@ -52,7 +53,7 @@ pub struct Plan<'a> {
 /// # Errors
 /// When a port is taken, or a network is missing or full.
 pub async fn wire(engine: &Arc<Engine>, prepared: &Prepared, plan: Plan<'_>) -> Result<Wired, Error> {
-    let ports = reserve(prepared, &plan.resolved.ports).await?;
+    let ports = port::reserve(engine, &prepared.shim, &plan.resolved.ports, 0).await?;
     failpoint::pass(failpoint::CREATE_RESERVED).await?;
     let mut wired = Wired { ports, ..Wired::default() };
     let mut endpoints = Vec::new();
@@ -68,6 +69,9 @@ pub async fn wire(engine: &Arc<Engine>, prepared: &Prepared, plan: Plan<'_>) -> 
     failpoint::pass(failpoint::CREATE_ATTACHED).await?;
     let bundle = Bundle::new(engine.config.bundle(plan.id));
     wired.networks = endpoints.into_iter().map(status).collect();
+    if wired.ports.iter().any(port::is_on_loopback6) {
+        wired.warnings.extend(port::relay(&prepared.shim, &wired.ports, &wired.networks).await?);
+    }
     files::write(&bundle, plan, &wired, resolv_conf)?;
     Ok(wired)
 }
@@ -76,25 +80,6 @@ pub async fn wire(engine: &Arc<Engine>, prepared: &Prepared, plan: Plan<'_>) -> 
 fn names(view: String, spec: &ContainerSpec) -> Option<Names> {
     let servers = spec.dns.clone();
     Some(Names { view, servers }).filter(|names| !names.view.is_empty())
-}
-
-async fn reserve(prepared: &Prepared, wanted: &[PortSpec]) -> Result<Vec<PortSpec>, Error> {
-    if wanted.is_empty() {
-        return Ok(Vec::new());
-    }
-    let asked = wanted.iter().map(|port| PortReservation {
-        host_ip: port.host_ip.clone(),
-        host_port: port.host_port,
-        protocol: port.protocol.clone(),
-        ..PortReservation::default()
-    });
-    let request = ReserveRequest { ports: asked.collect(), known: 0 };
-    let held = within(LONG, "reserve the ports", prepared.shim.tasks().reserve(request)).await?;
-    let mut ports = wanted.to_vec();
-    for (port, held) in ports.iter_mut().zip(held.ports) {
-        port.host_port = held.host_port;
-    }
-    Ok(ports)
 }
 
 fn request(prepared: &Prepared, plan: Plan<'_>, ports: &[PortSpec]) -> AttachRequest {
@@ -106,19 +91,13 @@ fn request(prepared: &Prepared, plan: Plan<'_>, ports: &[PortSpec]) -> AttachReq
         mac: wanted.mac.clone(),
         aliases: wanted.aliases.clone(),
     };
-    let published = |port: &PortSpec| PublishedPort {
-        host_ip: port.host_ip.clone(),
-        host_port: port.host_port,
-        container_port: port.container_port,
-        protocol: port.protocol.clone(),
-    };
     AttachRequest {
         container_id: plan.id.to_string(),
         netns_pid: netns.pid,
         netns_fd: netns.fd,
         netns_inode: netns.inode,
         endpoints: plan.resolved.networks.iter().map(endpoint).collect(),
-        ports: ports.iter().map(published).collect(),
+        ports: ports.iter().map(port::published).collect(),
         hostname: plan.resolved.hostname.clone(),
         container_name: plan.name.to_owned(),
         links: Vec::new(),

@@ -9,7 +9,9 @@ use super::{Error, ImageConfig};
 /// Protocols that ports can be of.
 pub const PROTOCOLS: [&str; 3] = ["tcp", "udp", "sctp"];
 /// Most ports that one container exposes or publishes.
-pub const LIMIT: usize = 4096;
+pub const LIMIT: usize = 65_536;
+/// Most ports that one word exposes.
+const RANGE: usize = 4096;
 
 /// One port or range noted as exposed: "80", "80/udp", "8000-8010/tcp".
 ///
@@ -26,7 +28,7 @@ pub fn parse_exposed(text: &str) -> Result<Vec<(u16, &'static str)>, Error> {
         _ => Err(fail()),
     };
     let (first, last) = (number(first)?, number(last)?);
-    if first > last || usize::from(last - first) >= LIMIT {
+    if first > last || usize::from(last - first) >= RANGE {
         return Err(fail());
     }
     Ok((first..=last).map(|port| (port, protocol)).collect())
