@@ -185,21 +185,29 @@ impl Engine {
         if self.services == Services::Embedded {
             return Ok(());
         }
+        ["davit-image", "davit-volume", "davit-network"]
+            .into_iter()
+            .try_for_each(|name| self.start_service(name))
+    }
+
+    /// Starts a service as a process of its own: `davit-image`, `davit-volume`, `davit-network`.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start_service(&mut self, name: &'static str) -> Result<()> {
+        let socket = name.trim_start_matches("davit-");
+        let path = self.service_socket(socket);
+        let listen = format!("unix://{}", path.display());
         let root = self.root().display().to_string();
-        for (name, socket) in
-            [("davit-image", "image"), ("davit-volume", "volume"), ("davit-network", "network")]
-        {
-            let listen = format!("unix://{}", self.service_socket(socket).display());
-            let mut arguments = vec!["--root".into(), root.clone(), "--listen".into(), listen];
-            if socket == "network" {
-                arguments.extend(["--run".into(), self.run_dir().display().to_string()]);
-                arguments.extend(["--instance".into(), self.host.name()]);
-                arguments.extend(["--bridge".into(), "davit0".into()]);
-            }
-            self.spawn(name, &arguments)?;
-            let path = self.service_socket(socket);
-            until(&format!("{name} listens"), || path.exists().then_some(()));
+        let mut arguments = vec!["--root".into(), root, "--listen".into(), listen];
+        if socket == "network" {
+            arguments.extend(["--run".into(), self.run_dir().display().to_string()]);
+            arguments.extend(["--instance".into(), self.host.name()]);
+            arguments.extend(["--bridge".into(), "davit0".into()]);
         }
+        self.spawn(name, &arguments)?;
+        // One that was killed left its socket behind.
+        until(&format!("{name} listens"), || std::os::unix::net::UnixStream::connect(&path).ok());
         Ok(())
     }
 

@@ -3,10 +3,12 @@
 //! - [`host`]: a host of a test's own: mount, network and process namespaces that end with the test
 //! - [`engine`]: `davitd` with its own root, run directory, socket and cgroup, and the `davit` that talks to it
 //! - [`cgroup`]: a container's limits and counters as the host's files show them, v1 or v2
+//! - [`left`]: what containers and networks leave when they are gone
 //! - [`registry`]: Debian's `docker-registry`, filled by `skopeo`
 //! - [`image`]: images made for the purpose
 //! - [`scene`]: a canary and a secret beside an engine, for what is hostile
 //! - [`terminal`]: a real terminal, by tmux
+//! - [`wiring`]: who is on which network, told by everybody who keeps it
 //! - [`wait`]: waiting on a condition with a deadline, never on the clock
 
 pub mod cgroup;
@@ -14,7 +16,9 @@ pub mod engine;
 pub mod events;
 pub mod host;
 pub mod image;
+pub mod left;
 pub mod registry;
 pub mod scene;
 pub mod terminal;
 pub mod wait;
+pub mod wiring;

@@ -1,11 +1,11 @@
 //! The engine is cut off at every numbered step of a container's life, or fails there: afterwards the container is
 //! fully there or fully gone, and nothing of it stays behind.
 
-use std::fs;
-use std::path::Path;
+use std::collections::BTreeSet;
 use std::process::Command;
 
 use davit_tests::engine::{Engine, binaries};
+use davit_tests::left;
 use davit_tests::wait::until;
 
 fn failpoints() -> Vec<String> {
@@ -15,46 +15,9 @@ fn failpoints() -> Vec<String> {
     points
 }
 
-fn names_in(folder: &Path) -> Vec<String> {
-    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
-    entries.flatten().map(|entry| entry.path().display().to_string()).collect()
-}
-
-/// Everything that a container leaves somewhere, by where it is.
-fn left(engine: &Engine) -> Vec<String> {
-    let mut left = Vec::new();
-    for folder in ["containers", "trash", "volume/.use", "network/.holding"] {
-        left.extend(names_in(&engine.root().join(folder)));
-    }
-    left.extend(names_in(&engine.run_dir().join("shim")));
-    for hierarchy in names_in(Path::new("/sys/fs/cgroup")) {
-        let parent = Path::new(&hierarchy).join(engine.host().name());
-        let folders = names_in(&parent).into_iter().filter(|path| Path::new(path).is_dir());
-        left.extend(folders.filter(|path| !path.ends_with("/shims")));
-    }
-    let shims = engine.processes_with("davit-shim serve");
-    left.extend(shims.iter().map(|pid| format!("shim {pid}")));
-    let ports =
-        engine.host().command("ip").args(["-o", "link", "show", "master", "davit0"]).output().unwrap();
-    left.extend(String::from_utf8_lossy(&ports.stdout).lines().map(str::to_owned));
-    left.extend(engine.ok(["volume", "ls", "-q"]).stdout.lines().map(|name| format!("volume {name}")));
-    left
-}
-
-fn settle(engine: &Engine, point: &str) {
-    let mut last = Vec::new();
-    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        until("nothing is left", || {
-            last = left(engine);
-            last.is_empty().then_some(())
-        });
-    }));
-    assert!(outcome.is_ok(), "{point} left {last:#?}\n{}", engine.end_of_log());
-}
-
 /// Lets a container be made, started and removed by an engine that is cut off or fails at `point`, and looks what the
 /// next one makes of it.
-fn cut_at(engine: &mut Engine, point: &str, action: &str) {
+fn cut_at(engine: &mut Engine, nothing: &BTreeSet<String>, point: &str, action: &str) {
     let setting = format!("{point}={action}");
     engine.start_controller_at(&setting).unwrap();
     engine.davit(["run", "-d", "--name", "c", "-v", "/data", "-p", "80", "busybox", "sleep", "1000"]);
@@ -73,18 +36,19 @@ fn cut_at(engine: &mut Engine, point: &str, action: &str) {
         assert_eq!(engine.field("c", "{{.State.Running}}"), "true", "{setting}");
         engine.ok(["rm", "-f", "-v", "c"]);
     }
-    settle(engine, &setting);
+    left::settle(engine, nothing, &setting);
     // The name is free, and the next container works.
     assert_eq!(engine.ok(["run", "--rm", "--name", "c", "busybox", "echo", "works"]).stdout, "works\n");
-    settle(engine, &setting);
+    left::settle(engine, nothing, &setting);
     engine.kill_controller().unwrap();
 }
 
 fn sweep(action: &str) {
     let mut engine = Engine::start().unwrap();
+    let nothing = left::nothing(&engine);
     engine.kill_controller().unwrap();
     for point in failpoints() {
-        cut_at(&mut engine, &point, action);
+        cut_at(&mut engine, &nothing, &point, action);
     }
 }
 
