@@ -5,7 +5,7 @@
 //! again at the next start: by the record without a bundle, and by the services' lists of holders.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -59,7 +59,7 @@ pub async fn release(engine: &Arc<Engine>, id: &ContainerId, how: How) -> Result
     pass(failpoint::RELEASE_SHIM).await?;
     supervise::record_end(engine, id);
 
-    let trash = discard(engine, id, how).await?;
+    discard(engine, id, how).await?;
     pass(failpoint::RELEASE_TRASH).await?;
 
     services(engine, id, how.volumes).await?;
@@ -83,9 +83,9 @@ pub async fn release(engine: &Arc<Engine>, id: &ContainerId, how: How) -> Result
         // The trash is what counts, and it is durable.
         tracing::debug!(%error, container_id = %id, "removed by its files only");
     }
-    if let Some(trash) = trash {
-        tokio::task::spawn_blocking(move || empty(&trash));
-    }
+    let trash = engine.config.trash();
+    let id = id.clone();
+    tokio::task::spawn_blocking(move || empty_of(&trash, &id));
     Ok(())
 }
 
@@ -155,11 +155,11 @@ async fn ask_to_end(engine: &Arc<Engine>, id: &ContainerId) -> bool {
     }
 }
 
-/// The commit point: the bundle goes to the trash. Answers with where it is now.
-async fn discard(engine: &Arc<Engine>, id: &ContainerId, how: How) -> Result<Option<PathBuf>, Error> {
+/// The commit point: the bundle goes to the trash.
+async fn discard(engine: &Arc<Engine>, id: &ContainerId, how: How) -> Result<(), Error> {
     let (bundle, trash, id) = (engine.config.bundle(id), engine.config.trash(), id.clone());
     let doing = format!("move {} to the trash", bundle.display());
-    let moved = tokio::task::spawn_blocking(move || -> io::Result<Option<PathBuf>> {
+    let moved = tokio::task::spawn_blocking(move || -> io::Result<()> {
         let mark = if how.volumes { VOLUMES } else { "" };
         for n in 0_u32.. {
             let number = if n == 0 { String::new() } else { format!(".{n}") };
@@ -171,14 +171,14 @@ async fn discard(engine: &Arc<Engine>, id: &ContainerId, how: How) -> Result<Opt
                             sync_dir(open_dir(folder)?)?;
                         }
                     }
-                    return Ok(Some(target));
+                    return Ok(());
                 }
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {}
                 Err(error) => return Err(error),
             }
         }
-        Ok(None)
+        Ok(())
     });
     moved
         .await
@@ -187,11 +187,24 @@ async fn discard(engine: &Arc<Engine>, id: &ContainerId, how: How) -> Result<Opt
 }
 
 /// Deletes what is in the trash. What cannot be deleted now is tried again at the next start.
-pub fn empty(trash: &std::path::Path) {
+pub fn empty(trash: &Path) {
     let (Some(parent), Some(name)) = (trash.parent(), trash.file_name()) else { return };
     if let Err(error) = open_dir(parent).and_then(|parent| remove_tree(&parent, name)) {
         tracing::warn!(%error, path = %trash.display(), "failed to delete from the trash");
     }
+}
+
+/// Deletes all that is in the trash of one container: an earlier release may have been cut off after it put it there.
+fn empty_of(trash: &Path, id: &ContainerId) {
+    let entries = match std::fs::read_dir(trash) {
+        Ok(entries) => entries,
+        Err(error) => {
+            tracing::warn!(%error, path = %trash.display(), "failed to list the trash");
+            return;
+        }
+    };
+    let of_it = |name: &std::ffi::OsStr| name.to_string_lossy().starts_with(id.as_str());
+    entries.flatten().filter(|entry| of_it(&entry.file_name())).for_each(|entry| empty(&entry.path()));
 }
 
 /// Each service is told, also when another one fails.
