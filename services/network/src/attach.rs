@@ -10,7 +10,7 @@ use davit_proto::id::{ContainerId, Name};
 
 use crate::error::Error;
 use crate::holding::{self, Holding, NetnsId};
-use crate::lease::{Holder, Join};
+use crate::lease::{Given, Holder, Join};
 use crate::mac::Mac;
 use crate::netns::Reference;
 use crate::network::{Driver, Network};
@@ -79,7 +79,7 @@ impl Networks {
             name: request.name.clone(),
             links: request.links.clone(),
         };
-        let given = self.books().lease(&holder, &joins, &request.ports)?;
+        let given = self.lease(&holder, &joins, &request.ports)?;
         let endpoints = self.endpoints(&request.container_id, &given.holding, &joins)?;
         let mut warnings = given.warnings;
         if let Some(reference) = request.netns {
@@ -96,6 +96,19 @@ impl Networks {
         let resolv_conf = resolv_conf(&networks, &mut warnings);
         let names = self.names_path(&request.container_id);
         Ok(Attached { endpoints, resolv_conf, names, warnings })
+    }
+
+    /// Gives a container what it asks for. Where a network has no address left, what nobody gave back is looked for,
+    /// and those who had one and are no more are silenced.
+    fn lease(&self, holder: &Holder, joins: &[Join], wishes: &[Wish]) -> Result<Given, Error> {
+        let given = self.books().lease(holder, joins, wishes);
+        if !matches!(given, Err(Error::Exhausted(_))) {
+            return given;
+        }
+        self.free_lost(&holder.container_id)?;
+        let mut books = self.books();
+        joins.iter().try_for_each(|join| books.silence(&join.network, None))?;
+        books.lease(holder, joins, wishes)
     }
 
     /// The places that were asked for, in the order of the request.

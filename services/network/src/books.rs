@@ -8,7 +8,8 @@ use davit_proto::id::{ContainerId, Name};
 use ipnet::IpNet;
 
 use crate::error::Error;
-use crate::holding::{Files, Holding};
+use crate::holding::{Files, Holding, Wired};
+use crate::linger::Lingering;
 use crate::network::{Network, NetworkId};
 use crate::port::Publication;
 use crate::store::{Cursor, Store};
@@ -23,11 +24,12 @@ pub struct Books {
     addresses: HashMap<NetworkId, BTreeMap<IpAddr, ContainerId>>,
     /// By network, and whether they are of IPv4.
     cursors: HashMap<(NetworkId, bool), Cursor>,
+    lingering: Lingering,
 }
 
 impl Books {
     /// Opens the service's folder and reads all.
-    pub fn open(path: &Path) -> Result<Self, Error> {
+    pub fn open(path: &Path, instance: &str) -> Result<Self, Error> {
         let store = Store::open(path)?;
         let (files, holdings) = Files::open(&path.join(".lease"))?;
         let networks = store.load()?.into_iter().map(|network| (network.name.clone(), network)).collect();
@@ -38,6 +40,7 @@ impl Books {
             holdings: BTreeMap::new(),
             addresses: HashMap::new(),
             cursors: HashMap::new(),
+            lingering: Lingering::new(instance),
         };
         for (container_id, holding) in holdings {
             books.enter(container_id, holding);
@@ -130,6 +133,24 @@ impl Books {
         self.addresses.get(network)?.get(&address)
     }
 
+    /// Whether nobody has an address of a network, and nobody who had it may still answer for it.
+    pub fn is_free(&self, network: &NetworkId, address: IpAddr) -> bool {
+        self.owner(network, address).is_none() && !self.lingering.answers(network, address)
+    }
+
+    /// Makes sure that nobody who had an address answers for it any more; or any address of the network.
+    pub fn silence(&mut self, network: &NetworkId, address: Option<IpAddr>) -> Result<(), Error> {
+        let holdings = &self.holdings;
+        let is_on = |id: &ContainerId| holdings.get(id).is_some_and(|holding| holding.on(network).is_some());
+        let ended = self.lingering.end(network, address, is_on);
+        ended.map_err(Error::kernel("remove the link of a container that is no more"))
+    }
+
+    /// Nobody answers for these addresses of a network any more: the link that they were on is gone.
+    pub fn silenced(&mut self, network: &NetworkId, addresses: impl Iterator<Item = IpAddr>) {
+        self.lingering.over(network, addresses);
+    }
+
     /// Who, other than this container, published ports that these ones clash with.
     pub fn publisher(&self, port: &Publication, but: &ContainerId) -> Option<&ContainerId> {
         let others = self.holdings.iter().filter(|(owner, _)| *owner != but);
@@ -154,15 +175,17 @@ impl Books {
             return Ok(());
         }
         self.files.write(container_id, &holding)?;
-        self.leave(container_id);
+        let before = self.leave(container_id);
         self.enter(container_id.clone(), holding);
+        self.let_go(container_id, before);
         Ok(())
     }
 
     /// Forgets what a container holds.
     pub fn forget(&mut self, container_id: &ContainerId) -> Result<(), Error> {
         self.files.remove(container_id)?;
-        self.leave(container_id);
+        let before = self.leave(container_id);
+        self.let_go(container_id, before);
         Ok(())
     }
 
@@ -186,8 +209,19 @@ impl Books {
         self.holdings.insert(container_id, holding);
     }
 
-    fn leave(&mut self, container_id: &ContainerId) {
-        let Some(holding) = self.holdings.remove(container_id) else { return };
+    /// Addresses that a container has no more may still be answered for by it.
+    fn let_go(&mut self, container_id: &ContainerId, before: Option<Holding>) {
+        for lease in before.iter().flat_map(|holding| &holding.leases) {
+            for ip in lease.wired.iter().flat_map(Wired::addresses) {
+                if self.owner(&lease.network_id, ip).is_none() {
+                    self.lingering.add(&lease.network_id, ip, container_id);
+                }
+            }
+        }
+    }
+
+    fn leave(&mut self, container_id: &ContainerId) -> Option<Holding> {
+        let holding = self.holdings.remove(container_id)?;
         for lease in &holding.leases {
             if let (Some(wired), Some(taken)) = (&lease.wired, self.addresses.get_mut(&lease.network_id)) {
                 for ip in wired.addresses() {
@@ -195,6 +229,7 @@ impl Books {
                 }
             }
         }
+        Some(holding)
     }
 }
 

@@ -46,6 +46,7 @@ impl Networks {
         } else {
             books.hold(container_id, left)?;
         }
+        books.silenced(&network, lease.wired.iter().flat_map(Wired::addresses));
         drop(books);
         self.tell_names(container_id)?;
         self.shared().sweep.released(&had.ports, lease.wired.iter().flat_map(Wired::addresses));

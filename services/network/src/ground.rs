@@ -40,7 +40,7 @@ pub struct Demand {
 impl Ground {
     /// Ground on which nothing was looked at yet.
     pub fn new(firewall: Firewall, instance: &str) -> Self {
-        Self { firewall, mark: format!("davit {instance}"), ready: HashMap::new() }
+        Self { firewall, mark: mark(instance), ready: HashMap::new() }
     }
 
     /// The number of a network's bridge, when it was found right.
@@ -184,6 +184,11 @@ impl Ground {
     fn admit(&mut self, bridge: &Bridge) -> Result<(), Error> {
         Ok(self.firewall.admit(in_table(bridge))?)
     }
+}
+
+/// The note on links that are an engine's.
+pub fn mark(instance: &str) -> String {
+    format!("davit {instance}")
 }
 
 /// The ranges that the host has routes or addresses in, and by which link.

@@ -177,7 +177,8 @@ impl Books {
             return Err(Error::invalid(if ipv4 { "ipv4" } else { "ipv6" }, wanted, rule(bridge, ipv4)));
         }
         match self.owner(&network.id, wanted).filter(|owner| *owner != container_id) {
-            None => Ok(wanted),
+            // Who had it before and is no more answers for it no longer.
+            None => self.silence(&network.id, Some(wanted)).map(|()| wanted),
             Some(owner) => Err(Error::AddressTaken {
                 address: wanted.to_string(),
                 network: network.name.to_string(),
@@ -189,7 +190,7 @@ impl Books {
     /// The next free address, from the first range that has one.
     fn next(&mut self, network: &Network, bridge: &Bridge, ipv4: bool) -> Result<IpAddr, Error> {
         let at = self.cursor(network, ipv4)?.at();
-        let taken = |ip| self.owner(&network.id, ip).is_some();
+        let taken = |ip| !self.is_free(&network.id, ip);
         let free = bridge.family(ipv4).find_map(|range| ipam::next_free(range, at, taken));
         let ip = free.ok_or_else(|| Error::Exhausted(network.name.to_string()))?;
         self.cursor(network, ipv4)?.set(ipam::after(ip))?;

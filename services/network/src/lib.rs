@@ -8,16 +8,18 @@
 //! |---|---|
 //! | [`books`], `store`, `holding` | what is given to whom, on disk |
 //! | [`lease`], `ipam` | what to give next |
+//! | `linger`, `lost` | what came free and may still answer, and what nobody gave back |
 //! | [`ground`] | bridges and the firewall table |
 //! | `names`, `redirect`, `resolve` | by which names containers are found, and by which way |
 //! | [`attach`], [`detach`], [`publish`], [`release`], [`create`] | the verbs |
-//! | `wire` | a container's links |
+//! | `wire`, `pair`, `count` | a container's links |
 //! | `link`, `conntrack`, `firewall`, `netlink` | the kernel |
 
 mod api;
 mod attach;
 mod books;
 mod conntrack;
+mod count;
 mod create;
 mod detach;
 mod error;
@@ -29,13 +31,16 @@ mod hash;
 mod holding;
 mod ipam;
 mod lease;
+mod linger;
 mod link;
+mod lost;
 mod mac;
 mod names;
 mod netlink;
 mod netns;
 mod network;
 mod networks;
+mod pair;
 mod port;
 mod publish;
 mod redirect;

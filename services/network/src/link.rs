@@ -28,6 +28,8 @@ const LOOPBACK: u32 = 1;
 pub struct Link {
     /// Its number in its namespace.
     pub index: u32,
+    /// Its name.
+    pub name: String,
     /// It is up.
     pub up: bool,
     /// Its kind: "bridge", "veth"; empty for hardware.
@@ -40,6 +42,33 @@ pub struct Link {
     pub master: Option<u32>,
     /// The number of a pair's other end, in the other end's namespace.
     pub peer: Option<u32>,
+}
+
+/// What passed through a link, as it counts itself.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// What came in.
+    pub received: Counted,
+    /// What went out.
+    pub sent: Counted,
+}
+
+/// What passed in one direction.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counted {
+    /// Bytes.
+    pub bytes: u64,
+    /// Packets.
+    pub packets: u64,
+    /// Packets that were to pass and were dropped.
+    pub dropped: u64,
+}
+
+impl Traffic {
+    /// The same, as a pair's other end counts it.
+    pub fn mirrored(self) -> Self {
+        Self { received: self.sent, sent: self.received }
+    }
 }
 
 /// A bridge that is to be.
@@ -93,6 +122,20 @@ pub fn open() -> io::Result<Connection> {
 pub fn find(connection: &Connection, name: &str) -> io::Result<Option<Link>> {
     match connection.ask(message::find(name)) {
         Ok(answers) => Ok(answers.into_iter().find_map(message::read_link)),
+        Err(error) if is(&error, Errno::NODEV) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// All links of the namespace.
+pub fn all(connection: &Connection) -> io::Result<Vec<Link>> {
+    Ok(connection.ask(message::links())?.into_iter().filter_map(message::read_link).collect())
+}
+
+/// What passed through the link of a name; none when there is no such link.
+pub fn traffic(connection: &Connection, name: &str) -> io::Result<Option<Traffic>> {
+    match connection.ask(message::find(name)) {
+        Ok(answers) => Ok(answers.into_iter().find_map(message::read_traffic)),
         Err(error) if is(&error, Errno::NODEV) => Ok(None),
         Err(error) => Err(error),
     }

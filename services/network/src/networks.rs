@@ -3,7 +3,7 @@
 //! Locks are taken in this order and never back: a container's turn, the ground, the books, the names.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use davit_proto::id::{ContainerId, Name};
 
@@ -14,6 +14,8 @@ use crate::firewall::Firewall;
 use crate::ground::{self, Demand, Ground};
 use crate::holding::{Holding, Lease};
 use crate::ipam::{self, Range};
+use crate::link::Traffic;
+use crate::lost;
 use crate::names::Names;
 use crate::network::{BRIDGE, Bridge, Driver, HOST, NONE, Network, NetworkId};
 use crate::sweep::Sweep;
@@ -59,6 +61,8 @@ pub struct Endpoint {
     pub lease: Lease,
     /// Its name.
     pub name: Option<Name>,
+    /// What passed through its interface, where somebody counted.
+    pub traffic: Option<Traffic>,
 }
 
 impl Holding {
@@ -69,6 +73,7 @@ impl Holding {
             name: self.name.clone(),
             network: network.clone(),
             lease: self.on(&network.id)?.clone(),
+            traffic: None,
         })
     }
 }
@@ -86,9 +91,13 @@ impl Networks {
     /// Opens the networks below an engine's root, and makes the ground right for the containers that are there.
     pub fn open(config: &Config) -> Result<Self, Error> {
         let root = std::path::absolute(&config.root).map_err(Error::file("resolve", &config.root))?;
-        let mut books = Books::open(&root.join("network"))?;
+        let mut books = Books::open(&root.join("network"), config.instance.as_str())?;
         make_built_in(&mut books, config)?;
         let mut firewall = Firewall::new(table_name(config.instance.as_str()), books.path().join(".closed"));
+        if let Err(error) = lost::clear(&mut books, &mut firewall, config.instance.as_str()) {
+            let error = davit_proto::status::chain(&error);
+            tracing::error!(error, "could not look for what nobody gave back");
+        }
         let names = Names::open(&config.run, &books)?;
         let used = used(&books).filter_map(|network| network.bridge.as_ref()).map(ground::in_table);
         firewall.adopt(used, books.publications().into_iter());
@@ -119,10 +128,23 @@ impl Networks {
 
     /// Waits for a container's turn.
     pub fn turn(&self, container_id: &ContainerId) -> MutexGuard<'_, ()> {
+        lock(self.place_in_turn(container_id))
+    }
+
+    /// A container's turn, when it can be had at once.
+    pub fn try_turn(&self, container_id: &ContainerId) -> Option<MutexGuard<'_, ()>> {
+        match self.place_in_turn(container_id).try_lock() {
+            Ok(turn) => Some(turn),
+            Err(TryLockError::Poisoned(turn)) => Some(turn.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+
+    fn place_in_turn(&self, container_id: &ContainerId) -> &Mutex<()> {
         let mut hasher = DefaultHasher::new();
         container_id.hash(&mut hasher);
         let index = usize::try_from(hasher.finish() % TURNS as u64).expect("it is below 64");
-        lock(self.shared.turns.get(index).expect("it is below their number"))
+        self.shared.turns.get(index).expect("it is below their number")
     }
 
     /// The ground.
@@ -154,8 +176,8 @@ impl Networks {
         ground.index(id).ok_or_else(|| Error::NotFound(id.to_string()))
     }
 
-    /// One network, by what a person calls it.
-    pub fn inspect(&self, text: &str) -> Result<Populated, Error> {
+    /// One network, by what a person calls it. Nothing is counted.
+    pub fn look_up(&self, text: &str) -> Result<Populated, Error> {
         let books = self.books();
         let network = books.find(text)?.clone();
         Ok(Populated { endpoints: endpoints(&books, &network), network })

@@ -12,6 +12,11 @@ impl Networks {
     /// asking again. Once more is no error.
     pub fn release(&self, container_id: &ContainerId) -> Result<(), Error> {
         let _turn = self.turn(container_id);
+        self.release_in_turn(container_id)
+    }
+
+    /// The same, for whoever has the container's turn.
+    pub fn release_in_turn(&self, container_id: &ContainerId) -> Result<(), Error> {
         let Some(holding) = self.books().holding(container_id).cloned() else {
             // A crash may have cut off what follows below.
             return self.tell_names(container_id);

@@ -10,7 +10,6 @@ use davit_proto::id::ContainerId;
 use rustix::io::Errno;
 
 use crate::error::Error;
-use crate::hash::fnv;
 use crate::holding::Wired;
 use crate::lease::WaysOut;
 use crate::link::{self, Connection, Inside, Link, Veth};
@@ -18,11 +17,8 @@ use crate::mac::Mac;
 use crate::netns::{Netns, Reference};
 use crate::network::{Bridge, NetworkId};
 use crate::networks::{Endpoint, Networks};
+use crate::pair::host_names;
 use crate::sysctl;
-
-/// Names that are tried for the host's end of a pair. More than one is needed while the kernel still takes down the
-/// namespace of an earlier life.
-const ATTEMPTS: u32 = 16;
 
 /// The container's end of a pair.
 #[derive(Debug, Clone, Copy)]
@@ -73,7 +69,7 @@ impl Networks {
     pub fn unplug(&self, container_id: &ContainerId, network: &NetworkId) -> Result<(), Error> {
         let failed = || Error::kernel(format!("remove the link of container {container_id}"));
         let host = link::open().map_err(failed())?;
-        let names: Vec<String> = self.host_names(container_id, network).collect();
+        let names: Vec<String> = host_names(&self.shared().instance, container_id, network).collect();
         link::remove_named(&host, &names).map_err(failed())
     }
 
@@ -86,13 +82,6 @@ impl Networks {
             // The container removed or renamed it itself.
             _ => Ok(()),
         }
-    }
-
-    /// The names that the host's end of a container's pair may have.
-    fn host_names(&self, container_id: &ContainerId, network: &NetworkId) -> impl Iterator<Item = String> {
-        let instance = self.shared().instance.clone();
-        let (container_id, network) = (container_id.clone(), network.clone());
-        (0..ATTEMPTS).map(move |attempt| host_name(&instance, &container_id, &network, attempt))
     }
 
     /// Makes a pair. A bridge that somebody removed is made again, once.
@@ -124,7 +113,8 @@ impl Networks {
     ) -> Result<Plugged, Error> {
         let failed = || Error::kernel(format!("make the link of container {}", endpoint.container_id));
         let look = || link::find(netns.links(), &wired.interface).map_err(failed());
-        for (attempt, name) in self.host_names(&endpoint.container_id, &endpoint.network.id).enumerate() {
+        let names = host_names(&self.shared().instance, &endpoint.container_id, &endpoint.network.id);
+        for (attempt, name) in names.enumerate() {
             let mtu = endpoint.network.bridge.as_ref().and_then(|bridge| bridge.mtu);
             let veth = Veth { host: &name, bridge, peer: &wired.interface, mac: wired.mac, mtu };
             match link::create_veth(host, &veth, netns) {
@@ -179,10 +169,4 @@ fn learn(host: &Connection, name: &str, mac: Mac) -> io::Result<()> {
         Some(port) => link::learn(host, port.index, mac),
         None => Err(io::ErrorKind::NotFound.into()),
     }
-}
-
-/// The host's end of a pair is named by a hash, so that no name that a person chose reaches the kernel.
-fn host_name(instance: &str, container_id: &ContainerId, network: &NetworkId, attempt: u32) -> String {
-    let hash = fnv([instance, container_id.as_str(), network.as_str(), &attempt.to_string()]);
-    format!("dv{:013x}", hash >> 12)
 }

@@ -2,9 +2,12 @@
 
 use std::net::IpAddr;
 
-use davit_proto::network::{Endpoint as WireEndpoint, Network as WireNetwork, Subnet};
+use davit_proto::network::{
+    Endpoint as WireEndpoint, Network as WireNetwork, Subnet, Traffic as WireTraffic,
+};
 
 use crate::ipam::Range;
+use crate::link::Traffic;
 use crate::network::Bridge;
 use crate::networks::{Endpoint, Populated};
 use crate::wire::gateway;
@@ -38,7 +41,7 @@ pub fn endpoint(endpoint: Endpoint) -> WireEndpoint {
         network_id: endpoint.network.id.to_string(),
         network_name: endpoint.network.name.to_string(),
         container_name: endpoint.name.map(String::from).unwrap_or_default(),
-        traffic: None,
+        traffic: endpoint.traffic.map(traffic),
         aliases: endpoint.lease.aliases,
         ..WireEndpoint::default()
     };
@@ -57,4 +60,16 @@ pub fn endpoint(endpoint: Endpoint) -> WireEndpoint {
         wire.interface = wired.interface;
     }
     wire
+}
+
+fn traffic(traffic: Traffic) -> WireTraffic {
+    let Traffic { received, sent } = traffic;
+    WireTraffic {
+        received_bytes: received.bytes,
+        received_packets: received.packets,
+        received_dropped: received.dropped,
+        sent_bytes: sent.bytes,
+        sent_packets: sent.packets,
+        sent_dropped: sent.dropped,
+    }
 }

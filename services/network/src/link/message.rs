@@ -20,7 +20,7 @@ use rtnetlink::{
 };
 
 use super::connection::Message;
-use super::{BRIDGE_GROUP, Link, NewBridge, Veth};
+use super::{BRIDGE_GROUP, Counted, Link, NewBridge, Traffic, Veth};
 use crate::mac::Mac;
 
 /// Make it, and fail when it is there.
@@ -35,6 +35,11 @@ fn request(message: RouteNetlinkMessage, flags: u16) -> Message {
 /// Asks for the link of a name.
 pub fn find(name: &str) -> Message {
     request(RouteNetlinkMessage::GetLink(LinkUnspec::new_with_name(name).build()), 0)
+}
+
+/// Asks for all links.
+pub fn links() -> Message {
+    request(RouteNetlinkMessage::GetLink(LinkMessage::default()), NLM_F_DUMP)
 }
 
 /// Makes a bridge of ours.
@@ -151,6 +156,7 @@ pub fn read_link(answer: RouteNetlinkMessage) -> Option<Link> {
     let RouteNetlinkMessage::NewLink(LinkMessage { header, attributes, .. }) = answer else { return None };
     let mut link = Link {
         index: header.index,
+        name: String::new(),
         up: header.flags.contains(LinkFlags::Up),
         kind: String::new(),
         mac: None,
@@ -161,6 +167,7 @@ pub fn read_link(answer: RouteNetlinkMessage) -> Option<Link> {
     for attribute in attributes {
         match attribute {
             LinkAttribute::Address(bytes) => link.mac = <[u8; 6]>::try_from(bytes).ok().map(Mac::from),
+            LinkAttribute::IfName(name) => link.name = name,
             LinkAttribute::IfAlias(alias) => link.alias = alias,
             LinkAttribute::Controller(index) => link.master = Some(index),
             LinkAttribute::Link(index) => link.peer = Some(index),
@@ -171,6 +178,18 @@ pub fn read_link(answer: RouteNetlinkMessage) -> Option<Link> {
         }
     }
     Some(link)
+}
+
+/// What passed through the link that an answer tells of.
+pub fn read_traffic(answer: RouteNetlinkMessage) -> Option<Traffic> {
+    let RouteNetlinkMessage::NewLink(link) = answer else { return None };
+    link.attributes.into_iter().find_map(|attribute| match attribute {
+        LinkAttribute::Stats64(stats) => Some(Traffic {
+            received: Counted { bytes: stats.rx_bytes, packets: stats.rx_packets, dropped: stats.rx_dropped },
+            sent: Counted { bytes: stats.tx_bytes, packets: stats.tx_packets, dropped: stats.tx_dropped },
+        }),
+        _ => None,
+    })
 }
 
 fn kind(info: &LinkInfo) -> Option<String> {

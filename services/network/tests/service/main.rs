@@ -6,6 +6,7 @@ mod attach;
 mod connect;
 mod ipv6;
 mod lab;
+mod lost;
 mod names;
 mod networks;
 mod ports;

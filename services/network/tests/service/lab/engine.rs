@@ -125,8 +125,15 @@ impl Engine {
         self.client().release(ReleaseRequest { container_id: place.id.to_string() }).await.unwrap();
     }
 
-    /// Tells all of a network.
+    /// Tells all of a network but what passed through its interfaces, which differs each time.
     pub async fn inspect(&self, network: &str) -> Result<Network, RemoteError> {
+        let mut network = self.inspect_counted(network).await?;
+        network.endpoints.iter_mut().for_each(|endpoint| endpoint.traffic = None);
+        Ok(network)
+    }
+
+    /// Tells all of a network.
+    pub async fn inspect_counted(&self, network: &str) -> Result<Network, RemoteError> {
         let answer = self.client().inspect(InspectRequest { network: network.into() }).await?;
         Ok(answer.into_inner().network.unwrap())
     }
