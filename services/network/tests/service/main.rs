@@ -10,3 +10,4 @@ mod lost;
 mod names;
 mod networks;
 mod ports;
+mod ranges;
