@@ -202,6 +202,18 @@ fn networks() -> Vec<Verb> {
     const MANY: &str = "[OPTIONS] NETWORK [NETWORK...]";
     vec![
         Verb::of("create", "Make a network", "[OPTIONS] NETWORK", network::create::run),
+        Verb::of(
+            "connect",
+            "Join a container to a network",
+            "[OPTIONS] NETWORK CONTAINER",
+            network::connect::run,
+        ),
+        Verb::of(
+            "disconnect",
+            "Take a container from a network",
+            "[OPTIONS] NETWORK CONTAINER",
+            network::disconnect::run,
+        ),
         Verb::of("ls", "List networks", "[OPTIONS]", network::ls::run).or(&["list"]),
         Verb::of("inspect", "Show all of networks", MANY, network::inspect::run),
         Verb::of("rm", "Remove networks", MANY, network::rm::run).or(&["remove"]),

@@ -122,6 +122,7 @@ pub struct Engine {
     locks: Mutex<HashMap<ContainerId, Arc<tokio::sync::Mutex<()>>>>,
     recovery: Mutex<Vec<String>>,
     ids: Mutex<()>,
+    hosts: Mutex<()>,
     /// Who reads a journal, by the last digit of its container's id.
     readers: [Mutex<()>; 16],
     /// Shims that were killed.
@@ -142,6 +143,7 @@ impl Engine {
             locks: Mutex::default(),
             recovery: Mutex::default(),
             ids: Mutex::default(),
+            hosts: Mutex::default(),
             readers: Default::default(),
             cuts: Cuts::default(),
         }
@@ -150,6 +152,11 @@ impl Engine {
     /// Held by whoever chooses ids for a container, until its record has them.
     pub fn choosing_ids(&self) -> MutexGuard<'_, ()> {
         self.ids.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Held by whoever reads a hosts file to write it again. Never held across an await.
+    pub fn writing_hosts(&self) -> MutexGuard<'_, ()> {
+        self.hosts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A client of the image service.

@@ -111,6 +111,30 @@ pub enum Error {
         /// Its revision now.
         present: u64,
     },
+    /// The container is on the network already.
+    #[error("endpoint with name {container} already exists in network {network}")]
+    Connected {
+        /// Its name.
+        container: String,
+        /// The network's.
+        network: String,
+    },
+    /// The container is not on the network.
+    #[error("container {container} is not connected to network {network}")]
+    NotConnected {
+        /// Its id.
+        container: ContainerId,
+        /// The network's name.
+        network: String,
+    },
+    /// Containers are on a network that was to go.
+    #[error("error while removing network: network {network} has active endpoints ({holders})")]
+    NetworkInUse {
+        /// The network.
+        network: String,
+        /// Names and ids, as docker says them.
+        holders: String,
+    },
     /// A shim could not be launched.
     #[error("launch the shim of container {id}: {why}")]
     Launch {
@@ -203,6 +227,8 @@ impl Classify for Error {
                 ErrorKind::FailedPrecondition
             }
             Self::Outdated { .. } => ErrorKind::Aborted,
+            Self::Connected { .. } => ErrorKind::AlreadyExists,
+            Self::NotConnected { .. } | Self::NetworkInUse { .. } => ErrorKind::FailedPrecondition,
             Self::Launch { .. } | Self::Task { .. } | Self::Failpoint(_) => ErrorKind::Internal,
             Self::Unreachable { .. } | Self::Broken { .. } => ErrorKind::Unavailable,
             Self::TimedOut { .. } => ErrorKind::DeadlineExceeded,
@@ -224,6 +250,9 @@ impl Classify for Error {
             Self::NotRunning { .. } => reason::CONTAINER_NOT_RUNNING,
             Self::Phase { .. } => "CONTAINER_PHASE",
             Self::Outdated { .. } => "REVISION_OUTDATED",
+            Self::Connected { .. } => "NETWORK_CONNECTED",
+            Self::NotConnected { .. } => reason::NETWORK_NOT_CONNECTED,
+            Self::NetworkInUse { .. } => reason::NETWORK_IN_USE,
             Self::Launch { .. } => "SHIM_NOT_LAUNCHED",
             Self::Unreachable { .. } => reason::SHIM_UNREACHABLE,
             Self::PortTaken { .. } => reason::PORT_TAKEN,
@@ -249,6 +278,9 @@ impl Classify for Error {
             Self::Running { container, .. }
             | Self::NotRunning { container, .. }
             | Self::Phase { container, .. } => vec![("container", container.clone())],
+            Self::Connected { network, .. }
+            | Self::NotConnected { network, .. }
+            | Self::NetworkInUse { network, .. } => vec![("network", network.clone())],
             Self::Outdated { present, .. } => vec![("revision", present.to_string())],
             Self::Launch { id, .. } | Self::Unreachable { id, .. } | Self::Broken { id } => {
                 vec![("container", id.to_string())]

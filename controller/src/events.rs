@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use davit_proto::container::Container;
+use davit_proto::container::{Container, NetworkStatus};
 use davit_proto::system::{Event, WatchRequest, WatchResponse};
 use davit_proto::time::system_time;
 use futures_util::stream::{self, Stream};
@@ -35,6 +35,13 @@ pub fn of_container<const N: usize>(
     attributes.insert("image".to_owned(), image);
     attributes.extend(facts.into_iter().map(|(key, value)| (key.to_owned(), value)));
     Draft { kind: "container", action: action.into(), id: container.id.clone(), attributes }
+}
+
+/// An event of a network that a container joins or leaves.
+pub fn of_network(action: &str, network: &NetworkStatus, container_id: &str) -> Draft {
+    let facts = [("name", network.network.as_str()), ("type", "bridge"), ("container", container_id)];
+    let attributes = facts.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+    Draft { kind: "network", action: action.to_owned(), id: network.network_id.clone(), attributes }
 }
 
 /// Every change after a revision, or since a moment, as they come, and only what survives the death of this process. A

@@ -11,7 +11,7 @@ use crate::error::Error;
 const VARIABLE: &str = "DAVIT_FAILPOINT";
 
 /// Every point there is, in the order in which a container's life passes them.
-pub const ALL: [&str; 22] = [
+pub const ALL: [&str; 28] = [
     CREATE_RECORDED,
     CREATE_INTENT,
     CREATE_LAUNCHED,
@@ -27,6 +27,12 @@ pub const ALL: [&str; 22] = [
     PUBLISH_WANTED,
     PUBLISH_RESERVED,
     PUBLISH_LED,
+    CONNECT_INTENT,
+    CONNECT_ATTACHED,
+    CONNECT_RECORDED,
+    DISCONNECT_INTENT,
+    DISCONNECT_DETACHED,
+    DISCONNECT_RECORDED,
     EXIT_SEEN,
     RELEASE_SHIM,
     RELEASE_TRASH,
@@ -66,6 +72,18 @@ pub const PUBLISH_WANTED: &str = "publish.wanted";
 pub const PUBLISH_RESERVED: &str = "publish.reserved";
 /// They lead to the container, and those that go do no more.
 pub const PUBLISH_LED: &str = "publish.led";
+/// The record says that a container is to be on one more network.
+pub const CONNECT_INTENT: &str = "connect.intent";
+/// It is wired to it.
+pub const CONNECT_ATTACHED: &str = "connect.attached";
+/// The record says where it is there.
+pub const CONNECT_RECORDED: &str = "connect.recorded";
+/// The record says that a container is to leave a network.
+pub const DISCONNECT_INTENT: &str = "disconnect.intent";
+/// It is wired to it no more.
+pub const DISCONNECT_DETACHED: &str = "disconnect.detached";
+/// The record says so.
+pub const DISCONNECT_RECORDED: &str = "disconnect.recorded";
 /// An exit came in and is not recorded yet.
 pub const EXIT_SEEN: &str = "exit.seen";
 /// The record says that a container is being removed.

@@ -31,7 +31,7 @@ use tokio::task::JoinSet;
 
 use crate::container::bundle::Bundle;
 use crate::container::release::{self, How, UNDO, VOLUMES};
-use crate::container::{journal, live, publish};
+use crate::container::{converge, journal, live, publish};
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::events;
@@ -198,6 +198,7 @@ fn judge(engine: &Arc<Engine>, ground: &Ground) -> JoinSet<()> {
                 tasks.spawn(async move {
                     // A follower that ended has said all it had to say.
                     let _ = known.await;
+                    go_on(&converging, &adopted).await;
                     publish::converge(&converging, &adopted).await;
                 });
             }
@@ -219,6 +220,18 @@ fn judge(engine: &Arc<Engine>, ground: &Ground) -> JoinSet<()> {
         }
     }
     tasks
+}
+
+/// What was being changed of a container that lives.
+async fn go_on(engine: &Arc<Engine>, id: &ContainerId) {
+    let _turn = engine.turn(id).await;
+    if engine.shim(id).is_err() || engine.store.get(id).is_none() {
+        return;
+    }
+    if let Err(error) = converge::converge(engine, id).await {
+        tracing::warn!(container_id = %id, error = %chain(&error), "its networks are not as wanted yet");
+        converge::again(engine, id);
+    }
 }
 
 /// A container that was to be removed with its end, and ended while nobody was there to do it.

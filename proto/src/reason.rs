@@ -21,6 +21,10 @@ pub const VOLUME_NOT_FOUND: &str = "VOLUME_NOT_FOUND";
 pub const VOLUME_IN_USE: &str = "VOLUME_IN_USE";
 /// No network by that name or id.
 pub const NETWORK_NOT_FOUND: &str = "NETWORK_NOT_FOUND";
+/// The container is not on that network.
+pub const NETWORK_NOT_CONNECTED: &str = "NETWORK_NOT_CONNECTED";
+/// Containers are on the network.
+pub const NETWORK_IN_USE: &str = "NETWORK_IN_USE";
 /// The host port is taken.
 pub const PORT_TAKEN: &str = "PORT_TAKEN";
 /// The command does not exist in the container: exit code 127.

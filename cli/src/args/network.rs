@@ -3,12 +3,12 @@
 use clap::Args;
 
 /// `davit network create`.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub struct CreateArgs {
     /// Driver
     #[arg(short, long, default_value = "bridge")]
     pub driver: String,
-    /// Address range: 10.5.0.0/16
+    /// Address range: 10.5.0.0/16; more than one for more ranges
     #[arg(long, value_name = "CIDR")]
     pub subnet: Vec<String>,
     /// Address of the bridge in its range
@@ -17,16 +17,22 @@ pub struct CreateArgs {
     /// Part of the range to give addresses from
     #[arg(long, value_name = "CIDR")]
     pub ip_range: Vec<String>,
+    /// Not served: use --ip-range
+    #[arg(long, value_name = "NAME=ADDRESS")]
+    pub aux_address: Vec<String>,
     /// No way out
     #[arg(long)]
     pub internal: bool,
+    /// Accepted and without meaning: every network can be joined by hand
+    #[arg(long)]
+    pub attachable: bool,
     /// Give IPv6 addresses too
     #[arg(long)]
     pub ipv6: bool,
     /// Set a label
     #[arg(long, value_name = "KEY[=VALUE]")]
     pub label: Vec<String>,
-    /// Option of the driver
+    /// Option of the driver: com.docker.network.driver.mtu=1400
     #[arg(short, long, value_name = "KEY=VALUE")]
     pub opt: Vec<String>,
     /// Name.
@@ -43,7 +49,7 @@ pub struct ListArgs {
     /// Do not cut ids
     #[arg(long)]
     pub no_trunc: bool,
-    /// Show those that match: driver=bridge, name=x, label=a=b
+    /// Show those that match: driver=bridge, name=x, id=x, label=a=b, type=custom, dangling=true
     #[arg(short, long, value_name = "KEY=VALUE")]
     pub filter: Vec<String>,
     /// table, table TEMPLATE, json, or a Go template
@@ -60,6 +66,46 @@ pub struct InspectArgs {
     /// Networks.
     #[arg(required = true, value_name = "NETWORK")]
     pub networks: Vec<String>,
+}
+
+/// `davit network connect`.
+#[derive(Debug, Args)]
+pub struct ConnectArgs {
+    /// IPv4 address
+    #[arg(long, value_name = "ADDRESS")]
+    pub ip: Option<String>,
+    /// IPv6 address
+    #[arg(long, value_name = "ADDRESS")]
+    pub ip6: Option<String>,
+    /// Hardware address
+    #[arg(long, value_name = "ADDRESS")]
+    pub mac_address: Option<String>,
+    /// Further name on this network
+    #[arg(long, value_name = "NAME")]
+    pub alias: Vec<String>,
+    /// Link to another container
+    #[arg(long, value_name = "CONTAINER[:ALIAS]")]
+    pub link: Vec<String>,
+    /// Network.
+    #[arg(required = true, value_name = "NETWORK")]
+    pub network: String,
+    /// Container.
+    #[arg(required = true, value_name = "CONTAINER")]
+    pub container: String,
+}
+
+/// `davit network disconnect`.
+#[derive(Debug, Args)]
+pub struct DisconnectArgs {
+    /// A container that is not on the network is no error
+    #[arg(short, long)]
+    pub force: bool,
+    /// Network.
+    #[arg(required = true, value_name = "NETWORK")]
+    pub network: String,
+    /// Container.
+    #[arg(required = true, value_name = "CONTAINER")]
+    pub container: String,
 }
 
 /// `davit network rm`.

@@ -30,11 +30,29 @@ pub async fn run(engine: Engine, args: InspectArgs) -> Result<u8, Error> {
 pub async fn find(engine: &Engine, name: &str, size: bool) -> Result<Found, Error> {
     usage::check_target(name)?;
     let request = InspectRequest { container: name.to_owned(), size };
-    let answer = engine.containers().await?.inspect(request).await.map_err(RemoteError::from);
+    let mut answer = engine.containers().await?.inspect(request).await.map_err(RemoteError::from);
+    if let Some(container) = answer.as_mut().ok().and_then(|answer| answer.get_mut().container.as_mut()) {
+        name_links(engine, container).await?;
+    }
     Found::or_missing(answer, davit_proto::reason::CONTAINER_NOT_FOUND, |answer| {
         let InspectResponse { container, execs } = answer.into_inner();
         container.map(|container| document(&container, &execs, size))
     })
+}
+
+/// Links name containers by their ids, and are shown with their names, as docker shows them.
+async fn name_links(engine: &Engine, container: &mut Container) -> Result<(), Error> {
+    let own = container.name.clone();
+    for link in container.spec.iter_mut().flat_map(|spec| &mut spec.links) {
+        let Some((id, alias)) = link.split_once(':') else { continue };
+        let request = InspectRequest { container: id.to_owned(), size: false };
+        // One that was removed has no name any more.
+        if let Ok(answer) = engine.containers().await?.inspect(request).await {
+            let name = answer.into_inner().container.unwrap_or_default().name;
+            *link = format!("/{name}:/{own}/{alias}");
+        }
+    }
+    Ok(())
 }
 
 /// The whole document.

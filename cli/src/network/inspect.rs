@@ -1,6 +1,6 @@
 //! `davit network inspect`: a network in docker's fields.
 
-use davit_proto::network::{Endpoint, InspectRequest, Network};
+use davit_proto::network::{Endpoint, InspectRequest, Network, Traffic};
 use davit_proto::status::RemoteError;
 
 use crate::args::network::InspectArgs;
@@ -39,7 +39,7 @@ fn document(network: &Network) -> Document {
     });
     let ipam = map([
         ("Driver", "default".into()),
-        ("Options", Document::Null),
+        ("Options", map::<&str>([])),
         ("Config", Document::List(ranges.collect())),
     ]);
     let endpoints = network.endpoints.iter().map(|place| (place.container_id.as_str(), endpoint(place)));
@@ -66,10 +66,28 @@ fn endpoint(endpoint: &Endpoint) -> Document {
     let with_prefix = |address: &str, prefix: u32| {
         if address.is_empty() { String::new() } else { format!("{address}/{prefix}") }
     };
-    map([
+    let mut fields = vec![
+        ("Name", Document::from(endpoint.container_name.as_str())),
         ("EndpointID", "".into()),
         ("MacAddress", endpoint.mac.as_str().into()),
         ("IPv4Address", with_prefix(&endpoint.ipv4, endpoint.ipv4_prefix).into()),
         ("IPv6Address", with_prefix(&endpoint.ipv6, endpoint.ipv6_prefix).into()),
+        // What follows is davit's own.
+        ("Interface", endpoint.interface.as_str().into()),
+    ];
+    if let Some(traffic) = &endpoint.traffic {
+        fields.push(("Traffic", counters(traffic)));
+    }
+    map(fields)
+}
+
+fn counters(traffic: &Traffic) -> Document {
+    map([
+        ("ReceivedBytes", traffic.received_bytes.into()),
+        ("ReceivedPackets", traffic.received_packets.into()),
+        ("ReceivedDropped", traffic.received_dropped.into()),
+        ("SentBytes", traffic.sent_bytes.into()),
+        ("SentPackets", traffic.sent_packets.into()),
+        ("SentDropped", traffic.sent_dropped.into()),
     ])
 }

@@ -39,14 +39,28 @@ fn endpoints(args: &NetworkArgs) -> Result<Vec<EndpointSpec>, Invalid> {
         endpoints.push(EndpointSpec { network: "bridge".into(), ..EndpointSpec::default() });
     }
     // The flags of their own speak of the first network, as docker's do.
-    if let Some(first) = endpoints.first_mut() {
-        first.aliases.extend_from_slice(&args.network_alias);
-        for (field, flag) in
-            [(&mut first.ipv4, &args.ip), (&mut first.ipv6, &args.ip6), (&mut first.mac, &args.mac_address)]
-        {
-            if let Some(value) = flag {
-                field.clone_from(value);
-            }
+    let Some(first) = endpoints.first_mut() else { return Ok(endpoints) };
+    let both = |what: &str| {
+        Invalid::new("--network", &first.network, &format!("conflicting options: cannot specify both {what}"))
+    };
+    if !args.network_alias.is_empty() && !first.aliases.is_empty() {
+        return Err(both("--network-alias and per-network alias"));
+    }
+    for (given, flag, what) in [
+        (&first.ipv4, &args.ip, "--ip and per-network IPv4 address"),
+        (&first.ipv6, &args.ip6, "--ip6 and per-network IPv6 address"),
+        (&first.mac, &args.mac_address, "--mac-address and per-network MAC address"),
+    ] {
+        if flag.is_some() && !given.is_empty() {
+            return Err(both(what));
+        }
+    }
+    first.aliases.extend_from_slice(&args.network_alias);
+    for (field, flag) in
+        [(&mut first.ipv4, &args.ip), (&mut first.ipv6, &args.ip6), (&mut first.mac, &args.mac_address)]
+    {
+        if let Some(value) = flag {
+            field.clone_from(value);
         }
     }
     Ok(endpoints)

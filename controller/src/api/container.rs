@@ -24,8 +24,8 @@ use super::actor;
 use crate::actor::Actor;
 use crate::container::create::Promise;
 use crate::container::{
-    attach, create, exec, inspect, kill, list, logs, pause, prune, remove, rename, restart, resume, run,
-    signal, start, stats, stop, top, update, wait, why,
+    attach, connect, create, disconnect, exec, inspect, kill, list, logs, pause, prune, remove, rename,
+    restart, resume, run, signal, start, stats, stop, top, update, wait, why,
 };
 use crate::engine::Engine;
 use crate::error::Error;
@@ -151,6 +151,21 @@ impl Api {
     async fn updated(&self, request: UpdateRequest, actor: &Actor) -> Result<UpdateResponse, Error> {
         let id = self.engine.find(&request.container)?;
         Ok(UpdateResponse { warnings: update::update(&self.engine, &id, request, actor).await? })
+    }
+
+    async fn connected(&self, request: ConnectRequest, actor: &Actor) -> Result<ConnectResponse, Error> {
+        let id = self.engine.find(&request.container)?;
+        Ok(ConnectResponse { warnings: connect::connect(&self.engine, &id, request, actor).await? })
+    }
+
+    async fn disconnected(
+        &self,
+        request: DisconnectRequest,
+        actor: &Actor,
+    ) -> Result<DisconnectResponse, Error> {
+        let id = self.engine.find(&request.container)?;
+        disconnect::disconnect(&self.engine, &id, request, actor).await?;
+        Ok(DisconnectResponse {})
     }
 
     async fn resized(&self, request: ResizeRequest) -> Result<ResizeResponse, Error> {
@@ -282,12 +297,14 @@ impl Containers for Api {
         Err(unimplemented("Containers.Diff"))
     }
 
-    async fn connect(&self, _: Request<ConnectRequest>) -> Answer<ConnectResponse> {
-        Err(unimplemented("Containers.Connect"))
+    async fn connect(&self, request: Request<ConnectRequest>) -> Answer<ConnectResponse> {
+        let actor = actor::of("network connect", &request);
+        answer(self.connected(request.into_inner(), &actor).await)
     }
 
-    async fn disconnect(&self, _: Request<DisconnectRequest>) -> Answer<DisconnectResponse> {
-        Err(unimplemented("Containers.Disconnect"))
+    async fn disconnect(&self, request: Request<DisconnectRequest>) -> Answer<DisconnectResponse> {
+        let actor = actor::of("network disconnect", &request);
+        answer(self.disconnected(request.into_inner(), &actor).await)
     }
 
     async fn why(&self, request: Request<WhyRequest>) -> Answer<WhyResponse> {

@@ -8,10 +8,14 @@ use davit_proto::network::{
     PruneRequest, PruneResponse, PublishRequest, PublishResponse, ReleaseRequest, ReleaseResponse,
     RemoveRequest, RemoveResponse, RenameRequest, RenameResponse, networks_server,
 };
+use davit_proto::reason;
+use davit_proto::status::{RemoteError, status};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::proxy::{internal, note, passed};
+use crate::container::network;
 use crate::engine::Engine;
+use crate::error::Error;
 
 /// The public face of the network service.
 #[derive(Debug, Clone)]
@@ -45,14 +49,27 @@ impl networks_server::Networks for Networks {
     }
 
     async fn inspect(&self, request: Request<InspectRequest>) -> Result<Response<InspectResponse>, Status> {
-        self.engine.networks().inspect(passed(request)).await
+        let mut answer = self.engine.networks().inspect(passed(request)).await?;
+        if let Some(found) = &mut answer.get_mut().network {
+            network::name_holders(&self.engine, found);
+        }
+        Ok(answer)
     }
 
     async fn remove(&self, request: Request<RemoveRequest>) -> Result<Response<RemoveResponse>, Status> {
         let name = request.get_ref().network.clone();
-        let answer = self.engine.networks().remove(passed(request)).await?;
-        note(&self.engine, "network", "destroy", &name, &name);
-        Ok(answer)
+        let found = network::find(&self.engine, &name).await.map_err(|error| status(&error))?;
+        let answer = self.engine.networks().remove(passed(request)).await.map_err(RemoteError::from);
+        match answer {
+            Ok(answer) => {
+                note(&self.engine, "network", "destroy", &found.id, &found.name);
+                Ok(answer)
+            }
+            Err(error) if error.is(reason::NETWORK_IN_USE) => {
+                Err(status(&network::in_use(&self.engine, &found.name).await))
+            }
+            Err(error) => Err(status(&Error::Remote(error))),
+        }
     }
 
     async fn prune(&self, request: Request<PruneRequest>) -> Result<Response<PruneResponse>, Status> {

@@ -133,6 +133,25 @@ impl Bundle {
         file.set_permissions(std::fs::Permissions::from_mode(0o644))
     }
 
+    /// What of the bundle the container shows as a file of its own says now. Its programs may have written to it.
+    ///
+    /// # Errors
+    /// When it is not there, or longer than `limit`.
+    pub fn read_shown(&self, name: &str, limit: usize) -> io::Result<String> {
+        let bytes = read_bounded(&self.file(name), limit)?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// Gives a file that a container shows another text, the same file still: mounts follow it.
+    ///
+    /// # Errors
+    /// When it is not there, or the file system refuses.
+    pub fn rewrite_shown(&self, name: &str, text: &str) -> io::Result<()> {
+        let file = std::fs::File::options().write(true).open(self.file(name))?;
+        std::os::unix::fs::FileExt::write_all_at(&file, text.as_bytes(), 0)?;
+        file.set_len(u64::try_from(text.len()).unwrap_or(u64::MAX))
+    }
+
     /// Says what is wanted of the shim. Written before the shim is told.
     ///
     /// # Errors

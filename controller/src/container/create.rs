@@ -20,7 +20,7 @@ use super::bundle::Bundle;
 use super::content::{self, Content};
 use super::release;
 use super::wire::{self, Plan, Wired};
-use super::{join, launch, shape, signal, spec, stop, userns, validate, volumes_from};
+use super::{hosts, join, launch, links, network, shape, signal, spec, stop, userns, validate, volumes_from};
 use crate::actor::Actor;
 use crate::engine::{Engine, Turn};
 use crate::error::Error;
@@ -65,6 +65,8 @@ pub async fn create(
     validate::create(&request)?;
     let mut spec = request.spec.clone().unwrap_or_default();
     join::name_by_id(engine, &mut spec)?;
+    links::name_by_id(engine, &mut spec)?;
+    network::name(engine, &mut spec).await?;
     volumes_from::take(engine, &mut spec)?;
     let wish = Wish { shape: shape::of(&spec)?, spec };
     let (engine, actor) = (engine.clone(), actor.clone());
@@ -239,7 +241,8 @@ pub async fn assemble(
     let wish = container.spec.clone().unwrap_or_default();
     let mut shape = Shape::decode(record.shape.as_slice()).unwrap_or_default();
     let ids = shape.ids;
-    let joined = join::find(engine, &wish, &mut shape).await?;
+    let mut joined = join::find(engine, &wish, &mut shape).await?;
+    joined.variables = links::env(engine, &container)?;
     if !wish.cgroup_parent.is_empty() {
         shape.cgroup_parent = engine.config.cgroup_parent_of(&wish.cgroup_parent);
     }
@@ -274,6 +277,7 @@ pub async fn assemble(
         bundle: bundle.path(),
         cgroup_path: &engine.config.cgroup_path(&id, &wish.cgroup_parent),
         host: &engine.facts.host,
+        linked: &joined.variables,
         ids,
     })?;
     bundle.write_config(&runtime).map_err(Error::io("write config.json"))?;
@@ -326,7 +330,7 @@ async fn timed<T>(step: impl Future<Output = T>) -> (T, Duration) {
 /// # Errors
 /// When the container is gone, or its bundle cannot be written.
 pub fn enter(
-    engine: &Engine,
+    engine: &Arc<Engine>,
     id: &ContainerId,
     assembled: &Assembled,
     made: &Made<'_>,
@@ -334,23 +338,33 @@ pub fn enter(
     let entered = engine.store.update(id, |record| {
         let container = record.container.as_mut()?;
         resolve(container, assembled);
+        record.rewiring = false;
         fill(container.status.get_or_insert_default(), engine, id, assembled);
         match made {
             Made::Again(actor) => {
-                let cause = assembled.cause(actor);
-                Change::silent().map(|change| change.explained("was prepared for its start", cause))
+                let change = Change { events: connected(container), ..Change::default() };
+                Some(change.explained("was prepared for its start", assembled.cause(actor)))
             }
             Made::New(actor) => {
                 container.status.get_or_insert_default().set_phase(Phase::Created);
-                let told = Change::told(events::of_container(container, "create", []));
-                told.map(|change| change.explained("was created", assembled.cause(actor)))
+                let mut events = vec![events::of_container(container, "create", [])];
+                events.extend(connected(container));
+                let change = Change { events, ..Change::default() };
+                Some(change.explained("was created", assembled.cause(actor)))
             }
         }
     });
     let record = entered.ok_or_else(|| store::Unresolved::NotFound(id.to_string()))?;
     let bundle = Bundle::new(engine.config.bundle(id));
     bundle.write_spec(&record).map_err(Error::io("write spec.json"))?;
+    hosts::follow_links(engine, id)?;
     Ok(record)
+}
+
+/// What the world is told of the networks that a container was wired to.
+fn connected(container: &Container) -> Vec<store::Draft> {
+    let status = container.status.clone().unwrap_or_default();
+    network::events("connect", &container.id, &status.networks).collect()
 }
 
 fn resolve(container: &mut Container, assembled: &Assembled) {
@@ -413,6 +427,7 @@ fn new_record(
         stopping: 0,
         gave_up: 0,
         oom_told: 0,
+        rewiring: false,
     }
 }
 

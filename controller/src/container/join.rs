@@ -25,6 +25,8 @@ pub struct Joined {
     pub network: Option<Bundle>,
     /// The host name that is seen, where it is another container's.
     pub hostname: Option<String>,
+    /// Variables that tell of the containers that it is linked to.
+    pub variables: Vec<String>,
 }
 
 /// The other container that a text names.

@@ -8,9 +8,9 @@ use davit_proto::store::ContainerRecord;
 use davit_proto::task::{Snapshot, TaskState};
 use davit_proto::types::{Exit, exit::How};
 
-use super::{journal, signal};
+use super::{journal, network, signal};
 use crate::events;
-use crate::store::Change;
+use crate::store::{Change, Draft};
 
 /// A life that began.
 #[derive(Debug, Clone, PartialEq)]
@@ -79,9 +79,7 @@ pub fn ended(record: &mut ContainerRecord, exit: &Exit, cause: &str) -> Option<C
     if !leaving {
         status.set_phase(Phase::Exited);
     }
-    if !stays_wired {
-        unwire(status);
-    }
+    let unwired = if stays_wired { Vec::new() } else { unwire(&container.id, status) };
     let code = ("exitCode", exit.exit_code.to_string());
     if exit.oom_killed && !oom_told {
         change.events.push(events::of_container(container, "oom", []));
@@ -90,6 +88,7 @@ pub fn ended(record: &mut ContainerRecord, exit: &Exit, cause: &str) -> Option<C
         Some(length) => events::of_container(container, "die", [code, ("execDuration", length.to_string())]),
         None => events::of_container(container, "die", [code]),
     });
+    change.events.extend(unwired);
     if stopped {
         change.events.push(events::of_container(container, "stop", []));
     }
@@ -165,21 +164,23 @@ pub fn stated(record: &mut ContainerRecord, snapshot: &Snapshot) -> Option<Chang
 /// Its shim is gone: it has neither process, address nor published port, and nobody waits to start it again; what it is
 /// to join again stays.
 pub fn alone(record: &mut ContainerRecord) -> Option<Change> {
-    let status = record.container.as_mut()?.status.as_mut()?;
+    let container = record.container.as_mut()?;
+    let status = container.status.as_mut()?;
     let wired = !status.netns_path.is_empty() || !status.ports.is_empty() || status.shim_pid != 0;
     if !wired && !is_live(status.phase()) {
         return None;
     }
     status.pid = 0;
-    unwire(status);
+    let events = unwire(&container.id, status);
     if is_live(status.phase()) {
         status.set_phase(Phase::Exited);
     }
-    Change::silent()
+    Some(Change { events, ..Change::default() })
 }
 
 /// Without a namespace there is neither address nor published port; what it is to join again stays.
-fn unwire(status: &mut ContainerStatus) {
+pub fn unwire(container_id: &str, status: &mut ContainerStatus) -> Vec<Draft> {
+    let told = network::events("disconnect", container_id, &status.networks).collect();
     status.shim_pid = 0;
     status.netns_path.clear();
     status.ports.clear();
@@ -187,6 +188,7 @@ fn unwire(status: &mut ContainerStatus) {
         let NetworkStatus { network: name, network_id, aliases, .. } = std::mem::take(network);
         *network = NetworkStatus { network: name, network_id, aliases, ..NetworkStatus::default() };
     }
+    told
 }
 
 /// Whether its shim may begin another life by itself: then it keeps address and ports.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use davit_proto::id::{ContainerId, Name};
 
 use super::bundle::Bundle;
-use super::create;
+use super::{converge, create, hosts};
 use crate::actor::Actor;
 use crate::engine::Engine;
 use crate::error::Error;
@@ -17,11 +17,17 @@ use crate::error::Error;
 pub async fn rename(engine: &Arc<Engine>, id: &ContainerId, name: &str, actor: &Actor) -> Result<(), Error> {
     let name: Name = name.parse()?;
     let _turn = engine.turn(id).await;
+    let before = engine.container(id)?.name;
     let record = engine.store.rename(id, name.as_str(), actor.text())?;
     // Were it only in the bundle, the next start would take it from there without a word.
     let revision = record.container.as_ref().map_or(0, |container| container.revision);
     engine.store.written(revision).await;
     let bundle = Bundle::new(engine.config.bundle(id));
+    if let Err(error) = converge::name(engine, id).await {
+        engine.store.rename(id, &before, actor.text())?;
+        return Err(error);
+    }
+    hosts::follow_links(engine, id)?;
     bundle.write_spec(&record).map_err(Error::io(format!("write {}", bundle.file("spec.json").display())))?;
     create::keep(engine, id).await
 }

@@ -169,6 +169,8 @@ pub struct Input<'a> {
     pub cgroup_path: &'a str,
     /// Facts of the host.
     pub host: &'a Host,
+    /// Variables that tell of linked containers.
+    pub linked: &'a [String],
     /// Ids of the host that are the container's, where it has a user namespace of its own.
     pub ids: Option<IdMap>,
 }
@@ -219,7 +221,7 @@ fn process_of(input: &Input<'_>) -> Result<Process, Error> {
         .terminal(spec.terminal)
         .user(user)
         .args(resolved.args.clone())
-        .env(process::process_env(spec, &resolved.env, &resolved.hostname))
+        .env(process::process_env(spec, &resolved.env, &resolved.hostname, input.linked))
         .cwd(PathBuf::from(&resolved.working_dir))
         .rlimits(limit::rlimits(spec, host)?)
         .oom_score_adj(oom_score_adj(spec, host)?)

@@ -9,7 +9,7 @@ use prost::Message as _;
 
 use super::spec::{Error, ImageConfig, OUR_PREFIX};
 use super::spec::{capability, device, health, hosts, limit, mounts, port, process, resource, security};
-use super::{join, shape, signal, volumes_from};
+use super::{join, links, shape, signal, volumes_from};
 
 /// Most bytes of an encoded spec, so that a record stays small whatever is asked for.
 const SPEC_LIMIT: usize = 48 << 10;
@@ -51,7 +51,6 @@ pub fn spec(spec: &ContainerSpec) -> Checked {
     if size > SPEC_LIMIT {
         return Err(Error::invalid("spec", &format!("{size} bytes"), format!("at most {SPEC_LIMIT} bytes")));
     }
-    unserved(spec)?;
     restart(spec)?;
     command(spec)?;
     identity(spec)?;
@@ -62,16 +61,6 @@ pub fn spec(spec: &ContainerSpec) -> Checked {
     // The image is not known yet; what it adds is checked when it is.
     mounts::plan(spec, &ImageConfig::default())?;
     shape::of(spec).map(|_| ())
-}
-
-/// What later versions bring.
-fn unserved(spec: &ContainerSpec) -> Checked {
-    for (there, what) in [(!spec.links.is_empty(), "links are")] {
-        if there {
-            return Err(Error::Unserved(what.to_owned()));
-        }
-    }
-    Ok(())
 }
 
 /// Whether a restart policy is one, and fits the rest of the wish.
@@ -199,24 +188,10 @@ fn network(spec: &ContainerSpec) -> Checked {
     for text in &spec.expose {
         port::parse_exposed(text)?;
     }
-    let network = shape::network(spec)?;
-    if matches!(network, shape::Network::Container(_)) {
-        owned_by_another(spec)?;
-    }
     if spec.unconnected {
         return Err(Error::invalid("unconnected", "true", "is the engine's to say: use the network none"));
     }
-    let wired = !network.endpoints().is_empty();
-    for one in &spec.networks {
-        endpoint(one)?;
-        let fixed = [&one.ipv4, &one.ipv6, &one.mac].iter().any(|text| !text.is_empty());
-        if !wired && (fixed || !one.aliases.is_empty()) {
-            return Err(Error::Conflict(format!(
-                "the network {:?} gives neither addresses nor names",
-                one.network
-            )));
-        }
-    }
+    joins(spec)?;
     for server in &spec.dns {
         if server.parse::<std::net::IpAddr>().is_err() {
             return Err(Error::invalid("dns", server, "must be an address"));
@@ -248,6 +223,29 @@ pub fn ports(spec: &ContainerSpec) -> Checked {
         }
     }
     Ok(())
+}
+
+/// Checks the networks and links that are asked for.
+///
+/// # Errors
+/// With the first thing that is wrong.
+pub fn joins(spec: &ContainerSpec) -> Checked {
+    let network = shape::network(spec)?;
+    if matches!(network, shape::Network::Container(_)) {
+        owned_by_another(spec)?;
+    }
+    let wired = !network.endpoints().is_empty();
+    for one in &spec.networks {
+        endpoint(one)?;
+        let fixed = [&one.ipv4, &one.ipv6, &one.mac].iter().any(|text| !text.is_empty());
+        if !wired && (fixed || !one.aliases.is_empty()) {
+            return Err(Error::Conflict(format!(
+                "the network {:?} gives neither addresses nor names",
+                one.network
+            )));
+        }
+    }
+    links::check(spec)
 }
 
 /// What belongs to a network namespace cannot be said by one who shares another's.
@@ -308,7 +306,11 @@ fn published(port: &PortSpec) -> Checked {
     Ok(())
 }
 
-fn endpoint(endpoint: &EndpointSpec) -> Checked {
+/// Checks a place on a network that is asked for.
+///
+/// # Errors
+/// With the first thing that is wrong.
+pub fn endpoint(endpoint: &EndpointSpec) -> Checked {
     let name = |field, text: &str| {
         text.parse::<Name>().map(|_| ()).map_err(|error| Error::invalid(field, text, error.rule))
     };

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use davit_proto::container::{ContainerSpec, NetworkStatus, PortSpec};
 use davit_proto::id::ContainerId;
-use davit_proto::network::{AttachRequest, Endpoint, EndpointRequest};
+use davit_proto::network::AttachRequest;
 use davit_proto::task::Names;
 
 use super::bundle::Bundle;
@@ -15,6 +15,7 @@ use super::join::Joined;
 use super::launch::Prepared;
 use super::port;
 use super::spec::Resolved;
+use super::{links, network};
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::failpoint;
@@ -60,7 +61,8 @@ pub async fn wire(engine: &Arc<Engine>, prepared: &Prepared, plan: Plan<'_>) -> 
     let mut resolv_conf = None;
     if !plan.resolved.networks.is_empty() {
         let request = request(prepared, plan, &wired.ports);
-        let attached = within(LONG, "attach to the network", engine.networks().attach(request)).await?;
+        let attached = within(LONG, "attach to the network", engine.networks().attach(request)).await;
+        let attached = attached.map_err(network::plain)?;
         endpoints = attached.endpoints;
         resolv_conf = Some(attached.resolv_conf);
         wired.names = names(attached.names, plan.spec);
@@ -68,7 +70,7 @@ pub async fn wire(engine: &Arc<Engine>, prepared: &Prepared, plan: Plan<'_>) -> 
     }
     failpoint::pass(failpoint::CREATE_ATTACHED).await?;
     let bundle = Bundle::new(engine.config.bundle(plan.id));
-    wired.networks = endpoints.into_iter().map(status).collect();
+    wired.networks = endpoints.into_iter().map(network::status).collect();
     if wired.ports.iter().any(port::is_on_loopback6) {
         wired.warnings.extend(port::relay(&prepared.shim, &wired.ports, &wired.networks).await?);
     }
@@ -84,38 +86,15 @@ fn names(view: String, spec: &ContainerSpec) -> Option<Names> {
 
 fn request(prepared: &Prepared, plan: Plan<'_>, ports: &[PortSpec]) -> AttachRequest {
     let netns = prepared.made.network_namespace.unwrap_or_default();
-    let endpoint = |wanted: &davit_proto::container::EndpointSpec| EndpointRequest {
-        network: wanted.network.clone(),
-        ipv4: wanted.ipv4.clone(),
-        ipv6: wanted.ipv6.clone(),
-        mac: wanted.mac.clone(),
-        aliases: wanted.aliases.clone(),
-    };
     AttachRequest {
         container_id: plan.id.to_string(),
         netns_pid: netns.pid,
         netns_fd: netns.fd,
         netns_inode: netns.inode,
-        endpoints: plan.resolved.networks.iter().map(endpoint).collect(),
+        endpoints: plan.resolved.networks.iter().map(network::request).collect(),
         ports: ports.iter().map(port::published).collect(),
         hostname: plan.resolved.hostname.clone(),
         container_name: plan.name.to_owned(),
-        links: Vec::new(),
-    }
-}
-
-fn status(endpoint: Endpoint) -> NetworkStatus {
-    NetworkStatus {
-        network: endpoint.network_name,
-        network_id: endpoint.network_id,
-        ipv4: endpoint.ipv4,
-        ipv4_prefix: endpoint.ipv4_prefix,
-        ipv4_gateway: endpoint.ipv4_gateway,
-        ipv6: endpoint.ipv6,
-        ipv6_prefix: endpoint.ipv6_prefix,
-        ipv6_gateway: endpoint.ipv6_gateway,
-        mac: endpoint.mac,
-        aliases: endpoint.aliases,
-        interface: endpoint.interface,
+        links: links::names(Some(plan.spec)),
     }
 }

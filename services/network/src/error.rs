@@ -42,16 +42,16 @@ pub enum Error {
         value: String,
     },
     /// No network has this name or id.
-    #[error("network {0:?} does not exist")]
+    #[error("network {0} not found")]
     NotFound(String),
     /// Several ids begin so.
     #[error("several networks have an id that begins with {0:?}")]
     Ambiguous(String),
     /// The name is taken.
-    #[error("network {0:?} exists already")]
+    #[error("network with name {0} already exists")]
     Exists(String),
     /// Every engine has it.
-    #[error("network {0:?} is built in and stays")]
+    #[error("{0} is a pre-defined network and cannot be removed")]
     BuiltIn(String),
     /// Containers are on it.
     #[error("network {name:?} is in use by {}", holders.join(", "))]

@@ -60,9 +60,14 @@ pub fn env(spec: &ContainerSpec, image: &ImageConfig) -> Result<Vec<String>, Err
     bounded("env", merged)
 }
 
-/// Adds what the engine itself tells every container: its name and the kind of its terminal.
+/// Adds what the engine itself tells a container: its name, the kind of its terminal, its links.
 #[must_use]
-pub fn process_env(spec: &ContainerSpec, resolved: &[String], hostname: &str) -> Vec<String> {
+pub fn process_env(
+    spec: &ContainerSpec,
+    resolved: &[String],
+    hostname: &str,
+    linked: &[String],
+) -> Vec<String> {
     let known = |name: &str| resolved.iter().any(|entry| key(entry) == name);
     // What the request removed by name stays away.
     let removed = |name: &str| spec.env.iter().any(|entry| entry == name);
@@ -73,6 +78,7 @@ pub fn process_env(spec: &ContainerSpec, resolved: &[String], hostname: &str) ->
     if spec.terminal && !known("TERM") && !removed("TERM") {
         env.push("TERM=xterm".to_owned());
     }
+    env.extend(linked.iter().filter(|entry| !known(key(entry)) && !removed(key(entry))).cloned());
     env
 }
 
@@ -268,13 +274,16 @@ mod tests {
     #[test]
     fn the_engine_adds_host_name_and_terminal() {
         let spec = ContainerSpec { terminal: true, ..Default::default() };
-        assert_eq!(process_env(&spec, &own(&["A=1"]), "h"), ["A=1", "HOSTNAME=h", "TERM=xterm"]);
         assert_eq!(
-            process_env(&spec, &own(&["TERM=vt100", "HOSTNAME=x"]), "h"),
+            process_env(&spec, &own(&["A=1"]), "h", &own(&["A=2", "DB_NAME=/x/db"])),
+            ["A=1", "HOSTNAME=h", "TERM=xterm", "DB_NAME=/x/db"]
+        );
+        assert_eq!(
+            process_env(&spec, &own(&["TERM=vt100", "HOSTNAME=x"]), "h", &[]),
             ["TERM=vt100", "HOSTNAME=x"]
         );
         let spec = ContainerSpec { env: own(&["HOSTNAME"]), ..Default::default() };
-        assert_eq!(process_env(&spec, &[], "h"), [""; 0]);
+        assert_eq!(process_env(&spec, &[], "h", &own(&["TERM=removed"])), [""; 0]);
     }
 
     #[test]

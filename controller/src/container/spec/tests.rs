@@ -62,6 +62,7 @@ fn built(spec: &ContainerSpec, image: &ImageConfig) -> Result<Value, Error> {
     let volumes: Vec<_> =
         mounts::uses(&wanted).iter().enumerate().map(|(n, _)| volume(&n.to_string())).collect();
     let made = build(&Input {
+        linked: &[],
         spec,
         resolved: &resolved,
         rootfs: &layers(),
@@ -222,6 +223,7 @@ fn a_root_that_is_no_overlay_is_refused() {
         types::Mount { options: vec!["upperdir=/x".into()], ..layers() },
     ] {
         let input = Input {
+            linked: &[],
             spec: &spec,
             resolved: &resolved,
             rootfs: &odd,
