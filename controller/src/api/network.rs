@@ -59,15 +59,18 @@ impl networks_server::Networks for Networks {
     async fn remove(&self, request: Request<RemoveRequest>) -> Result<Response<RemoveResponse>, Status> {
         let name = request.get_ref().network.clone();
         let found = network::find(&self.engine, &name).await.map_err(|error| status(&error))?;
-        let answer = self.engine.networks().remove(passed(request)).await.map_err(RemoteError::from);
+        let mut answer = self.engine.networks().remove(passed(request)).await.map_err(RemoteError::from);
+        let is_used = |error: &RemoteError| error.is(reason::NETWORK_IN_USE);
+        if answer.as_ref().is_err_and(is_used) && network::settle_holders(&self.engine, &found).await {
+            let request = RemoveRequest { network: found.id.clone() };
+            answer = self.engine.networks().remove(request).await.map_err(RemoteError::from);
+        }
         match answer {
             Ok(answer) => {
                 note(&self.engine, "network", "destroy", &found.id, &found.name);
                 Ok(answer)
             }
-            Err(error) if error.is(reason::NETWORK_IN_USE) => {
-                Err(status(&network::in_use(&self.engine, &found.name).await))
-            }
+            Err(error) if is_used(&error) => Err(status(&network::in_use(&self.engine, &found.name).await)),
             Err(error) => Err(status(&Error::Remote(error))),
         }
     }

@@ -8,17 +8,18 @@ use davit_proto::id::ContainerId;
 use davit_proto::network::{
     AttachRequest, DetachRequest, Endpoint, EndpointRequest, InspectRequest, NameLink, Network as Found,
 };
+use davit_proto::status::chain;
 use davit_proto::task::{NetworkNamespace, StateRequest};
 
 use super::live::status_of;
 use super::shape::{self, Network};
 use super::spec::Error as Wrong;
-use super::port;
+use super::{port, release};
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::events;
 use crate::shim::{LONG, SHORT, Shim, within};
-use crate::store::Draft;
+use crate::store::{self, Draft};
 
 /// The default network, which every container joins that names none.
 pub const BRIDGE: &str = "bridge";
@@ -49,6 +50,25 @@ pub fn name_holders(engine: &Engine, network: &mut Found) {
             endpoint.container_name = container.name;
         }
     }
+}
+
+/// Lets those go from a network whose last life is over: their shims may still serve who reads their last words.
+/// Answers whether any did.
+pub async fn settle_holders(engine: &Arc<Engine>, network: &Found) -> bool {
+    let mut settled = false;
+    for id in network.endpoints.iter().filter_map(|endpoint| endpoint.container_id.parse().ok()) {
+        let _turn = engine.turn(&id).await;
+        let record = engine.store.get(&id);
+        if record.is_some_and(|record| store::phase(&record) == Phase::Exited) {
+            match release::settle(engine, &id).await {
+                Ok(()) => settled = true,
+                Err(error) => {
+                    tracing::warn!(container_id = %id, error = %chain(&error), "still on its networks")
+                }
+            }
+        }
+    }
+    settled
 }
 
 /// Who keeps a network from being removed, in docker's words.

@@ -69,7 +69,8 @@ pub fn whole(
     };
     for extra in &spec.extra_hosts {
         let (name, address) = extra_host(extra)?;
-        if address == GATEWAY && gateways.is_empty() {
+        // One that was taken from its last network starts without.
+        if address == GATEWAY && gateways.is_empty() && !spec.unconnected {
             return Err(Error::Conflict(format!(
                 "{extra:?} wants the host's address, and no network of the container has one"
             )));

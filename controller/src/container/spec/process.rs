@@ -283,7 +283,7 @@ mod tests {
             ["TERM=vt100", "HOSTNAME=x"]
         );
         let spec = ContainerSpec { env: own(&["HOSTNAME"]), ..Default::default() };
-        assert_eq!(process_env(&spec, &[], "h", &own(&["TERM=removed"])), [""; 0]);
+        assert_eq!(process_env(&spec, &[], "h", &own(&["HOSTNAME=removed"])), [""; 0]);
     }
 
     #[test]
