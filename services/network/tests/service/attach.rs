@@ -239,3 +239,38 @@ fn privileged_twenty_attaches_are_quick() {
         }
     });
 }
+
+#[test]
+fn privileged_the_two_hundredth_costs_what_the_second_did() {
+    on_a_host(async || {
+        let engine = Engine::new().await;
+        engine.run(&Place::new(), &[]).await;
+        let mut places = Vec::new();
+        let mut times = Vec::new();
+        for n in 0..220_u32 {
+            let place = Place::new();
+            let port = format!("{}:80/tcp", 10_000 + n);
+            let begun = std::time::Instant::now();
+            engine.run(&place, &[&port]).await;
+            times.push(begun.elapsed());
+            places.push(place);
+        }
+        let median = |times: &[std::time::Duration]| {
+            let mut times = times.to_vec();
+            times.sort();
+            times[times.len() / 2]
+        };
+        let (first, last) = (median(&times[..20]), median(&times[200..]));
+        let mut leaving = Vec::new();
+        for place in &places {
+            let begun = std::time::Instant::now();
+            engine.detach(place, "bridge").await.unwrap();
+            leaving.push(begun.elapsed());
+        }
+        let (full, empty) = (median(&leaving[..20]), median(&leaving[200..]));
+        eprintln!(
+            "attach: first {first:?}, two hundredth {last:?}; detach: {full:?} of 220, {empty:?} of the last"
+        );
+        assert!(last < first * 2, "{times:?}");
+    });
+}

@@ -5,6 +5,7 @@
 mod attach;
 mod connect;
 mod ipv6;
+mod killed;
 mod lab;
 mod lost;
 mod names;
