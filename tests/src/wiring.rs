@@ -94,9 +94,11 @@ fn told(container: &Value) -> Told {
     let id = text(&container["Id"]);
     let settings = &container["NetworkSettings"];
     let mut ports = BTreeSet::new();
-    // What was made and never started holds its ports; they are shown when it runs.
-    let created = container["State"]["Status"] == "created";
-    let bindings = if created { &container["HostConfig"]["PortBindings"] } else { &settings["Ports"] };
+    // What waits for its start holds its ports, as long as its shim holds them; they are shown when it runs.
+    let networks = || settings["Networks"].as_object().into_iter().flatten();
+    let waits = container["State"]["Status"] == "created"
+        && networks().any(|(_, network)| !text(&network["IPAddress"]).is_empty());
+    let bindings = if waits { &container["HostConfig"]["PortBindings"] } else { &settings["Ports"] };
     for (inside, bindings) in bindings.as_object().into_iter().flatten() {
         let protocol = inside.split('/').nth(1).unwrap_or("tcp").to_owned();
         for binding in bindings.as_array().into_iter().flatten() {
@@ -109,7 +111,7 @@ fn told(container: &Value) -> Told {
         name: text(&container["Name"]).trim_start_matches('/').to_owned(),
         running: container["State"]["Running"].as_bool().unwrap_or_default(),
         pid: container["State"]["Pid"].as_u64().unwrap_or_default(),
-        networks: settings["Networks"].as_object().into_iter().flatten().map(|(_, n)| n.clone()).collect(),
+        networks: networks().map(|(_, network)| network.clone()).collect(),
         ports,
         id,
     }
