@@ -21,6 +21,8 @@ fn cut_at(engine: &mut Engine, nothing: &BTreeSet<String>, point: &str, action: 
     let setting = format!("{point}={action}");
     engine.start_controller_at(&setting).unwrap();
     engine.davit(["run", "-d", "--name", "c", "-v", "/data", "-p", "80", "busybox", "sleep", "1000"]);
+    engine.davit(["network", "connect", "beside", "c"]);
+    engine.davit(["network", "disconnect", "beside", "c"]);
     engine.davit(["rm", "-f", "-v", "c"]);
     engine.end_controller().unwrap();
     engine.start_controller().unwrap();
@@ -45,6 +47,8 @@ fn cut_at(engine: &mut Engine, nothing: &BTreeSet<String>, point: &str, action: 
 
 fn sweep(action: &str) {
     let mut engine = Engine::start().unwrap();
+    engine.ok(["network", "create", "beside"]);
+    engine.ok(["run", "--rm", "--network", "beside", "busybox", "true"]);
     let nothing = left::nothing(&engine);
     engine.kill_controller().unwrap();
     for point in failpoints() {

@@ -167,3 +167,33 @@ fn the_terminal_is_mirrored_and_a_foreground_container_ends_with_it() {
         engine.field("network_test", "{{.State.Running}}") == "false"
     });
 }
+
+#[test]
+fn an_application_of_two_containers() {
+    let engine = engine();
+    let mut person = Person::at(&engine);
+    person.types("davit run -d --name mysql -e MYSQL_DATABASE=wordpress ubuntu:18.04 sleep 1000", 0);
+    // As a page of the notes has it: the long dash of a word processor.
+    let hint = person.types("davit run -d \u{2014}link mysql:mysql ubuntu:18.04 sleep 1000", 125);
+    assert!(hint.contains("--link?"), "{hint}");
+    person.types("davit run -d --name wordpress --link mysql:mysql -p 80:80 ubuntu:18.04 sleep 1000", 0);
+    let hosts = person.types("davit exec wordpress busybox grep mysql /etc/hosts", 0);
+    assert!(hosts.contains(&engine.field("mysql", "{{.NetworkSettings.IPAddress}}")), "{hosts}");
+    person.types("davit exec wordpress busybox ping -c 1 -W 2 mysql", 0);
+    let env = person.types("davit exec wordpress busybox env", 0);
+    assert!(env.contains("MYSQL_ENV_MYSQL_DATABASE=wordpress"), "{env}");
+    assert!(person.types("davit ps --format '{{.Names}} {{.Ports}}'", 0).contains("0.0.0.0:80->80/tcp"));
+
+    person.types("davit network create mybridge", 0);
+    assert!(person.types("davit network ls", 0).contains("mybridge"));
+    person.types("davit run -d --name one --network mybridge ubuntu:18.04 sleep 1000", 0);
+    person.types("davit run -d --name two --network mybridge ubuntu:18.04 sleep 1000", 0);
+    person.types("davit exec two busybox ping -c 1 -W 2 one", 0);
+    person.types("davit network disconnect mybridge two", 0);
+    person.types("davit exec two busybox ping -c 1 -W 2 one", 1);
+    person.types("davit network connect mybridge two", 0);
+    person.types("davit exec two busybox ping -c 1 -W 2 one", 0);
+    assert!(person.types("davit network inspect mybridge | grep IPAM", 0).contains("IPAM"));
+    person.types("davit rm -f one two mysql wordpress", 0);
+    person.types("davit network rm mybridge", 0);
+}

@@ -41,10 +41,13 @@ pub async fn connect(
             join(&engine, &id, netns, &intent.endpoint).await
         };
         match joined.await {
-            Ok((place, warnings)) => {
-                settle(&engine, &id, place, &actor).await?;
-                Ok(warnings)
-            }
+            Ok((place, warnings)) => match settle(&engine, &id, place, &actor).await {
+                Ok(()) => Ok(warnings),
+                Err(error) => {
+                    converge::again(&engine, &id);
+                    Err(error)
+                }
+            },
             Err(error) => Err(undo(&engine, &id, netns, before, &intent.endpoint.network, error).await),
         }
     });
@@ -147,8 +150,7 @@ pub async fn settle(
     place: NetworkStatus,
     actor: &Actor,
 ) -> Result<(), Error> {
-    let record = engine.store.update(id, |record| {
-        record.rewiring = false;
+    engine.store.update(id, |record| {
         let container = record.container.as_mut()?;
         let status = container.status.get_or_insert_default();
         status.networks.retain(|known| known.network != place.network);
@@ -164,25 +166,25 @@ pub async fn settle(
         Some(change.explained(format!("joined the network {}", place.network), actor.text()))
     });
     pass(failpoint::CONNECT_RECORDED).await?;
-    let Some(record) = record else { return Ok(()) };
-    network::lead_ports(engine, id).await?;
-    hosts::follow_networks(engine, id)?;
-    keep(engine, id, &record).await
+    show(engine, id).await
 }
 
-/// Makes a change durable, in the order in which a restart reads it.
+/// Shows a container's networks to its programs, and makes durable that they are what is wanted.
 ///
 /// # Errors
-/// When the disk refuses.
-pub async fn keep(
-    engine: &Arc<Engine>,
-    id: &ContainerId,
-    record: &davit_proto::store::ContainerRecord,
-) -> Result<(), Error> {
+/// When the service fails, or the disk refuses.
+pub async fn show(engine: &Arc<Engine>, id: &ContainerId) -> Result<(), Error> {
+    network::lead_ports(engine, id).await?;
+    hosts::follow_networks(engine, id)?;
+    // Only now: whoever is cut off before goes on from what is wanted.
+    let record = engine
+        .store
+        .update(id, |record| if std::mem::take(&mut record.rewiring) { Change::silent() } else { None });
+    let Some(record) = record else { return Ok(()) };
     // Were it only in the bundle, the next start would take it from there without a word.
     engine.store.written(record.container.as_ref().map_or(0, |container| container.revision)).await;
     let bundle = Bundle::new(engine.config.bundle(id));
-    bundle.write_spec(record).map_err(Error::io(format!("write {}", bundle.file("spec.json").display())))?;
+    bundle.write_spec(&record).map_err(Error::io(format!("write {}", bundle.file("spec.json").display())))?;
     create::keep(engine, id).await
 }
 

@@ -12,7 +12,7 @@ use davit_proto::task::NetworkNamespace;
 
 use super::live::status_of;
 use super::shape;
-use super::{hosts, links, network};
+use super::{connect, links, network};
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::shim::{SHORT, within};
@@ -74,7 +74,6 @@ pub async fn networks(engine: &Arc<Engine>, id: &ContainerId) -> Result<(), Erro
     }
     let (places, refused) = join(engine, &container, netns, &wanted).await?;
     engine.store.update(id, |record| {
-        record.rewiring = false;
         let container = record.container.as_mut()?;
         if !refused.is_empty() {
             let kept = wanted.iter().filter(|wanted| !refused.contains(&wanted.network)).cloned().collect();
@@ -94,8 +93,7 @@ pub async fn networks(engine: &Arc<Engine>, id: &ContainerId) -> Result<(), Erro
         ));
         Some(Change { events: events.collect(), ..Change::default() })
     });
-    network::lead_ports(engine, id).await?;
-    hosts::follow_networks(engine, id)
+    connect::show(engine, id).await
 }
 
 /// The places on the networks that are to be had, and the names of those that are not.
@@ -134,9 +132,5 @@ pub async fn name(engine: &Arc<Engine>, id: &ContainerId) -> Result<(), Error> {
     let request = RenameRequest { container_id: id.to_string(), name };
     let answer =
         within(SHORT, "rename the container on its networks", engine.networks().rename(request)).await;
-    match answer {
-        // Until the service knows the call.
-        Err(error) if error.kind() == ErrorKind::Unimplemented => Ok(()),
-        other => other.map(drop),
-    }
+    answer.map(drop)
 }

@@ -8,8 +8,8 @@ use davit_proto::id::ContainerId;
 use davit_proto::status::{Classify as _, ErrorKind, chain};
 use davit_proto::task::NetworkNamespace;
 
-use super::connect::{change, keep};
-use super::{converge, hosts, network};
+use super::connect::{change, show};
+use super::{converge, network};
 use crate::actor::Actor;
 use crate::engine::Engine;
 use crate::error::Error;
@@ -39,7 +39,9 @@ pub async fn disconnect(
             leave(&engine, &id, netns, &network).await
         };
         match left.await {
-            Ok(()) => settle(&engine, &id, &network, &actor).await,
+            Ok(()) => {
+                settle(&engine, &id, &network, &actor).await.inspect_err(|_| converge::again(&engine, &id))
+            }
             Err(error) => Err(undo(&engine, &id, netns, before, error).await),
         }
     });
@@ -103,8 +105,7 @@ pub async fn settle(
     network: &str,
     actor: &Actor,
 ) -> Result<(), Error> {
-    let record = engine.store.update(id, |record| {
-        record.rewiring = false;
+    engine.store.update(id, |record| {
         let container = record.container.as_mut()?;
         let status = container.status.get_or_insert_default();
         let (gone, stays) =
@@ -116,10 +117,7 @@ pub async fn settle(
         Some(change.explained(format!("left the network {network}"), actor.text()))
     });
     pass(failpoint::DISCONNECT_RECORDED).await?;
-    let Some(record) = record else { return Ok(()) };
-    network::lead_ports(engine, id).await?;
-    hosts::follow_networks(engine, id)?;
-    keep(engine, id, &record).await
+    show(engine, id).await
 }
 
 /// Puts back what was, the place on the network included. The error that matters is the first one.
