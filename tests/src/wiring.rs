@@ -62,9 +62,6 @@ pub fn faults(engine: &Engine) -> Vec<String> {
     let told = containers(engine);
     let records: Places = told.iter().flat_map(places).collect();
     let mut faults = Vec::new();
-    for container in told.iter().filter(|container| container.running && container.networks.is_empty()) {
-        faults.push(format!("{} runs and is on no network", container.name));
-    }
     let mut compare = |who: &str, said: &Places| {
         faults.extend(records.difference(said).map(|place| format!("{who} misses {place:?}")));
         faults.extend(said.difference(&records).map(|place| format!("{who} alone has {place:?}")));
@@ -272,7 +269,9 @@ fn rules(engine: &Engine, told: &[Told], records: &Places) -> Vec<String> {
     let lead: BTreeSet<Published> = lead
         .map(|(protocol, port, address)| Published { container: owner(&address), protocol, port })
         .collect();
-    let wanted: BTreeSet<Published> = told.iter().flat_map(|container| container.ports.clone()).collect();
+    // The ports of one that left all its networks lead nowhere until it joins one.
+    let placed = told.iter().filter(|container| !places(container).is_empty());
+    let wanted: BTreeSet<Published> = placed.flat_map(|container| container.ports.clone()).collect();
     let missing = wanted.difference(&lead).map(|port| format!("the firewall misses {port:?}"));
     let more = lead.difference(&wanted).map(|port| format!("the firewall alone has {port:?}"));
     missing.chain(more).collect()

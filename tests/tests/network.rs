@@ -130,3 +130,16 @@ fn ports_answer_while_the_controller_is_dead_and_nothing_stays() {
     let rules = engine.host().command("nft").args(["list", "ruleset"]).output().unwrap();
     assert!(!String::from_utf8_lossy(&rules.stdout).contains("8080"));
 }
+
+#[test]
+fn ports_follow_a_container_that_leaves_its_last_network() {
+    let engine = Engine::start().unwrap();
+    let curl = || engine.host().command("curl");
+    engine.ok(["run", "-d", "--name", "web", "-p", "8080:80", "busybox", "sh", "-c", SERVE]);
+    until_true("it answers", || fetch(curl(), "http://127.0.0.1:8080/").is_some());
+    engine.ok(["network", "disconnect", "bridge", "web"]);
+    assert_eq!(fetch(curl(), "http://127.0.0.1:8080/"), None, "on no network");
+    engine.ok(["network", "create", "one"]);
+    engine.ok(["network", "connect", "one", "web"]);
+    until_true("it answers where it is now", || fetch(curl(), "http://127.0.0.1:8080/").is_some());
+}

@@ -13,6 +13,9 @@ use crate::holding::Holding;
 use crate::networks::Networks;
 use crate::port::{Publication, Wish};
 
+/// What a person is told whose ports lead nowhere.
+const NO_ADDRESS: &str = "no port is published: the container has no address of its own";
+
 impl Networks {
     /// Says which ports lead to a container; answers with what a person should know.
     pub fn publish(&self, container_id: &ContainerId, wishes: &[Wish]) -> Result<Vec<String>, Error> {
@@ -20,10 +23,9 @@ impl Networks {
         let (had, now, mut warnings) = {
             let mut books = self.books();
             let Some(had) = books.holding(container_id).cloned() else {
-                return match wishes.first() {
-                    None => Ok(Vec::new()),
-                    Some(wish) => Err(Error::invalid("ports", wish, "the container is on no network")),
-                };
+                // It left its last network: its ports are led when it joins one again.
+                let warning = wishes.first().map(|_| NO_ADDRESS.to_owned());
+                return Ok(warning.into_iter().collect());
             };
             let none = Holding { ports: Vec::new(), ..had.clone() };
             let (holding, warnings) = books.lead(container_id, none, wishes)?;
@@ -64,7 +66,7 @@ impl Books {
         let (ipv4, ipv6) = self.targets(&holding);
         let mut warnings = Vec::new();
         if ipv4.is_none() && ipv6.is_none() && !wishes.is_empty() {
-            warnings.push("no port is published: the container has no address of its own".to_owned());
+            warnings.push(NO_ADDRESS.to_owned());
             return Ok((holding, warnings));
         }
         for wish in wishes {
