@@ -220,7 +220,8 @@ fn what_cannot_be_is_refused_in_dockers_words() {
     engine.ok(["network", "disconnect", "-f", "b", "nope"]);
     // From none to one's own: as docker allows.
     engine.ok(["network", "disconnect", "none", "none"]);
-    engine.ok(["network", "connect", "b", "none"]);
+    let warned = engine.ok(["network", "connect", "b", "none"]).stderr;
+    assert!(warned.contains("no resolver of its own"), "{warned}");
     assert_eq!(addresses(&engine, "none").len(), 1);
 }
 
@@ -312,9 +313,70 @@ fn another_name_is_kept_and_told() {
     let engine = Engine::start().unwrap();
     networks(&engine, &["a"]);
     engine.ok(["run", "-d", "--name", "c", "--network", "a", "busybox", "sleep", "1000"]);
+    engine.ok(["run", "-d", "--name", "e", "--network", "a", "busybox", "sleep", "1000"]);
+    let resolves = |name: &str| engine.davit(["exec", "e", "ping", "-c", "1", "-W", "2", name]).code == 0;
+    assert!(resolves("c"));
     engine.ok(["rename", "c", "d"]);
+    assert!(resolves("d") && !resolves("c"));
     let shown = engine.ok(["network", "inspect", "a", "--format", "{{json .Containers}}"]).stdout;
     assert!(shown.contains("\"Name\":\"d\""), "{shown}");
     let said = refused(&engine, 1, &["network", "rm", "a"]);
     assert!(said.contains("name:\"d\""), "{said}");
+}
+
+#[test]
+fn both_families_come_and_go_together() {
+    let engine = Engine::start().unwrap();
+    let ranges = ["--ipv6", "--subnet", "10.100.0.0/24", "--subnet", "fd00:7::/64", "--gateway", "fd00:7::1"];
+    engine.ok(["network", "create"].iter().chain(&ranges).chain(&["six"]).copied());
+    let make = ["run", "-d", "--name", "c", "-h", "box", "--add-host", "up:host-gateway", "--network", "six"];
+    engine.ok(make.iter().chain(&["--ip6", "fd00:7::9", "busybox", "sleep", "1000"]).copied());
+    let text = hosts(&engine, "c");
+    for line in ["10.100.0.2\tbox\n", "fd00:7::9\tbox\n", "10.100.0.1\tup\n", "fd00:7::1\tup\n"] {
+        assert_eq!(text.matches(line).count(), 1, "{line:?} in {text}");
+    }
+    let field = |name: &str| engine.field("c", &format!("{{{{.NetworkSettings.Networks.six.{name}}}}}"));
+    assert_eq!((field("GlobalIPv6Address"), field("GlobalIPv6PrefixLen")), ("fd00:7::9".into(), "64".into()));
+    assert_eq!(field("IPv6Gateway"), "fd00:7::1");
+    assert_eq!(field("IPAMConfig.IPv6Address"), "fd00:7::9");
+    let shown = engine.ok(["network", "inspect", "six"]).stdout;
+    assert!(shown.contains("\"IPv6Address\": \"fd00:7::9/64\""), "{shown}");
+    assert!(shown.contains("\"EnableIPv6\": true") && shown.contains("\"ReceivedBytes\""), "{shown}");
+    engine.ok(["network", "disconnect", "six", "c"]);
+    let text = hosts(&engine, "c");
+    assert!(!text.contains("box") && !text.contains("\tup"), "{text}");
+    engine.ok(["network", "connect", "--ip6", "fd00:7::a", "--ip", "10.100.0.10", "six", "c"]);
+    let text = hosts(&engine, "c");
+    assert!(
+        text.contains("10.100.0.10\tbox\nfd00:7::a\tbox\n") && text.contains("fd00:7::1\tup\n"),
+        "{text}"
+    );
+    inside(&engine, "c", "ping -6 -c 1 -W 2 fd00:7::1");
+}
+
+#[test]
+fn lists_and_prunes_as_docker_does() {
+    let engine = Engine::start().unwrap();
+    let made = engine.ok(["network", "create", "--label", "tier=1", "mine"]).stdout;
+    assert_eq!(made.trim_end().len(), 64, "its id: {made}");
+    engine.ok(["network", "create", "used"]);
+    engine.ok(["run", "-d", "--name", "c", "--network", "used", "busybox", "sleep", "1000"]);
+    let listed = engine.ok(["network", "ls"]).stdout;
+    let heads: Vec<&str> = listed.lines().next().unwrap_or_default().split("   ").map(str::trim).collect();
+    let heads: Vec<&str> = heads.into_iter().filter(|head| !head.is_empty()).collect();
+    assert_eq!(heads, ["NETWORK ID", "NAME", "DRIVER", "SCOPE"], "{listed}");
+    assert!(listed.contains(made.get(..12).unwrap()), "{listed}");
+    let names =
+        |filter: &str| engine.ok(["network", "ls", "--filter", filter, "--format", "{{.Name}}"]).stdout;
+    assert_eq!(names("type=builtin"), "bridge\nhost\nnone\n");
+    assert_eq!(names("label=tier=1"), "mine\n");
+    assert_eq!(names("driver=null"), "none\n");
+    assert_eq!(names("dangling=true"), "mine\n");
+    assert_eq!(engine.ok(["network", "ls", "-q", "--no-trunc", "--filter", "name=mine"]).stdout, made);
+    assert_eq!(engine.davit_with_input(["network", "prune"], b"n\n").code, 0);
+    assert_eq!(names("type=custom"), "mine\nused\n");
+    let pruned = engine.davit_with_input(["network", "prune"], b"y\n");
+    assert!(pruned.stdout.contains("WARNING! This will remove all custom networks not used"), "{pruned:?}");
+    assert!(pruned.stdout.contains("Deleted Networks:\nmine\n"), "{pruned:?}");
+    assert_eq!(names("type=custom"), "used\n");
 }

@@ -125,6 +125,9 @@ fn on_networks_of_its_own_a_link_is_a_name() {
     assert!(!inside(&engine, "web", "env").contains("STORE_"), "no variables there, as with docker");
     assert!(!inside(&engine, "web", "cat /etc/hosts").contains("store"));
     assert_ne!(engine.davit(["exec", "db", "ping", "-c", "1", "-W", "2", "store"]).code, 0, "its own alone");
+    let circle = engine.davit(["network", "connect", "--link", "web", "bridge", "db"]);
+    assert_eq!(circle.code, 1);
+    assert!(circle.stderr.contains("cannot be linked to itself"), "{circle:?}");
     run(&engine, &["--name", "late"]);
     engine.ok(["network", "connect", "--link", "db:later", "mine", "late"]);
     until_true("the alias of a late link resolves", || {

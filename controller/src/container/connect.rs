@@ -18,6 +18,11 @@ use crate::error::Error;
 use crate::failpoint::{self, pass};
 use crate::store::Change;
 
+/// The address at which every container on a network has its resolver.
+const RESOLVER: &str = "127.0.0.11";
+/// Longest resolv.conf that is looked at.
+const RESOLV_CONF: usize = 1 << 20;
+
 /// Joins a network; answers with what a person should know. A caller who goes away does not stop it midway.
 ///
 /// # Errors
@@ -67,7 +72,7 @@ async fn admit(engine: &Engine, id: &ContainerId, request: ConnectRequest) -> Re
     let mut endpoint = request.endpoint.unwrap_or_default();
     validate::endpoint(&endpoint)?;
     let found = network::find(engine, &endpoint.network).await?;
-    let spec = container.spec.unwrap_or_default();
+    let spec = container.spec.clone().unwrap_or_default();
     let mut endpoints = network::own(&spec, &found)?;
     if endpoints.iter().any(|known| known.network == found.name) {
         return Err(Error::Connected { container: container.name, network: found.name });
@@ -77,10 +82,7 @@ async fn admit(engine: &Engine, id: &ContainerId, request: ConnectRequest) -> Re
     let mut wish = ContainerSpec { networks: endpoints, links: request.links, ..ContainerSpec::default() };
     validate::joins(&wish)?;
     links::name_by_id(engine, &mut wish)?;
-    if wish.links.iter().any(|link| links::parse(link).is_ok_and(|link| link.container == id.as_str())) {
-        let error = format!("container {:?} cannot be linked to itself", container.name);
-        return Err(super::spec::Error::Conflict(error).into());
-    }
+    links::check_circle(engine, &container, &wish.links)?;
     let known = spec.links;
     wish.links.retain(|link| !known.contains(link));
     let links = known.into_iter().chain(wish.links).collect();
@@ -135,8 +137,13 @@ pub async fn join(
     };
     let container = engine.container(id)?;
     let names = links::names(container.spec.as_ref());
-    let (place, warnings) = network::attach(engine, &container, netns, endpoint, names).await?;
+    let (place, mut warnings) = network::attach(engine, &container, netns, endpoint, names).await?;
     pass(failpoint::CONNECT_ATTACHED).await?;
+    let resolv_conf = Bundle::new(engine.config.bundle(id)).read_shown("resolv.conf", RESOLV_CONF);
+    if resolv_conf.is_ok_and(|text| !text.contains(RESOLVER)) {
+        warnings
+            .push("it has no resolver of its own: names of the network resolve after its next start".into());
+    }
     Ok((place, warnings))
 }
 

@@ -28,8 +28,10 @@ const LAST_RETRY: Duration = Duration::from_secs(60);
 /// # Errors
 /// When the network service or the shim cannot be reached.
 pub async fn converge(engine: &Arc<Engine>, id: &ContainerId) -> Result<(), Error> {
-    networks(engine, id).await?;
-    name(engine, id).await
+    if engine.record(id)?.rewiring {
+        name(engine, id).await?;
+    }
+    networks(engine, id).await
 }
 
 /// Tries again until it succeeds: a service may be away for a while.
@@ -128,6 +130,9 @@ fn is_passing(error: &Error) -> bool {
 /// # Errors
 /// When the network service cannot be reached.
 pub async fn name(engine: &Arc<Engine>, id: &ContainerId) -> Result<(), Error> {
+    if !engine.has_shim(id) {
+        return Ok(());
+    }
     let name = engine.container(id)?.name;
     let request = RenameRequest { container_id: id.to_string(), name };
     let answer =

@@ -4,6 +4,8 @@
 //! file, which follows the other container, and variables of the environment, as programs of Docker's first years expect
 //! them; there the other container must run, for they are its address.
 
+use std::collections::HashSet;
+
 use davit_proto::container::{Container, ContainerSpec, NetworkStatus};
 use davit_proto::id::{ContainerId, Name};
 use davit_proto::network::NameLink;
@@ -145,6 +147,28 @@ pub fn lines(engine: &Engine, spec: &ContainerSpec) -> (Vec<String>, Vec<Line>) 
         lines.extend(addresses.map(|address| Line { address: address.clone(), names: names.clone() }));
     }
     (keys, lines)
+}
+
+/// Checks that no link leads back to its own container, over however many others: none of them could be started first.
+///
+/// # Errors
+/// When one does.
+pub fn check_circle(engine: &Engine, own: &Container, links: &[String]) -> Result<(), Error> {
+    let mut next: Vec<String> = links.to_vec();
+    let mut seen = HashSet::new();
+    while let Some(text) = next.pop() {
+        let Ok(link) = parse(&text) else { continue };
+        if link.container == own.id {
+            let error = format!("container {:?} cannot be linked to itself, over others neither", own.name);
+            return Err(Wrong::Conflict(error).into());
+        }
+        let Ok(id) = link.container.parse::<ContainerId>() else { continue };
+        if seen.insert(link.container.to_owned()) {
+            let other = engine.container(&id).ok().and_then(|other| other.spec);
+            next.extend(other.map(|spec| spec.links).unwrap_or_default());
+        }
+    }
+    Ok(())
 }
 
 /// Whether a container is linked to another one.

@@ -319,6 +319,28 @@ mod tests {
     }
 
     #[test]
+    fn a_change_is_at_a_revision_and_in_a_phase() {
+        let id = ContainerId::generate().unwrap();
+        let of = |phase: Phase| {
+            let mut status = davit_proto::container::ContainerStatus::default();
+            status.set_phase(phase);
+            Container { revision: 7, status: Some(status), ..Container::default() }
+        };
+        for revision in [0, 7] {
+            admit(&id, &of(Phase::Running), "connect", revision).unwrap();
+        }
+        let outdated = admit(&id, &of(Phase::Running), "connect", 6).unwrap_err();
+        assert!(matches!(outdated, Error::Outdated { expected: 6, present: 7, .. }));
+        for phase in [Phase::Exited, Phase::Created, Phase::Paused] {
+            admit(&id, &of(phase), "connect", 0).unwrap();
+        }
+        for phase in [Phase::Removing, Phase::Creating] {
+            assert!(matches!(admit(&id, &of(phase), "connect", 0), Err(Error::Phase { .. })));
+        }
+        assert!(matches!(admit(&id, &of(Phase::Unknown), "connect", 0), Err(Error::Unreachable { .. })));
+    }
+
+    #[test]
     fn the_last_network_can_go() {
         let mut spec = on(&["a"]);
         set(&mut spec, Vec::new());
