@@ -309,7 +309,7 @@ fn chaos(services: Services, victims: &[&'static str]) {
         (granted, prober.join().unwrap())
     });
     eprintln!("{granted} of {rounds} or more granted, {fetched} pages fetched from the host");
-    assert!(granted as u64 >= rounds / 5, "{granted} of {rounds} granted: too little happened");
+    assert!(granted as u64 >= rounds / 10, "{granted} of {rounds} granted: too little happened");
     assert!(failed.is_empty() && fetched > 10, "{failed:#?}");
 
     agreement(&engine);
