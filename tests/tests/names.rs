@@ -206,6 +206,22 @@ fn names_follow_their_containers() {
 }
 
 #[test]
+fn a_link_is_a_name_of_one_container() {
+    let engine = Engine::start().unwrap();
+    start(&engine, &["--name", "db"]);
+    let linked = start(&engine, &["--link", "db:store"]);
+    let other = start(&engine, &[]);
+    assert_eq!(ask(&engine, &linked, "store"), "good 172.17.0.2");
+    assert!(!ask(&engine, &other, "store").starts_with("good"));
+    engine.ok(["stop", "-t", "0", "db"]);
+    until_true("who is stopped is nowhere", || ask(&engine, &linked, "store") == "absent");
+    start(&engine, &["--name", "between"]);
+    engine.ok(["start", "db"]);
+    let ip = engine.field("db", "{{.NetworkSettings.IPAddress}}");
+    assert_eq!(ask(&engine, &linked, "store"), format!("good {ip}"));
+}
+
+#[test]
 fn names_resolve_while_every_engine_process_is_dead() {
     let mut engine = Engine::start_with(Services::Separate, &[]).unwrap();
     engine.load_busybox().unwrap();

@@ -1,3 +1,5 @@
+//! Ports that are asked for, held and let go of.
+
 use super::*;
 use davit_proto::status::{Classify as _, ErrorKind, chain};
 use std::net::TcpListener;
