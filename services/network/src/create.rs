@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use davit_proto::id::Name;
 use ipnet::IpNet;
 
+use crate::books::Books;
 use crate::error::Error;
 use crate::filter::Filter;
 use crate::ground::{bridge_name, host_ranges, user_of};
@@ -45,14 +46,12 @@ impl Networks {
         let host = host_ranges(&connection)?;
         check_ipv6(&wanted)?;
         let mut network = Network::new(wanted.name.clone(), Driver::Bridge, None)?;
-        let link = match &wanted.link {
-            Some(link) => self.free_link(&connection, &wanted, link)?,
-            None => bridge_name(&network.id)?,
-        };
+        let link = wanted.link.clone().map_or_else(|| bridge_name(&network.id), Ok)?;
         let mut books = self.books();
         if books.named(wanted.name.as_str()).is_some() {
             return Err(Error::Exists(wanted.name.to_string()));
         }
+        require_free(&books, &connection, &wanted.name, &link)?;
         let taken = [host, books.ranges(None)].concat();
         let ranges = choose(&wanted, &taken, (&self.shared().instance, network.id.as_str()))?;
         network.bridge = Some(Bridge { link, ranges, internal: wanted.internal, mtu: wanted.mtu });
@@ -60,26 +59,6 @@ impl Networks {
         network.options = wanted.options;
         books.put(network.clone())?;
         Ok(Populated { network, endpoints: Vec::new() })
-    }
-
-    /// A wanted name of a bridge, when neither another network nor the host has it.
-    fn free_link(
-        &self,
-        connection: &Connection,
-        wanted: &Wanted,
-        link: &LinkName,
-    ) -> Result<LinkName, Error> {
-        let taken =
-            |why| Error::BridgeTaken { link: link.to_string(), network: wanted.name.to_string(), why };
-        let books = self.books();
-        let has_it = |network: &&Network| network.bridge.as_ref().is_some_and(|bridge| bridge.link == *link);
-        if let Some(other) = books.networks().find(has_it) {
-            return Err(taken(format!("it is the bridge of network {}", other.name)));
-        }
-        match link::find(connection, link.as_str()).map_err(Error::kernel(format!("look at link {link}")))? {
-            Some(_) => Err(taken("the host has a link of that name".to_owned())),
-            None => Ok(link.clone()),
-        }
     }
 
     /// Removes a network that nobody is on.
@@ -117,6 +96,24 @@ impl Networks {
             }
         }
         Ok(removed)
+    }
+}
+
+/// The name of a bridge must be neither another network's nor on the host.
+fn require_free(
+    books: &Books,
+    connection: &Connection,
+    network: &Name,
+    link: &LinkName,
+) -> Result<(), Error> {
+    let taken = |why| Error::BridgeTaken { link: link.to_string(), network: network.to_string(), why };
+    let has_it = |network: &&Network| network.bridge.as_ref().is_some_and(|bridge| bridge.link == *link);
+    if let Some(other) = books.networks().find(has_it) {
+        return Err(taken(format!("it is the bridge of network {}", other.name)));
+    }
+    match link::find(connection, link.as_str()).map_err(Error::kernel(format!("look at link {link}")))? {
+        Some(_) => Err(taken("the host has a link of that name".to_owned())),
+        None => Ok(()),
     }
 }
 

@@ -255,19 +255,16 @@ fn privileged_the_two_hundredth_costs_what_the_second_did() {
             times.push(begun.elapsed());
             places.push(place);
         }
-        let median = |times: &[std::time::Duration]| {
-            let mut times = times.to_vec();
-            times.sort();
-            times[times.len() / 2]
-        };
-        let (first, last) = (median(&times[..20]), median(&times[200..]));
+        // The quickest of many: others on the machine make single ones slow.
+        let quickest = |times: &[std::time::Duration]| times.iter().min().copied().unwrap();
+        let (first, last) = (quickest(&times[..100]), quickest(&times[120..]));
         let mut leaving = Vec::new();
         for place in &places {
             let begun = std::time::Instant::now();
             engine.detach(place, "bridge").await.unwrap();
             leaving.push(begun.elapsed());
         }
-        let (full, empty) = (median(&leaving[..20]), median(&leaving[200..]));
+        let (full, empty) = (quickest(&leaving[..100]), quickest(&leaving[120..]));
         eprintln!(
             "attach: first {first:?}, two hundredth {last:?}; detach: {full:?} of 220, {empty:?} of the last"
         );
