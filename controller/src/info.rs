@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use davit_proto::container::Phase;
 use davit_proto::image;
+use davit_proto::network::CheckRequest;
 use davit_proto::status::{RemoteError, chain};
 use davit_proto::system::{InfoResponse, VersionResponse};
 use sha2::Digest as _;
@@ -52,6 +53,10 @@ pub async fn info(engine: &Arc<Engine>) -> Result<InfoResponse, Error> {
             0
         }
     };
+    match within(SHORT, "ask the network service", engine.networks().check(CheckRequest {})).await {
+        Ok(checked) => warnings.extend(checked.warnings),
+        Err(error) => warnings.push(format!("the network service does not answer: {}", chain(&error))),
+    }
     let (containers, revision) = engine.containers();
     let count = |wanted: &[Phase]| {
         containers.iter().filter(|c| wanted.contains(&status_of(c).phase())).count() as u64

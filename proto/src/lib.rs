@@ -37,6 +37,7 @@ pub use generated::davit::volume::v1 as volume;
 pub mod id;
 pub mod journal;
 pub mod names;
+pub mod port;
 pub mod reason;
 pub mod status;
 pub mod time;

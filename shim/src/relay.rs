@@ -11,7 +11,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use davit_sys::port::{Held, Protocol};
-use tokio::task::AbortHandle;
+use tokio::task::JoinHandle;
 
 /// From where to where.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub struct Way {
 #[derive(Debug)]
 pub struct Relay {
     way: Way,
-    task: AbortHandle,
+    task: JoinHandle<()>,
 }
 
 impl Relay {
@@ -46,7 +46,14 @@ impl Relay {
             }
             Protocol::Sctp => return Err(io::Error::new(io::ErrorKind::Unsupported, "SCTP is not relayed")),
         };
-        Ok(Self { way, task: task.abort_handle() })
+        Ok(Self { way, task })
+    }
+
+    /// Ends it, with its connections; its port is free when this is over.
+    pub async fn end(mut self) {
+        self.task.abort();
+        // It was cancelled, as it was told to be.
+        let _ = (&mut self.task).await;
     }
 
     /// From where to where.

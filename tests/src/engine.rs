@@ -390,6 +390,15 @@ impl Engine {
         tail(&fs::read_to_string(self.log("davitd")).unwrap_or_default(), 4000)
     }
 
+    /// The network namespace of a container that runs.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub fn place(&self, container: &str) -> Result<crate::place::Place> {
+        let pid = self.field(container, "{{.State.Pid}}");
+        crate::place::Place::open(&self.host.seen_at(&format!("/proc/{pid}/ns/net")))
+    }
+
     /// One field of `inspect` by a Go template.
     #[must_use]
     pub fn field(&self, container: &str, template: &str) -> String {

@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context as _, Result};
 
+use crate::place::Place;
 use crate::wait::until;
 
 /// The namespaces and a folder for what a test writes. Dropping it ends and removes all.
@@ -55,6 +56,38 @@ impl Host {
     #[must_use]
     pub fn name(&self) -> String {
         self.folder.path().file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default()
+    }
+
+    /// Its network namespace.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub fn place(&self) -> Result<Place> {
+        Place::open(Path::new(&format!("/proc/{}/ns/net", self.init)))
+    }
+
+    /// A file as this host sees it, by a path of this test.
+    #[must_use]
+    pub fn seen_at(&self, path: &str) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/root{path}", self.init))
+    }
+
+    /// Joins this host and another one by a cable: a link `name` here, with this address and prefix, and one there.
+    ///
+    /// # Errors
+    /// When the link cannot be made.
+    pub fn cable(&self, name: &str, address: &str, there: &Self, their_address: &str) -> Result<()> {
+        let (here, peer) = (self.init.to_string(), there.init.to_string());
+        let words =
+            ["link", "add", name, "netns", &here, "type", "veth", "peer", "name", name, "netns", &peer];
+        let made = Command::new("ip").args(words).output()?;
+        anyhow::ensure!(made.status.success(), "make a cable: {}", String::from_utf8_lossy(&made.stderr));
+        for (host, address) in [(self, address), (there, their_address)] {
+            let place = host.place()?;
+            place.run(&format!("ip addr add {address} dev {name}"));
+            place.run(&format!("ip link set {name} up"));
+        }
+        Ok(())
     }
 
     /// A command that will run on this host.
@@ -140,6 +173,14 @@ pub struct Neighbour<'a> {
 }
 
 impl Neighbour<'_> {
+    /// Its network namespace.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub fn place(&self) -> Result<Place> {
+        Place::open(&self.host.seen_at("/run/netns/neighbour"))
+    }
+
     /// A command that will run there.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = self.host.command("ip");

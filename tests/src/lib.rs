@@ -4,6 +4,7 @@
 //! - [`engine`]: `davitd` with its own root, run directory, socket and cgroup, and the `davit` that talks to it
 //! - [`cgroup`]: a container's limits and counters as the host's files show them, v1 or v2
 //! - [`left`]: what containers and networks leave when they are gone
+//! - [`place`]: a network namespace: who asks and who answers there
 //! - [`registry`]: Debian's `docker-registry`, filled by `skopeo`
 //! - [`image`]: images made for the purpose
 //! - [`scene`]: a canary and a secret beside an engine, for what is hostile
@@ -17,6 +18,7 @@ pub mod events;
 pub mod host;
 pub mod image;
 pub mod left;
+pub mod place;
 pub mod registry;
 pub mod scene;
 pub mod terminal;

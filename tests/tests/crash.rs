@@ -23,6 +23,7 @@ fn cut_at(engine: &mut Engine, nothing: &BTreeSet<String>, point: &str, action: 
     engine.davit(["run", "-d", "--name", "c", "-v", "/data", "-p", "80", "busybox", "sleep", "1000"]);
     engine.davit(["network", "connect", "beside", "c"]);
     engine.davit(["network", "disconnect", "beside", "c"]);
+    engine.davit(["update", "--publish-add", "81", "c"]);
     engine.davit(["rm", "-f", "-v", "c"]);
     engine.end_controller().unwrap();
     engine.start_controller().unwrap();

@@ -1,6 +1,7 @@
 //! `davit port`.
 
 use davit_proto::container::{InspectRequest, PortSpec};
+use davit_proto::port::each;
 use davit_proto::status::RemoteError;
 
 use crate::args::container::PortArgs;
@@ -16,7 +17,7 @@ pub async fn run(engine: Engine, args: PortArgs) -> Result<u8, Error> {
     let request = InspectRequest { container: args.container.clone(), size: false };
     let answer = engine.containers().await?.inspect(request).await.map_err(RemoteError::from)?.into_inner();
     let status = answer.container.and_then(|container| container.status).unwrap_or_default();
-    let text = lines(&status.ports, wanted.as_ref());
+    let text = lines(&each(&status.ports), wanted.as_ref());
     if let (true, Some((port, protocol))) = (text.is_empty(), wanted) {
         return Err(Error::Usage(format!(
             "no public port {port}/{protocol} of container {:?}",

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::time::SystemTime;
 
 use davit_proto::container::{Container, ContainerStatus, Phase, PortSpec};
+use davit_proto::port::each;
 
 use super::port::{bracketed, host_ips};
 use crate::document::{Document, map};
@@ -55,7 +56,7 @@ pub fn of(container: &Container, now: SystemTime, no_trunc: bool) -> Document {
         ("Names", container.name.as_str().into()),
         ("Networks", networks.join(",").into()),
         ("Platform", spec.map_or("", |spec| spec.platform.as_str()).into()),
-        ("Ports", ports(&status.ports, &container.exposed_ports, status.phase()).into()),
+        ("Ports", ports(&each(&status.ports), &container.exposed_ports, status.phase()).into()),
         ("RunningFor", time::ago(container.created_at.as_ref(), now).into()),
         ("Size", size(status).into()),
         ("State", state(status.phase()).into()),

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv6Addr};
 
 use davit_proto::container::PortSpec;
+use davit_proto::port::in_rows;
 
 use super::Invalid;
 
@@ -33,6 +34,7 @@ pub fn publish(text: &str) -> Result<Vec<PortSpec>, Invalid> {
             container_port: container.start,
             protocol: protocol.to_owned(),
             host_port_last: host.end - 1,
+            count: 0,
         }]);
     }
     if let Some(host) = &host
@@ -40,17 +42,27 @@ pub fn publish(text: &str) -> Result<Vec<PortSpec>, Invalid> {
     {
         return Err(invalid("the ranges of host and container are not of the same length"));
     }
+    let rows = in_rows(&singles(&ip, host, container, protocol));
+    Ok(rows)
+}
+
+fn singles(
+    ip: &str,
+    host: Option<std::ops::Range<u32>>,
+    container: std::ops::Range<u32>,
+    protocol: &str,
+) -> Vec<PortSpec> {
     let hosts = host.into_iter().flatten().map(Some).chain(std::iter::repeat(None));
-    Ok(container
+    container
         .zip(hosts)
         .map(|(container_port, host_port)| PortSpec {
-            host_ip: ip.clone(),
+            host_ip: ip.to_owned(),
             host_port: host_port.unwrap_or(0),
             container_port,
             protocol: protocol.to_owned(),
-            host_port_last: 0,
+            ..PortSpec::default()
         })
-        .collect())
+        .collect()
 }
 
 /// What to publish no longer: as it was given to `--publish`, or `IP:PORT[/PROTOCOL]` of the host as `davit port` shows
@@ -129,7 +141,7 @@ mod tests {
             0 => String::new(),
             last => format!("-{last}"),
         };
-        ports
+        davit_proto::port::each(ports)
             .iter()
             .map(|p| format!("{}|{}{}|{}/{}", p.host_ip, p.host_port, last(p), p.container_port, p.protocol))
             .collect::<Vec<_>>()

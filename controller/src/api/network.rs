@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use davit_proto::network::{
-    AttachRequest, AttachResponse, CreateRequest, CreateResponse, DetachRequest, DetachResponse,
-    InspectRequest, InspectResponse, ListHoldersRequest, ListHoldersResponse, ListRequest, ListResponse,
-    PruneRequest, PruneResponse, PublishRequest, PublishResponse, ReleaseRequest, ReleaseResponse,
-    RemoveRequest, RemoveResponse, RenameRequest, RenameResponse, networks_server,
+    AttachRequest, AttachResponse, CheckRequest, CheckResponse, CreateRequest, CreateResponse, DetachRequest,
+    DetachResponse, InspectRequest, InspectResponse, ListHoldersRequest, ListHoldersResponse, ListRequest,
+    ListResponse, PruneRequest, PruneResponse, PublishRequest, PublishResponse, ReleaseRequest,
+    ReleaseResponse, RemoveRequest, RemoveResponse, RenameRequest, RenameResponse, networks_server,
 };
 use davit_proto::reason;
 use davit_proto::status::{RemoteError, status};
@@ -101,6 +101,10 @@ impl networks_server::Networks for Networks {
 
     async fn release(&self, _: Request<ReleaseRequest>) -> Result<Response<ReleaseResponse>, Status> {
         Err(internal("Networks.Release"))
+    }
+
+    async fn check(&self, _: Request<CheckRequest>) -> Result<Response<CheckResponse>, Status> {
+        Err(internal("Networks.Check"))
     }
 
     async fn list_holders(

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use davit_proto::container::{Container, ContainerSpec, ContainerStatus, CreateRequest, Phase, UserIds};
 use davit_proto::id::{ContainerId, InvalidId, Name};
+use davit_proto::port::in_rows;
 use davit_proto::status::chain;
 use davit_proto::store::ContainerRecord;
 use davit_proto::task::{ConfigureRequest, HealthCheck, IdMap, LogLimits, Shape};
@@ -385,7 +386,7 @@ fn fill(status: &mut ContainerStatus, engine: &Engine, id: &ContainerId, assembl
     status.shim_pid = assembled.shim_pid;
     status.netns_path.clone_from(&assembled.netns_path);
     status.networks.clone_from(&assembled.wired.networks);
-    status.ports.clone_from(&assembled.wired.ports);
+    status.ports = in_rows(&assembled.wired.ports);
     status.mounts.clone_from(&assembled.content.mounts);
     status.hosts_path = path("hosts");
     status.resolv_conf_path = path("resolv.conf");

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use davit_proto::container::{Container, ContainerStatus, ListRequest, ListResponse, Phase};
 use davit_proto::image;
+use davit_proto::port::each;
 use davit_proto::status::{Classify as _, ErrorKind};
 use futures_util::stream::{self, Stream};
 use prost::Message as _;
@@ -256,7 +257,7 @@ fn has_network(text: &str, container: &Container, status: &ContainerStatus) -> b
 
 fn publishes(text: &str, status: &ContainerStatus) -> bool {
     let wanted = port::parse_exposed(text).unwrap_or_default();
-    status.ports.iter().any(|found| {
+    each(&status.ports).iter().any(|found| {
         let protocol = port::protocol(found);
         wanted.iter().any(|(number, kind)| u32::from(*number) == found.host_port && *kind == protocol)
     })

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use davit_proto::container::{Container, NetworkStatus, PortSpec};
 use davit_proto::id::ContainerId;
 use davit_proto::network::{PublishRequest, PublishedPort};
+use davit_proto::port::each;
 use davit_proto::reason;
 use davit_proto::status::Classify as _;
 use davit_proto::task::{
@@ -217,7 +218,7 @@ fn clash(other: &Container, asked: &BTreeMap<(String, u32), Vec<&PortSpec>>) -> 
             format!("{ip}:{}/{}", port.host_port, protocol(port))
         })
     };
-    status_of(other).ports.iter().find_map(taken)
+    each(&status_of(other).ports).iter().find_map(taken)
 }
 
 fn is_same_address(a: Option<IpAddr>, b: Option<IpAddr>) -> bool {

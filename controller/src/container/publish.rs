@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use davit_proto::container::{Container, ContainerSpec, Phase, PortSpec};
 use davit_proto::id::ContainerId;
+use davit_proto::port::{each, in_rows};
 use davit_proto::status::chain;
 
 use super::bundle::Bundle;
@@ -51,16 +52,17 @@ pub fn check(container: &Container, wanted: &Wanted) -> Result<ContainerSpec, Er
     }
     // Were all exposed ports published still, one that was taken away would be back at the next start.
     let publish_all = spec.publish_all && wanted.remove.is_empty();
-    let mut ports = spec.ports.clone();
+    let mut ports = each(&spec.ports);
     if !wanted.remove.is_empty() {
         let mut pairs = pairs(&spec, container)?;
-        for gone in &wanted.remove {
+        for gone in &each(&wanted.remove) {
             remove(&mut pairs, gone)?;
         }
         ports = pairs.into_iter().map(|(wish, _)| wish).collect();
     }
     let fresh = |fresh: &PortSpec| PortSpec { protocol: protocol(fresh).to_owned(), ..fresh.clone() };
-    ports.extend(wanted.add.iter().map(fresh));
+    ports.extend(each(&wanted.add).iter().map(fresh));
+    let ports = in_rows(&ports);
     let spec = ContainerSpec { ports, publish_all, ..spec };
     validate::ports(&spec)?;
     Ok(spec)
@@ -95,7 +97,7 @@ fn remove(pairs: &mut Pairs, gone: &PortSpec) -> Result<(), Error> {
 
 /// The wishes of a container, each with the port that it has.
 fn pairs(spec: &ContainerSpec, container: &Container) -> Result<Pairs, Error> {
-    let mut have: Vec<Option<PortSpec>> = status_of(container).ports.into_iter().map(Some).collect();
+    let mut have: Vec<Option<PortSpec>> = each(&status_of(container).ports).into_iter().map(Some).collect();
     // They are in the same order, so the next one is as a rule the one.
     let mut next = 0;
     let mut take = |wish: &PortSpec| {
@@ -159,7 +161,8 @@ fn record(engine: &Engine, id: &ContainerId, wish: &ContainerSpec) -> Result<(),
 /// Makes the ports of a container that lives what its record wants. One that does not live gets them at its start.
 async fn apply(engine: &Arc<Engine>, id: &ContainerId) -> Result<Vec<String>, Error> {
     let container = engine.container(id)?;
-    let status = status_of(&container);
+    let mut status = status_of(&container);
+    status.ports = each(&status.ports);
     let lives = live::is_live(status.phase()) || status.phase() == Phase::Created;
     let Some(shim) = engine.shim(id).ok().filter(|_| lives) else { return Ok(Vec::new()) };
     let pairs = pairs(&container.spec.clone().unwrap_or_default(), &container)?;
@@ -221,9 +224,10 @@ async fn strays(shim: &Shim, known: &[PortSpec]) -> Result<(usize, BTreeSet<Plac
 /// Puts back what was there before. What cannot be put back is told, and is right again at the next start.
 async fn undo(engine: &Arc<Engine>, id: &ContainerId, shim: &Shim, before: &Container, fresh: &[PortSpec]) {
     let status = status_of(before);
+    let ports = each(&status.ports);
     let put_back = async {
-        port::publish(engine, id, &status.ports).await?;
-        port::relay(shim, &status.ports, &status.networks).await?;
+        port::publish(engine, id, &ports).await?;
+        port::relay(shim, &ports, &status.networks).await?;
         port::unreserve(shim, fresh).await
     };
     if let Err(error) = put_back.await {
@@ -234,10 +238,12 @@ async fn undo(engine: &Arc<Engine>, id: &ContainerId, shim: &Shim, before: &Cont
 fn enter(engine: &Engine, id: &ContainerId, ports: &[PortSpec]) {
     engine.store.update(id, |record| {
         let container = record.container.as_mut()?;
+        let ports = in_rows(ports);
         let known: HashSet<String> = container.exposed_ports.iter().cloned().collect();
-        let exposed = ports.iter().map(|port| format!("{}/{}", port.container_port, protocol(port)));
+        let single = ports.iter().filter(|port| port.count <= 1);
+        let exposed = single.map(|port| format!("{}/{}", port.container_port, protocol(port)));
         container.exposed_ports.extend(exposed.filter(|text| !known.contains(text)));
-        container.status.get_or_insert_default().ports = ports.to_vec();
+        container.status.get_or_insert_default().ports = ports;
         Change::silent()
     });
 }
@@ -254,7 +260,8 @@ pub async fn converge(engine: &Arc<Engine>, id: &ContainerId) {
     let Err(error) = apply(engine, id).await else { return };
     engine.recovered(format!("the ports of container {id} are published as before: {}", chain(&error)));
     let Ok(pairs) = pairs(&spec, &container) else { return };
-    let ports = pairs.into_iter().filter_map(|(wish, actual)| actual.map(|_| wish)).collect();
+    let ports = pairs.into_iter().filter_map(|(wish, actual)| actual.map(|_| wish));
+    let ports = in_rows(&ports.collect::<Vec<_>>());
     if let Err(error) = record(engine, id, &ContainerSpec { ports, publish_all: false, ..spec }) {
         tracing::error!(container_id = %id, error = %chain(&error), "the wish was not written");
     }

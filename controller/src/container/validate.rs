@@ -5,6 +5,7 @@ use std::collections::HashSet;
 
 use davit_proto::container::{ContainerSpec, CreateRequest, EndpointSpec, PortSpec, RestartMode};
 use davit_proto::id::Name;
+use davit_proto::port::each;
 use prost::Message as _;
 
 use super::spec::{Error, ImageConfig, OUR_PREFIX};
@@ -209,12 +210,21 @@ fn network(spec: &ContainerSpec) -> Checked {
 
 /// Published ports.
 pub fn ports(spec: &ContainerSpec) -> Checked {
-    if spec.ports.len() > port::LIMIT {
+    for row in &spec.ports {
+        let beyond = |port: u32| port.saturating_add(row.count.saturating_sub(1)) > 65535;
+        let chosen = row.host_port == 0 || row.host_port_last != 0;
+        if row.count > 1 && (chosen || beyond(row.host_port) || beyond(row.container_port)) {
+            let rule = "a row of ports wants a first one on the host, and as many after it";
+            return Err(Error::invalid("ports.count", &row.count.to_string(), rule));
+        }
+    }
+    let each = each(&spec.ports);
+    if each.len() > port::LIMIT {
         let rule = format!("at most {}", port::LIMIT);
-        return Err(Error::invalid("ports", &spec.ports.len().to_string(), rule));
+        return Err(Error::invalid("ports", &each.len().to_string(), rule));
     }
     let mut places = HashSet::new();
-    for one in &spec.ports {
+    for one in &each {
         published(one)?;
         let place = (one.host_ip.as_str(), one.host_port, port::protocol(one));
         let chosen = one.host_port == 0 || one.host_port_last != 0;

@@ -8,10 +8,10 @@ use std::pin::Pin;
 use davit_proto::id::{ContainerId, Name};
 use davit_proto::network::networks_server::Networks as Service;
 use davit_proto::network::{
-    AttachRequest, AttachResponse, CreateRequest, CreateResponse, DetachRequest, DetachResponse,
-    InspectRequest, InspectResponse, ListHoldersRequest, ListHoldersResponse, ListRequest, ListResponse,
-    Network as WireNetwork, PruneRequest, PruneResponse, PublishRequest, PublishResponse, ReleaseRequest,
-    ReleaseResponse, RemoveRequest, RemoveResponse, RenameRequest, RenameResponse,
+    AttachRequest, AttachResponse, CheckRequest, CheckResponse, CreateRequest, CreateResponse, DetachRequest,
+    DetachResponse, InspectRequest, InspectResponse, ListHoldersRequest, ListHoldersResponse, ListRequest,
+    ListResponse, Network as WireNetwork, PruneRequest, PruneResponse, PublishRequest, PublishResponse,
+    ReleaseRequest, ReleaseResponse, RemoveRequest, RemoveResponse, RenameRequest, RenameResponse,
 };
 use davit_proto::status::status;
 use tokio_stream::Stream;
@@ -133,6 +133,11 @@ impl Service for Api {
         let container_id: ContainerId = decoded(request.into_inner().container_id.parse())?;
         self.call(move |networks| networks.release(&container_id)).await?;
         Ok(Response::new(ReleaseResponse {}))
+    }
+
+    async fn check(&self, _request: Request<CheckRequest>) -> Result<Response<CheckResponse>, Status> {
+        let warnings = self.call(Networks::warnings).await?;
+        Ok(Response::new(CheckResponse { warnings }))
     }
 
     async fn list_holders(

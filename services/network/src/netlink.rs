@@ -3,9 +3,11 @@
 //! This is the only module that opens a socket for them. A [`Socket`] speaks to the network namespace that it was
 //! opened in, whatever thread uses it later.
 
+mod events;
 mod message;
 mod socket;
 
+pub use events::Events;
 pub use message::{Attributes, Message};
 pub use socket::{Refused, Socket};
 

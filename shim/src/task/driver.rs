@@ -332,10 +332,10 @@ impl Driver {
                 let _ = reply.send(reserve::reserve(self, wanted, known));
             }
             Request::Unreserve(gone, reply) => {
-                let _ = reply.send(unreserve::unreserve(self, &gone));
+                let _ = reply.send(unreserve::unreserve(self, &gone).await);
             }
             Request::Relay(ways, reply) => {
-                let _ = reply.send(relay::relay(self, ways));
+                let _ = reply.send(relay::relay(self, ways).await);
             }
             Request::Configure(orders, reply) => {
                 let done = configure::configure(self, *orders);

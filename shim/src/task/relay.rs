@@ -35,9 +35,11 @@ impl TryFrom<RelayedPort> for Way {
 }
 
 /// Serves these ways and no others; answers with what a person should know. What is served already goes on.
-pub(super) fn relay(driver: &mut Driver, wanted: Vec<Way>) -> Result<Vec<String>, TaskError> {
+pub(super) async fn relay(driver: &mut Driver, wanted: Vec<Way>) -> Result<Vec<String>, TaskError> {
     let body = reserve::living(driver)?;
-    body.relays.retain(|relay| wanted.contains(relay.way()));
+    for relay in body.relays.extract_if(.., |relay| !wanted.contains(relay.way())) {
+        relay.end().await;
+    }
     let mut warnings = Vec::new();
     for way in &wanted {
         if body.relays.iter().any(|relay| relay.way() == way) {

@@ -3,6 +3,7 @@
 use davit_proto::container::{
     ContainerSpec, ContainerStatus, HealthCheck, MountKind, MountSpec, Resources, RestartMode, UserIds,
 };
+use davit_proto::port::each;
 
 use super::or_null;
 use crate::document::{Document, list, map, texts};
@@ -78,7 +79,7 @@ pub fn network_mode(spec: &ContainerSpec) -> &str {
 
 fn port_bindings(spec: &ContainerSpec) -> Document {
     let mut bindings: Vec<(String, Vec<Document>)> = Vec::new();
-    for port in &spec.ports {
+    for port in &each(&spec.ports) {
         let protocol = if port.protocol.is_empty() { "tcp" } else { &port.protocol };
         let key = format!("{}/{protocol}", port.container_port);
         let host_port = if port.host_port == 0 { String::new() } else { port.host_port.to_string() };

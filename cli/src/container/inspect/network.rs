@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use davit_proto::container::{Container, ContainerStatus, EndpointSpec, NetworkStatus, Phase};
+use davit_proto::port::each;
 
 use super::or_null;
 use crate::container::port::host_ips;
@@ -104,7 +105,7 @@ fn ports(container: &Container, status: &ContainerStatus) -> Document {
     }
     let mut ports: BTreeMap<String, Vec<Document>> =
         container.exposed_ports.iter().map(|port| (port.clone(), Vec::new())).collect();
-    for port in &status.ports {
+    for port in &each(&status.ports) {
         let protocol = if port.protocol.is_empty() { "tcp" } else { &port.protocol };
         let places = ports.entry(format!("{}/{protocol}", port.container_port)).or_default();
         places.extend(

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use davit_proto::container::{ContainerSpec, PortSpec};
+use davit_proto::port::each;
 
 use super::{Error, ImageConfig};
 
@@ -53,7 +54,8 @@ pub fn exposed(
     for text in &spec.expose {
         ports.extend(parse_exposed(text)?);
     }
-    for port in &spec.ports {
+    // A row says for itself what it publishes.
+    for port in spec.ports.iter().filter(|port| port.count <= 1) {
         let number = u16::try_from(port.container_port).unwrap_or_default();
         ports.extend(PROTOCOLS.into_iter().find(|p| *p == protocol(port)).map(|p| (number, p)));
     }
@@ -69,16 +71,15 @@ pub fn protocol(port: &PortSpec) -> &str {
     if port.protocol.is_empty() { "tcp" } else { &port.protocol }
 }
 
-/// The ports to publish: those asked for, and with `publish_all` every exposed one beside them.
+/// The ports to publish, one by one: those asked for, and with `publish_all` every exposed one beside them.
 ///
 /// # Errors
 /// When an exposed port is none, which [`exposed`] rules out.
 pub fn published(spec: &ContainerSpec, exposed: &[String]) -> Result<Vec<PortSpec>, Error> {
-    let mut ports: Vec<PortSpec> = spec
-        .ports
-        .iter()
-        .map(|port| PortSpec { protocol: protocol(port).to_owned(), ..port.clone() })
-        .collect();
+    let mut ports = each(&spec.ports);
+    for port in &mut ports {
+        protocol(port).to_owned().clone_into(&mut port.protocol);
+    }
     if spec.publish_all {
         for text in exposed {
             for (number, protocol) in parse_exposed(text)? {
