@@ -143,3 +143,20 @@ fn ports_follow_a_container_that_leaves_its_last_network() {
     engine.ok(["network", "connect", "one", "web"]);
     until_true("it answers where it is now", || fetch(curl(), "http://127.0.0.1:8080/").is_some());
 }
+
+#[test]
+fn a_bridge_without_room_says_so() {
+    let engine = Engine::start().unwrap();
+    engine.ok(["run", "-d", "--name", "first", "busybox", "sleep", "1000"]);
+    let links =
+        (1..1023).map(|n| format!("link add v{n} type veth peer name p{n}\nlink set v{n} master davit0\n"));
+    let batch = engine.host().folder().join("links");
+    std::fs::write(&batch, links.collect::<String>()).unwrap();
+    let filled = engine.host().command("ip").arg("-batch").arg(&batch).output().unwrap();
+    assert!(filled.status.success(), "{filled:?}");
+    let refused = engine.davit(["run", "--rm", "busybox", "true"]);
+    assert_eq!(refused.code, 125, "{refused:?}");
+    assert!(refused.stderr.contains("room for 1023 containers"), "{refused:?}");
+    assert!(engine.host().command("ip").args(["link", "del", "v7"]).status().unwrap().success());
+    assert_eq!(engine.ok(["run", "--rm", "busybox", "echo", "works"]).stdout, "works\n");
+}

@@ -74,6 +74,9 @@ pub enum Error {
     /// Nothing is left to give.
     #[error("network {0:?} has no free address left")]
     Exhausted(String),
+    /// Its bridge has as many ports as a bridge can have.
+    #[error("network {0:?} is full: a bridge has room for 1023 containers")]
+    Full(String),
     /// The port belongs to a container.
     #[error("port {port} is published by container {holder}")]
     PortTaken {
@@ -232,7 +235,7 @@ impl Classify for Error {
             | Self::Netns { .. }
             | Self::OtherNetns { .. }
             | Self::Locked(_) => ErrorKind::FailedPrecondition,
-            Self::Exhausted(_) => ErrorKind::ResourceExhausted,
+            Self::Exhausted(_) | Self::Full(_) => ErrorKind::ResourceExhausted,
             Self::Record { .. } | Self::Unreadable(_) => ErrorKind::DataLoss,
             Self::File { source, .. } => match source.kind() {
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ErrorKind::ResourceExhausted,
@@ -254,6 +257,7 @@ impl Classify for Error {
             Self::InUse { .. } => "NETWORK_IN_USE",
             Self::AddressTaken { .. } => "ADDRESS_TAKEN",
             Self::Exhausted(_) => "ADDRESSES_EXHAUSTED",
+            Self::Full(_) => "BRIDGE_FULL",
             Self::PortTaken { .. } => reason::PORT_TAKEN,
             Self::RangeTaken { .. } => "RANGE_TAKEN",
             Self::BridgeTaken { .. } => "BRIDGE_TAKEN",
@@ -278,7 +282,8 @@ impl Classify for Error {
             | Self::Ambiguous(name)
             | Self::Exists(name)
             | Self::BuiltIn(name)
-            | Self::Exhausted(name) => vec![("name", name.clone())],
+            | Self::Exhausted(name)
+            | Self::Full(name) => vec![("name", name.clone())],
             Self::InUse { name, holders } => {
                 vec![("name", name.clone()), ("containers", holders.join(","))]
             }

@@ -135,6 +135,9 @@ impl Networks {
                         None => continue,
                     }
                 }
+                Err(error) if link::is(&error, Errno::XFULL) => {
+                    return Err(Error::Full(endpoint.network.name.to_string()));
+                }
                 other => other.map_err(failed())?,
             }
             let found = look()?.ok_or_else(|| failed()(io::ErrorKind::NotFound.into()))?;
