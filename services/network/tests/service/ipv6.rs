@@ -157,3 +157,49 @@ fn privileged_an_internal_network_stays_inside_with_ipv6_too() {
         hears(&b, Over::Tcp, "[fd00:17::2]:80");
     });
 }
+
+/// Says to everybody on a container's link that it is the router, as an attacker in it does.
+fn advertise(place: &Place) {
+    use rustix::net::{AddressFamily, SendFlags, SocketType, ipproto, sockopt};
+    place.within(|| {
+        let index: u32 =
+            crate::lab::run("ip", "-o link show dev eth0").split(':').next().unwrap().parse().unwrap();
+        let socket =
+            rustix::net::socket(AddressFamily::INET6, SocketType::RAW, Some(ipproto::ICMPV6)).unwrap();
+        // Nobody takes one that passed a router.
+        sockopt::set_ipv6_multicast_hops(&socket, 255).unwrap();
+        let advertisement = [134, 0, 0, 0, 64, 0, 0x07, 0x08, 0, 0, 0, 0, 0, 0, 0, 0];
+        let everybody = std::net::SocketAddrV6::new("ff02::1".parse().unwrap(), 0, 0, index);
+        rustix::net::sendto(&socket, &advertisement, SendFlags::empty(), &everybody).unwrap();
+    });
+}
+
+#[test]
+fn privileged_no_container_is_taken_for_a_router() {
+    on_a_host(async || {
+        let (engine, host) = (Engine::new().await, Place::here());
+        let places = [Place::new(), Place::new(), Place::new()];
+        let [attacker, neighbour, believer] = &places;
+        let made = engine.create(dual("blue", "fd00:17::/64")).await.unwrap();
+        for place in &places {
+            engine.attach(place, "blue", &[]).await.unwrap();
+        }
+        // With br_netfilter the guard sees what passes from one port of a bridge to the next, too.
+        if host.within(|| std::path::Path::new("/proc/sys/net/bridge/bridge-nf-call-ip6tables").exists()) {
+            host.sysctl("bridge/bridge-nf-call-ip6tables", "0");
+        }
+        let router = |place: &Place| place.ip("-6 route show").contains("proto ra");
+        // Somebody who asks for it is told, so that those who do not ask were not spared by chance.
+        believer.sysctl("ipv6/conf/eth0/accept_ra", "2");
+        // The guard holds also where somebody changes the bridge's setting.
+        host.sysctl(&format!("ipv6/conf/{}/accept_ra", made.interface), "2");
+        crate::lab::until(|| {
+            advertise(attacker);
+            router(believer)
+        });
+        assert!(!router(&host) && !router(neighbour), "{}", host.ip("-6 route show"));
+        let rules = host.within(|| crate::lab::run("nft", "list chain inet davit guard"));
+        let dropped = rules.lines().find(|line| line.contains("nd-router-advert")).unwrap();
+        assert!(!dropped.contains("packets 0"), "{dropped}");
+    });
+}
