@@ -103,12 +103,12 @@ pub async fn publish(
     ports: &[PortSpec],
 ) -> Result<Vec<String>, Error> {
     let request =
-        PublishRequest { container_id: id.to_string(), ports: ports.iter().map(published).collect() };
+        PublishRequest { container_id: id.to_string(), ports: each(ports).iter().map(published).collect() };
     let done = within(LONG, "publish the ports", engine.networks().publish(request)).await;
     done.map(|answer| answer.warnings).map_err(|error| blame(engine, id, error, ports))
 }
 
-/// A port as the network service is told.
+/// A port as the network service is told, one by one.
 #[must_use]
 pub fn published(port: &PortSpec) -> PublishedPort {
     PublishedPort {
@@ -133,6 +133,7 @@ pub async fn relay(
     let Some(address) = address.into_iter().find(|address| !address.is_empty()) else {
         return Ok(Vec::new());
     };
+    let ports = each(ports);
     let ways = ports.iter().filter(|port| is_on_loopback6(port)).map(|port| RelayedPort {
         host_port: port.host_port,
         protocol: protocol(port).to_owned(),

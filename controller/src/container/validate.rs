@@ -12,8 +12,8 @@ use super::spec::{Error, ImageConfig, OUR_PREFIX};
 use super::spec::{capability, device, health, hosts, limit, mounts, port, process, resource, security};
 use super::{join, links, shape, signal, volumes_from};
 
-/// Most bytes of an encoded spec, so that a record stays bounded whatever is asked for: ten thousand ports take 150 KiB
-/// of it, and as much again in the status.
+/// Most bytes of an encoded spec, so that a record stays bounded whatever is asked for: ten thousand ports, each by
+/// itself and not in a row, take 150 KiB of it, and as much again in the status.
 const SPEC_LIMIT: usize = 256 << 10;
 /// Longest request key.
 const KEY_LIMIT: usize = 256;
