@@ -49,6 +49,7 @@ impl Place {
     ///
     /// # Panics
     /// When what is done does, or the namespace cannot be entered.
+    #[expect(clippy::disallowed_methods, reason = "tests stand outside of the engine's crates")]
     pub fn within<T: Send>(&self, act: impl FnOnce() -> T + Send) -> T {
         std::thread::scope(|scope| {
             let inside = scope.spawn(|| {

@@ -393,7 +393,7 @@ fn a_flush_is_made_good_within_a_second() {
 
 #[test]
 fn ports_come_and_go_while_a_container_runs() {
-    let mut engine = Engine::start().unwrap();
+    let engine = Engine::start().unwrap();
     let host = engine.host().place().unwrap();
     engine.ok(["run", "-d", "--name", "web", "-p", "8080:80", "busybox", "sleep", "1000"]);
     engine.ok(["run", "-d", "--name", "other", "-p", "9000:90", "busybox", "sleep", "1000"]);
@@ -447,8 +447,13 @@ fn ports_come_and_go_while_a_container_runs() {
             .contains("0.0.0.0:8081->81/tcp")
     );
     drop(responder);
+}
 
-    // It is kept through a stop, and through the death of the engine.
+#[test]
+fn what_was_changed_is_kept_through_a_stop_and_the_death_of_the_engine() {
+    let mut engine = Engine::start().unwrap();
+    let host = engine.host().place().unwrap();
+    engine.ok(["run", "-d", "--name", "web", "-p", "8081:81", "-p", "80/udp", "busybox", "sleep", "1000"]);
     engine.ok(["update", "--publish-rm", "80/udp", "web"]);
     engine.ok(["stop", "-t", "0", "web"]);
     engine.ok(["update", "--publish-add", "8086:80", "web"]);
