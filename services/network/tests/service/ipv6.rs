@@ -203,3 +203,37 @@ fn privileged_no_container_is_taken_for_a_router() {
         assert!(!dropped.contains("packets 0"), "{dropped}");
     });
 }
+
+#[test]
+fn privileged_published_ports_lead_to_ipv6_too() {
+    on_a_host(async || {
+        let (engine, host, web, other) = (Engine::new().await, Place::here(), Place::new(), Place::new());
+        let neighbour = host.neighbour();
+        host.ip("addr add fd00:1::1/64 dev cable nodad");
+        neighbour.ip("addr add fd00:1::2/64 dev uplink nodad");
+        neighbour.ip("route add fd00:17::/64 via fd00:1::1");
+        engine.create(dual("blue", "fd00:17::/64")).await.unwrap();
+        let ports = ["8080:80/tcp", "8080:80/udp"];
+        engine.attach(&web, "blue", &ports).await.unwrap();
+        engine.attach(&other, "blue", &[]).await.unwrap();
+        let _responders =
+            [Responder::new(&web, "web", "[::]:80"), Responder::new(&other, "other", "[::]:80")];
+        for over in BOTH {
+            assert_eq!(hears(&neighbour, over, "[fd00:1::1]:8080"), "web fd00:1::2", "its address is kept");
+            for to in ["[fd00:1::1]:8080", "[fd00:17::1]:8080"] {
+                hears(&host, over, to);
+                assert!(hears(&other, over, to).starts_with("web "), "{to}");
+                assert!(hears(&web, over, to).starts_with("web "), "{to}");
+            }
+            hears_nothing(&neighbour, over, "[fd00:17::2]:80");
+        }
+        // The port goes along when the container leaves the network for another one with IPv6.
+        engine.create(dual("red", "fd00:18::/64")).await.unwrap();
+        engine.join(&web, &["red"], &[]).await.unwrap();
+        engine.detach(&web, "blue").await.unwrap();
+        for over in BOTH {
+            assert_eq!(hears(&neighbour, over, "[fd00:1::1]:8080"), "web fd00:1::2");
+            assert_eq!(hears(&neighbour, over, "192.0.2.1:8080"), "web 192.0.2.2");
+        }
+    });
+}
