@@ -20,6 +20,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         .build_transport(false)
         .bytes(".davit.types.v1")
         .bytes(".davit.image.v1")
+        .bytes(".davit.container.v1.CopyOutResponse")
+        .bytes(".davit.container.v1.CopyInRequest")
         .include_file("davit.rs")
         .compile_fds(descriptors)?;
     Ok(())

@@ -90,15 +90,23 @@ impl<W: Write> Writer<W> {
         self.put(bytes)
     }
 
+    /// Ends the archive.
+    ///
+    /// # Errors
+    /// When the output fails, or the last entry is not complete.
+    pub fn end(&mut self) -> io::Result<()> {
+        self.complete()?;
+        self.put(&ZEROS)?;
+        self.put(&ZEROS)?;
+        self.output.flush()
+    }
+
     /// Ends the archive, and answers with the output.
     ///
     /// # Errors
     /// When the output fails, or the last entry is not complete.
     pub fn finish(mut self) -> io::Result<W> {
-        self.complete()?;
-        self.put(&ZEROS)?;
-        self.put(&ZEROS)?;
-        self.output.flush()?;
+        self.end()?;
         Ok(self.output)
     }
 

@@ -1,6 +1,7 @@
 //! The verbs of containers, one file each.
 
 pub mod attach;
+pub mod cp;
 pub mod create;
 pub mod diff;
 pub mod exec;

@@ -133,6 +133,12 @@ pub fn containers() -> Vec<Verb> {
             container::exec::run,
         )
         .at(Place::Start),
+        Verb::of(
+            "cp",
+            "Copy files between containers and this side",
+            "[OPTIONS] CONTAINER:SRC_PATH|SRC_PATH|- CONTAINER:DEST_PATH|DEST_PATH|-",
+            container::cp::run,
+        ),
         Verb::of("create", "Make a container", "[OPTIONS] IMAGE [COMMAND] [ARG...]", container::create::run)
             .at(Place::Create),
         Verb::of("start", "Start stopped containers", MANY, container::start::run).at(Place::Start),

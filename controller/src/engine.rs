@@ -19,6 +19,7 @@ use tokio::task::AbortHandle;
 use tonic::transport::Channel;
 
 use crate::config::Config;
+use crate::container::copy::Copies;
 use crate::container::spec::Host;
 use crate::error::Error;
 use crate::revive::Cuts;
@@ -127,6 +128,8 @@ pub struct Engine {
     readers: [Mutex<()>; 16],
     /// Shims that were killed.
     pub cuts: Cuts,
+    /// Helpers that copy files now.
+    pub copies: Copies,
 }
 
 impl Engine {
@@ -146,6 +149,7 @@ impl Engine {
             hosts: Mutex::default(),
             readers: Default::default(),
             cuts: Cuts::default(),
+            copies: Copies::default(),
         }
     }
 

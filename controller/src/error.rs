@@ -2,6 +2,7 @@
 
 use std::io;
 
+use davit_proto::copy::FailureKind;
 use davit_proto::id::{ContainerId, InvalidId};
 use davit_proto::reason;
 use davit_proto::status::{Classify, ErrorKind, RemoteError};
@@ -165,6 +166,14 @@ pub enum Error {
         /// Its limit.
         seconds: u64,
     },
+    /// Files of a container were not copied, or not all.
+    #[error("{message}")]
+    Copy {
+        /// The class.
+        kind: FailureKind,
+        /// The helper's sentence.
+        message: String,
+    },
     /// A task of ours panicked, which is a bug.
     #[error("{doing}: {why}")]
     Task {
@@ -232,6 +241,13 @@ impl Classify for Error {
             Self::Launch { .. } | Self::Task { .. } | Self::Failpoint(_) => ErrorKind::Internal,
             Self::Unreachable { .. } | Self::Broken { .. } => ErrorKind::Unavailable,
             Self::TimedOut { .. } => ErrorKind::DeadlineExceeded,
+            Self::Copy { kind, .. } => match kind {
+                FailureKind::Missing => ErrorKind::NotFound,
+                FailureKind::Invalid => ErrorKind::InvalidArgument,
+                FailureKind::Refused | FailureKind::Busy => ErrorKind::FailedPrecondition,
+                FailureKind::Full => ErrorKind::ResourceExhausted,
+                FailureKind::Internal => ErrorKind::Internal,
+            },
         }
     }
 
@@ -258,6 +274,14 @@ impl Classify for Error {
             Self::PortTaken { .. } => reason::PORT_TAKEN,
             Self::Broken { .. } => reason::ATTACH_BROKEN,
             Self::TimedOut { .. } => "TIMED_OUT",
+            Self::Copy { kind, .. } => match kind {
+                FailureKind::Missing => reason::PATH_NOT_FOUND,
+                FailureKind::Invalid => "COPY_INVALID",
+                FailureKind::Refused => "COPY_REFUSED",
+                FailureKind::Busy => "CONTAINER_BUSY",
+                FailureKind::Full => "NO_SPACE",
+                FailureKind::Internal => "COPY_FAILED",
+            },
             Self::Task { .. } => "TASK_FAILED",
             Self::Failpoint(_) => "FAILPOINT",
         }
@@ -272,7 +296,7 @@ impl Classify for Error {
             Self::Sync(error) => error.values(),
             Self::TooOld(error) => error.values(),
             Self::Remote(error) | Self::Peer { source: error, .. } => error.values(),
-            Self::Io { .. } | Self::TimedOut { .. } | Self::Task { .. } => Vec::new(),
+            Self::Io { .. } | Self::TimedOut { .. } | Self::Task { .. } | Self::Copy { .. } => Vec::new(),
             Self::Id(error) => vec![(error.what, error.value.clone())],
             Self::Invalid { what, value, .. } => vec![(what, value.clone())],
             Self::Running { container, .. }

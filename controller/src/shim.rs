@@ -71,6 +71,12 @@ impl Program {
     pub fn new(path: &Path) -> Result<Self, Error> {
         SealedExecutable::new(path).map(Self).map_err(Error::io(format!("seal {}", path.display())))
     }
+
+    /// What to execute.
+    #[must_use]
+    pub fn path(&self) -> CString {
+        self.0.c_path()
+    }
 }
 
 /// Which process a shim is, as it wrote itself.
@@ -321,7 +327,7 @@ impl Birth {
 fn spawn(program: &Program, args: &[CString], fds: &[(OwnedFd, i32)]) -> io::Result<Exit> {
     let borrowed: Vec<_> = fds.iter().map(|(fd, number)| (fd.as_fd(), *number)).collect();
     let child = process::spawn(&Spawn {
-        program: &program.0.c_path(),
+        program: &program.path(),
         args,
         env: &environment(),
         fds: &borrowed,

@@ -1,6 +1,7 @@
 //! The wire, and the only thing that every process of davit shares: the generated messages and
 //! services, validated identities ([`id`]), the table of errors ([`status`]), the files by which controller and shim
-//! speak over each other's deaths ([`journal`], [`wanted`], [`names`]) and, with the feature `transport`, how to serve and dial
+//! speak over each other's deaths ([`journal`], [`wanted`], [`names`]), the words between controller and copying helper
+//! ([`copy`]) and, with the feature `transport`, how to serve and dial
 //! ([`transport`]).
 
 #[allow(
@@ -34,6 +35,7 @@ pub use generated::davit::types::v1 as types;
 /// `davit.volume.v1`: volumes.
 pub use generated::davit::volume::v1 as volume;
 
+pub mod copy;
 pub mod id;
 pub mod journal;
 pub mod names;

@@ -25,6 +25,8 @@ pub const NETWORK_NOT_FOUND: &str = "NETWORK_NOT_FOUND";
 pub const NETWORK_NOT_CONNECTED: &str = "NETWORK_NOT_CONNECTED";
 /// Containers are on the network.
 pub const NETWORK_IN_USE: &str = "NETWORK_IN_USE";
+/// There is no such path in the container.
+pub const PATH_NOT_FOUND: &str = "PATH_NOT_FOUND";
 /// The host port is taken.
 pub const PORT_TAKEN: &str = "PORT_TAKEN";
 /// The command does not exist in the container: exit code 127.

@@ -3,8 +3,9 @@
 mod api;
 mod bundle;
 mod cgroup;
+mod copy;
 mod grpc;
-#[expect(dead_code, reason = "restart and copy build on what is not called yet")]
+#[expect(dead_code, reason = "restart builds on what is not called yet")]
 mod init;
 mod launch;
 mod names;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         Some("enter") => init::enter::run(),
         Some("exec") => init::exec_child::run(),
         Some("guard") => init::guard::run(),
+        Some("copy") => copy::run(),
         Some("launch") => told(launch(words)),
         Some("serve") => told(serve(words)),
         _ => {

@@ -237,6 +237,26 @@ pub struct InspectArgs {
     pub target: TargetArgs,
 }
 
+/// `davit cp`.
+#[derive(Debug, Args)]
+pub struct CpArgs {
+    /// Keep owners and groups
+    #[arg(short, long)]
+    pub archive: bool,
+    /// Follow a link that SRC_PATH ends in
+    #[arg(short = 'L', long)]
+    pub follow_link: bool,
+    /// Do not tell what was copied
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// What is copied: CONTAINER:PATH, a path of this side, or - for an archive on standard input.
+    #[arg(required = true, value_name = "SRC_PATH")]
+    pub source: String,
+    /// Where to: CONTAINER:PATH, a path of this side, or - for an archive on standard output.
+    #[arg(required = true, value_name = "DEST_PATH")]
+    pub destination: String,
+}
+
 /// `davit top`.
 #[derive(Debug, Args)]
 pub struct TopArgs {

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use davit_proto::container::containers_server::Containers;
 use davit_proto::container::{
-    AttachRequest, AttachResponse, ConnectRequest, ConnectResponse, CreateRequest, CreateResponse,
+    AttachRequest, AttachResponse, ConnectRequest, ConnectResponse, CopyInRequest, CopyInResponse,
+    CopyOutRequest, CopyOutResponse, CopyStatRequest, CopyStatResponse, CreateRequest, CreateResponse,
     DiffRequest, DiffResponse, DisconnectRequest, DisconnectResponse, ExecRequest, ExecResponse,
     InspectRequest, InspectResponse, KillRequest, KillResponse, ListRequest, ListResponse, LogsRequest,
     LogsResponse, PauseRequest, PauseResponse, PruneRequest, PruneResponse, RemoveRequest, RemoveResponse,
@@ -24,7 +25,7 @@ use super::actor;
 use crate::actor::Actor;
 use crate::container::create::Promise;
 use crate::container::{
-    attach, connect, create, disconnect, exec, inspect, kill, list, logs, pause, prune, remove, rename,
+    attach, connect, copy, create, disconnect, exec, inspect, kill, list, logs, pause, prune, remove, rename,
     restart, resume, run, signal, start, stats, stop, top, update, wait, why,
 };
 use crate::engine::Engine;
@@ -242,6 +243,20 @@ impl Containers for Api {
     async fn logs(&self, request: Request<LogsRequest>) -> Answer<Self::LogsStream> {
         let lines = logs::logs(&self.engine, request.into_inner()).await;
         lines.map(frames).map_err(|error| status(&error))
+    }
+
+    async fn copy_stat(&self, request: Request<CopyStatRequest>) -> Answer<CopyStatResponse> {
+        answer(copy::stat(&self.engine, request.into_inner()).await)
+    }
+
+    type CopyOutStream = Frames<CopyOutResponse>;
+    async fn copy_out(&self, request: Request<CopyOutRequest>) -> Answer<Self::CopyOutStream> {
+        let archive = copy::out(&self.engine, request.into_inner()).await;
+        archive.map(frames).map_err(|error| status(&error))
+    }
+
+    async fn copy_in(&self, request: Request<Streaming<CopyInRequest>>) -> Answer<CopyInResponse> {
+        answer(copy::take(&self.engine, request.into_inner()).await)
     }
 
     async fn rename(&self, request: Request<RenameRequest>) -> Answer<RenameResponse> {

@@ -24,6 +24,7 @@ pub mod cgroup;
 pub mod connect;
 pub mod content;
 pub mod converge;
+pub mod copy;
 pub mod create;
 pub mod disconnect;
 pub mod exec;

@@ -17,6 +17,7 @@ use davit_sys::file::{open_dir, remove_tree, sync_dir};
 use davit_sys::process;
 
 use super::bundle::Bundle;
+use super::copy::Which;
 use super::{cgroup, live};
 use crate::engine::Engine;
 use crate::error::Error;
@@ -55,6 +56,7 @@ pub const UNDO: How = How { volumes: true, durable: false, told: false };
 /// # Errors
 /// When its shim will not end, or a service fails. What was released stays so.
 pub async fn release(engine: &Arc<Engine>, id: &ContainerId, how: How) -> Result<(), Error> {
+    engine.copies.end(id, Which::All).await;
     end_shim(engine, id, Duration::ZERO).await?;
     pass(failpoint::RELEASE_SHIM).await?;
     supervise::record_end(engine, id);
@@ -130,10 +132,17 @@ async fn end_shim(engine: &Arc<Engine>, id: &ContainerId, drain: Duration) -> Re
             ask_to_end(engine, id).await;
         }
     }
+    // What still looks at the mounts of a dead shim would keep them.
+    engine.copies.end(id, Which::Live).await;
     let bundle = Bundle::new(engine.config.bundle(id));
     let deadline = tokio::time::Instant::now() + POLITE;
     while !bundle.is_free().map_err(Error::io(format!("look at {}", bundle.path().display())))? {
         if tokio::time::Instant::now() > deadline {
+            if engine.copies.any(id) {
+                let container = engine.container(id).map_or_else(|_| id.to_string(), |c| c.name);
+                let phase = "stopped, and its files are being copied: try again after that";
+                return Err(Error::Phase { verb: "start", container, phase });
+            }
             return Err(unreachable("somebody still holds the lock of its folder".to_owned()));
         }
         tokio::time::sleep(TICK).await;

@@ -101,6 +101,7 @@ mod shape_plan;
 mod sockets;
 mod source;
 mod spec;
+pub mod stopped;
 mod sysctl;
 mod user;
 mod userns;

@@ -119,7 +119,7 @@ pub fn attributes(flags: MountFlags) -> Attributes {
 }
 
 /// Attaches a tree to a path of the root, which is made if it is not there.
-fn attach(root: &Root, path: &str, tree: &OwnedFd) -> Result<(), Failure> {
+pub fn attach(root: &Root, path: &str, tree: &OwnedFd) -> Result<(), Failure> {
     let directory = file::is_dir(tree).step(format_args!("look at the source of {path}"))?;
     let target = open_target(root, path, directory)?;
     refuse_target(root, path, tree, &target)?;

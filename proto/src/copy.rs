@@ -1,0 +1,121 @@
+//! The words between the controller and `davit-shim copy`: one order, then answers, each a packet of JSON on one
+//! socket. The archive itself goes by pipes.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// No packet is longer.
+pub const PACKET: usize = 64 << 10;
+/// The descriptor under which the helper finds the socket; 0 is the archive on its way in, 1 on its way out.
+pub const CHANNEL: i32 = 3;
+
+/// What the helper is to do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Order {
+    /// The container as its user called it, for sentences.
+    pub container: String,
+    /// Where its files are.
+    pub place: Place,
+    /// The ids of the host that are the container's, where its files show them.
+    pub ids: Option<Ids>,
+    /// Path inside the container as its user typed it.
+    pub path: Vec<u8>,
+    /// What to do there.
+    pub action: Action,
+}
+
+/// Where a container's files are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Place {
+    /// In the mount namespace whose descriptor comes along, as long as the process lives whose pidfd comes with it.
+    Live,
+    /// In a bundle that nobody has mounted. The helper is born in a mount namespace of its own.
+    Stopped(PathBuf),
+}
+
+/// A range of ids, as in the container's record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ids {
+    /// User of the host that is root inside.
+    pub uid: u32,
+    /// Group of the host that is root inside.
+    pub gid: u32,
+    /// How many.
+    pub count: u32,
+}
+
+/// What to do at a path.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Action {
+    /// Tell what is there.
+    Stat {
+        /// Follow a link at the end.
+        follow: bool,
+    },
+    /// Tell what is there and write it as an archive.
+    Out {
+        /// Follow a link at the end.
+        follow: bool,
+        /// Name in the archive; its own when empty.
+        name: Vec<u8>,
+    },
+    /// Extract an archive into the folder.
+    In {
+        /// Owners are as the archive says.
+        keep_owners: bool,
+    },
+}
+
+/// What the helper answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Answer {
+    /// The container's files are there; first of all.
+    Ready,
+    /// What is there; not the last answer to [`Action::Out`].
+    Stat(Stat),
+    /// All is done.
+    Done {
+        /// Entries of the archive.
+        entries: u64,
+        /// Bytes of its files.
+        bytes: u64,
+    },
+    /// It is not done, or not whole.
+    Failed {
+        /// The class.
+        kind: FailureKind,
+        /// The sentence.
+        message: String,
+    },
+}
+
+/// A file.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stat {
+    /// Type and permissions.
+    pub mode: u32,
+    /// Bytes of a regular file.
+    pub size: u64,
+    /// Time of the last modification, as seconds and nanoseconds since 1970.
+    pub modified: (i64, u32),
+    /// Where a link leads.
+    pub link: Vec<u8>,
+}
+
+/// The classes of failure that callers treat differently.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FailureKind {
+    /// There is no such path.
+    Missing,
+    /// The archive or the path is wrong.
+    Invalid,
+    /// It may not be written there.
+    Refused,
+    /// Somebody else has the container's files: try again.
+    Busy,
+    /// No room is left.
+    Full,
+    /// The kernel said no.
+    Internal,
+}
