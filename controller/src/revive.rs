@@ -1,7 +1,7 @@
 //! Starts again what nobody else can: containers whose shim was killed, and after a restart of the host all that their
 //! policies say. As long as its shim lives, a container is restarted there, whoever else is dead.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use futures_util::StreamExt as _;
 
 use crate::actor::Actor;
 use crate::container::live::{self, status_of};
-use crate::container::{journal, start, want};
+use crate::container::{journal, links, start, want};
 use crate::engine::Engine;
 use crate::store::{self, Change};
 
@@ -111,17 +111,38 @@ pub fn after_a_cut(engine: &Arc<Engine>, id: &ContainerId) {
     });
 }
 
-/// The engine begins: what is at rest and should not be is started, a few at a time.
+/// The engine begins: what is at rest and should not be is started, a few at a time, and who needs others after them.
 pub async fn at_rest(engine: &Arc<Engine>, occasion: Occasion) {
     let ids = engine.store.all().records;
     let due = ids.iter().filter_map(|record| {
         let id = store::record_id(record).ok()?;
-        let at_rest = status_of(record.container.as_ref()?).phase() == Phase::Exited && !engine.has_shim(&id);
-        (at_rest && is_due(record, want::wanted(engine, &id), occasion)).then_some(id)
+        let container = record.container.as_ref()?;
+        let at_rest = status_of(container).phase() == Phase::Exited && !engine.has_shim(&id);
+        let due = at_rest && is_due(record, want::wanted(engine, &id), occasion);
+        due.then(|| (id, links::needed(container.spec.as_ref())))
     });
-    futures_util::stream::iter(due)
-        .for_each_concurrent(WIDTH, |id| async move { again(engine, &id, occasion).await })
-        .await;
+    for wave in waves(due.collect()) {
+        futures_util::stream::iter(wave)
+            .for_each_concurrent(WIDTH, |id| async move { again(engine, &id, occasion).await })
+            .await;
+    }
+}
+
+/// Containers in the order in which they can be started: each wave needs only those before it. Who needs each other comes
+/// last, and says why it cannot be started.
+fn waves(mut due: Vec<(ContainerId, Vec<String>)>) -> Vec<Vec<ContainerId>> {
+    let mut waves = Vec::new();
+    while !due.is_empty() {
+        let left: HashSet<String> = due.iter().map(|(id, _)| id.to_string()).collect();
+        let (mut wave, mut rest): (Vec<_>, Vec<_>) =
+            due.into_iter().partition(|(_, needed)| !needed.iter().any(|other| left.contains(other)));
+        if wave.is_empty() {
+            wave = std::mem::take(&mut rest);
+        }
+        waves.push(wave.into_iter().map(|(id, _)| id).collect());
+        due = rest;
+    }
+    waves
 }
 
 async fn again(engine: &Arc<Engine>, id: &ContainerId, occasion: Occasion) {
@@ -157,6 +178,22 @@ async fn again(engine: &Arc<Engine>, id: &ContainerId, occasion: Occasion) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_needs_others_is_started_after_them() {
+        let ids: Vec<ContainerId> = (0..4).map(|_| ContainerId::generate().unwrap()).collect();
+        let due = |needs: [&[usize]; 4]| {
+            let needed = |list: &[usize]| list.iter().map(|n| ids[*n].to_string()).collect();
+            ids.iter().cloned().zip(needs.map(needed)).collect()
+        };
+        let places = |waves: Vec<Vec<ContainerId>>| -> Vec<Vec<usize>> {
+            let place = |id: &ContainerId| ids.iter().position(|known| known == id).unwrap();
+            waves.iter().map(|wave| wave.iter().map(place).collect()).collect()
+        };
+        assert_eq!(places(waves(due([&[1, 2], &[2], &[], &[]]))), [vec![2, 3], vec![1], vec![0]]);
+        assert_eq!(places(waves(due([&[1], &[0], &[], &[]]))), [vec![2, 3], vec![0, 1]], "a circle");
+        assert!(waves(Vec::new()).is_empty());
+    }
     use davit_proto::container::{Container, ContainerSpec, ContainerStatus, RestartMode, RestartPolicy};
     use davit_proto::types::Exit;
 

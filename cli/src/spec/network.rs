@@ -41,7 +41,7 @@ fn endpoints(args: &NetworkArgs) -> Result<Vec<EndpointSpec>, Invalid> {
     // The flags of their own speak of the first network, as docker's do.
     let Some(first) = endpoints.first_mut() else { return Ok(endpoints) };
     let both = |what: &str| {
-        Invalid::new("--network", &first.network, &format!("conflicting options: cannot specify both {what}"))
+        Invalid::new("--network", &first.network, format!("conflicting options: cannot specify both {what}"))
     };
     if !args.network_alias.is_empty() && !first.aliases.is_empty() {
         return Err(both("--network-alias and per-network alias"));

@@ -9,7 +9,7 @@ use davit_proto::id::ContainerId;
 use super::bundle::Bundle;
 use super::live::status_of;
 use super::spec::hosts::{self, Line};
-use super::{links, shape};
+use super::{join, links};
 use crate::engine::Engine;
 use crate::error::Error;
 
@@ -52,8 +52,8 @@ pub fn follow_links(engine: &Arc<Engine>, id: &ContainerId) -> Result<(), Error>
 }
 
 fn relink(engine: &Engine, target: &ContainerId) -> Result<(), Error> {
-    let (containers, _) = engine.containers();
-    for container in containers {
+    let listing = engine.store.all();
+    for container in listing.records.iter().filter_map(|record| record.container.as_ref()) {
         let Some(spec) = container.spec.as_ref().filter(|spec| !spec.links.is_empty()) else { continue };
         let Ok(id) = container.id.parse::<ContainerId>() else { continue };
         if (id == *target || links::leads_to(spec, target)) && engine.has_shim(&id) {
@@ -78,10 +78,11 @@ fn replace(bundle: &Bundle, keys: &[String], lines: &[Line]) -> Result<String, E
 /// Containers that live and share a container's network.
 fn sharers(engine: &Engine, id: &ContainerId) -> Vec<ContainerId> {
     let shares = |container: &Container| {
-        let network = container.spec.as_ref().map(shape::network);
-        matches!(network, Some(Ok(shape::Network::Container(owner))) if owner == id.as_str())
+        let first = container.spec.as_ref().and_then(|spec| spec.networks.first());
+        first.and_then(|first| join::other(&first.network)) == Some(id.as_str())
     };
-    let (containers, _) = engine.containers();
-    let ids = containers.iter().filter(|container| shares(container)).filter_map(|c| c.id.parse().ok());
+    let listing = engine.store.all();
+    let containers = listing.records.iter().filter_map(|record| record.container.as_ref());
+    let ids = containers.filter(|container| shares(container)).filter_map(|c| c.id.parse().ok());
     ids.filter(|id| engine.has_shim(id)).collect()
 }

@@ -10,6 +10,7 @@ use davit_proto::container::{Container, ContainerSpec, NetworkStatus};
 use davit_proto::id::{ContainerId, Name};
 use davit_proto::network::NameLink;
 
+use super::join;
 use super::live::{is_live, status_of};
 use super::network::BRIDGE;
 use super::shape::{self, Network};
@@ -169,6 +170,18 @@ pub fn check_circle(engine: &Engine, own: &Container, links: &[String]) -> Resul
         }
     }
     Ok(())
+}
+
+/// Ids of the containers that must run before this one can be started: those that it is linked to, and those whose
+/// namespaces it shares.
+#[must_use]
+pub fn needed(spec: Option<&ContainerSpec>) -> Vec<String> {
+    let Some(spec) = spec else { return Vec::new() };
+    let names = spec.namespaces.clone().unwrap_or_default();
+    let linked = spec.links.iter().filter_map(|text| Some(parse(text).ok()?.container.to_owned()));
+    let shared =
+        spec.networks.iter().map(|endpoint| &endpoint.network).chain([&names.pid, &names.ipc, &names.uts]);
+    linked.chain(shared.filter_map(|text| join::other(text).map(str::to_owned))).collect()
 }
 
 /// Whether a container is linked to another one.

@@ -55,13 +55,13 @@ fn endpoint(container: &Container, network: &NetworkStatus) -> Document {
     let mut fields = vec![
         ("IPAMConfig", wanted.map_or(Document::Null, asked)),
         ("Links", Document::Null),
-        ("Aliases", or_null(list(&aliases(container, network)))),
+        ("Aliases", or_null(list(aliases(container, network)))),
         ("DriverOpts", Document::Null),
         ("NetworkID", network.network_id.as_str().into()),
         ("EndpointID", "".into()),
     ];
     fields.extend(addresses(network));
-    fields.push(("DNSNames", or_null(list(&names(container, network)))));
+    fields.push(("DNSNames", or_null(list(names(container, network)))));
     // A field of davit's own.
     fields.push(("Interface", network.interface.as_str().into()));
     map(fields)
