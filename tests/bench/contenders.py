@@ -133,7 +133,7 @@ class Crun:
     def __init__(self, folder, rootfs, cgroup):
         self.folder, self.cgroup = folder, cgroup
         self.state = folder / "state"
-        self.count = 0
+        self.specs, self.count = {}, 0
         for name, command in (("run", ["true"]), ("sleep", ["sleep", "1000"])):
             bundle = folder / name
             bundle.mkdir(parents=True)
@@ -142,14 +142,17 @@ class Crun:
             spec["root"] = {"path": str(rootfs), "readonly": False}
             spec["process"]["terminal"] = False
             spec["process"]["args"] = command
-            spec["linux"]["cgroupsPath"] = f"/{cgroup}/crun"
             caps = ["CAP_" + cap for cap in CRUN_CAPS.split()]
             spec["process"]["capabilities"] = {kind: caps for kind in ("bounding", "effective", "permitted")}
             spec["linux"]["seccomp"] = seccomp_profile()
-            (bundle / "config.json").write_text(json.dumps(spec))
+            self.specs[name] = spec
 
     def words(self, bundle, *flags):
+        """The command, and its bundle made ready: each container has a cgroup of its own."""
         self.count += 1
+        spec = self.specs[bundle]
+        spec["linux"]["cgroupsPath"] = f"/{self.cgroup}/crun{self.count}"
+        (self.folder / bundle / "config.json").write_text(json.dumps(spec))
         return ["crun", "--root", str(self.state), "run", *flags, "--bundle", str(self.folder / bundle), f"bench{self.count}"]
 
     def stop(self):
