@@ -185,7 +185,7 @@ fn runs(group: &BTreeMap<u32, u32>) -> Vec<(u32, u32, u32)> {
             Some((first, last, first_host))
                 if *last + 1 == container
                     && (host == 0) == (*first_host == 0)
-                    && (host == 0 || host - *first_host == container - *first) =>
+                    && (host == 0 || host.checked_sub(*first_host) == container.checked_sub(*first)) =>
             {
                 *last = container;
             }

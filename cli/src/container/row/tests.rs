@@ -67,6 +67,8 @@ fn ports_as_docker_shows_them() {
     assert_eq!(shown(&run, &["90/udp"]), "0.0.0.0:8000-8002->80-82/tcp, 90/udp");
     let apart = [port("0.0.0.0", 8000, 80, ""), port("0.0.0.0", 9000, 81, "")];
     assert_eq!(shown(&apart, &[]), "0.0.0.0:8000->80/tcp, 0.0.0.0:9000->81/tcp");
+    let down = [port("0.0.0.0", 9000, 80, ""), port("0.0.0.0", 8000, 81, "")];
+    assert_eq!(shown(&down, &[]), "0.0.0.0:9000->80/tcp, 0.0.0.0:8000->81/tcp");
     assert_eq!(ports(&run, &[], Phase::Exited), "");
 }
 
