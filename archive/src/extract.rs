@@ -152,7 +152,7 @@ pub fn extract(
         extracted: Extracted::default(),
     };
     loop {
-        let entry = match reader.next() {
+        let entry = match reader.next_entry() {
             Ok(Some(entry)) => entry,
             Ok(None) => break,
             Err(problem) => return Err(ExtractError::new(reader.name(), problem.into())),

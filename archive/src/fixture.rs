@@ -80,7 +80,6 @@ impl Archive {
     }
 
     /// An entry whose size is that of its data.
-
     #[must_use]
     pub fn entry(self, header: &Header<'_>, data: &[u8]) -> Self {
         let header = Header { size: data.len() as u64, ..header.clone() };
@@ -89,28 +88,24 @@ impl Archive {
     }
 
     /// A regular file.
-
     #[must_use]
     pub fn file(self, name: &str, data: &[u8]) -> Self {
         self.entry(&Header { name, ..Header::default() }, data)
     }
 
     /// A directory.
-
     #[must_use]
     pub fn dir(self, name: &str, mode: u32) -> Self {
         self.entry(&Header { name, flag: b'5', mode, ..Header::default() }, b"")
     }
 
     /// A symbolic link.
-
     #[must_use]
     pub fn symlink(self, name: &str, link: &str) -> Self {
         self.entry(&Header { name, flag: b'2', link, ..Header::default() }, b"")
     }
 
     /// Another name for an entry.
-
     #[must_use]
     pub fn hardlink(self, name: &str, link: &str) -> Self {
         self.entry(&Header { name, flag: b'1', link, ..Header::default() }, b"")

@@ -14,7 +14,7 @@ use davit_sys::file::{self, FileType, OFlags, Stat};
 
 use crate::extract::wanted_xattr;
 use crate::owner::IdRange;
-use crate::tar::{Entry, Kind};
+use crate::tar::{Entry, Kind, Xattrs};
 use crate::write::Writer;
 
 /// Directories below each other; each holds a descriptor.
@@ -263,7 +263,7 @@ impl<W: Write> Packer<'_, W> {
     }
 }
 
-fn xattrs(file: impl AsFd, path: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, PackError> {
+fn xattrs(file: impl AsFd, path: &[u8]) -> Result<Xattrs, PackError> {
     // A name with the sign that ends names in an archive cannot be in one.
     let wanted = |name: &[u8]| wanted_xattr(name) && !name.contains(&b'=');
     file::xattrs(file, wanted).map_err(|error| failed("read the attributes of", path, error))

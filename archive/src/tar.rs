@@ -113,8 +113,11 @@ pub struct Entry {
     /// Major and minor number of a device.
     pub device: (u32, u32),
     /// Extended attributes.
-    pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    pub xattrs: Xattrs,
 }
+
+/// Extended attributes: names and values.
+pub type Xattrs = Vec<(Vec<u8>, Vec<u8>)>;
 
 /// Reads entries one after the other.
 #[derive(Debug)]
@@ -156,7 +159,7 @@ impl<R: BufRead> Reader<R> {
     }
 
     /// The next entry, or `None` at the end, after which the stream has been read to its own end.
-    pub fn next(&mut self) -> Result<Option<Entry>, Problem> {
+    pub fn next_entry(&mut self) -> Result<Option<Entry>, Problem> {
         self.skip_rest()?;
         let mut pending = Pending::default();
         loop {

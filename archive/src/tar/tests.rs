@@ -6,7 +6,7 @@ use crate::fixture::{Archive, Header, seal};
 fn read(bytes: &[u8]) -> Result<Vec<(Entry, Vec<u8>)>, Problem> {
     let mut reader = Reader::new(bytes, 1 << 20);
     let mut entries = Vec::new();
-    while let Some(entry) = reader.next()? {
+    while let Some(entry) = reader.next_entry()? {
         let mut data = Vec::new();
         loop {
             let part = reader.data()?.to_vec();

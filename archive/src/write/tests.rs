@@ -39,7 +39,7 @@ fn write(entries: &[(Entry, Vec<u8>)]) -> Vec<u8> {
 fn read(bytes: &[u8]) -> Vec<(Entry, Vec<u8>)> {
     let mut reader = Reader::new(bytes, 1 << 20);
     let mut entries = Vec::new();
-    while let Some(entry) = reader.next().unwrap() {
+    while let Some(entry) = reader.next_entry().unwrap() {
         let mut data = Vec::new();
         loop {
             let part = reader.data().unwrap().to_vec();
@@ -130,7 +130,7 @@ fn sizes_beyond_eight_gibibytes_are_told() {
         let mut writer = Writer::new(Vec::new());
         writer.entry(&file(b"big", size)).unwrap();
         let header = writer.output.clone();
-        let entry = Reader::new(header.as_slice(), 1 << 20).next().unwrap().unwrap();
+        let entry = Reader::new(header.as_slice(), 1 << 20).next_entry().unwrap().unwrap();
         assert_eq!((entry.size, entry.path.as_slice()), (size, &b"big"[..]));
         assert!(writer.finish().is_err(), "its data is missing");
     }

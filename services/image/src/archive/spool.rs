@@ -100,7 +100,7 @@ impl Spool {
         let mut reader = Reader::new(input, HEADER_BYTES);
         let (mut offset, mut entries) = (0_u64, 0_u64);
         loop {
-            let entry = match reader.next() {
+            let entry = match reader.next_entry() {
                 Ok(Some(entry)) => entry,
                 Ok(None) => return Ok(spool),
                 Err(problem) => return Err(wrong(reader.name(), problem)),

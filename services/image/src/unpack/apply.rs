@@ -38,7 +38,7 @@ pub fn apply(input: impl BufRead, root: Root, limits: &Limits) -> Result<Applied
         applied: Applied::default(),
     };
     loop {
-        let entry = match reader.next() {
+        let entry = match reader.next_entry() {
             Ok(Some(entry)) => entry,
             Ok(None) => break,
             Err(problem) => return Err(UnpackError::new(reader.name(), problem.into())),
