@@ -4,6 +4,7 @@
 //!
 //! * `guard`: `route_localnet` lets a bridge carry 127.0.0.0/8; without these lines a container reads what listens on
 //!   the host's loopback. A router's advertisement from a container is nobody's to take.
+//!   Every packet of the host passes here, so the cheap comparison comes before the look into the set.
 //! * `prerouting` leaves 127.0.0.0/8 alone: translation comes before the kernel's own check, so a neighbour that
 //!   routes 127.0.0.0/8 to us would reach a port that is published on 127.0.0.1 only.
 //! * `postrouting`: a container that is called through its own host's loopback answers the bridge; one that calls
@@ -51,9 +52,9 @@ pub const RULES: usize = 28;
 
 const RULES_TEXT: &str = "
   chain guard { type filter hook prerouting priority raw; policy accept;
-    iifname @bridges ip daddr 127.0.0.0/8 counter drop
-    iifname @bridges ip saddr 127.0.0.0/8 counter drop
-    iifname @bridges icmpv6 type nd-router-advert counter drop
+    ip daddr 127.0.0.0/8 iifname @bridges counter drop
+    ip saddr 127.0.0.0/8 iifname @bridges counter drop
+    icmpv6 type nd-router-advert iifname @bridges counter drop
   }
   chain publish {
     dnat ip to ip daddr . meta l4proto . th dport map @one4
