@@ -52,7 +52,8 @@ impl Networks {
             return Err(Error::Exists(wanted.name.to_string()));
         }
         require_free(&books, &connection, &wanted.name, &link)?;
-        let taken = [host, books.ranges(None)].concat();
+        // A range that is both has the name that a person knows.
+        let taken = [books.ranges(None), host].concat();
         let ranges = choose(&wanted, &taken, (&self.shared().instance, network.id.as_str()))?;
         network.bridge = Some(Bridge { link, ranges, internal: wanted.internal, mtu: wanted.mtu });
         network.labels = wanted.labels;

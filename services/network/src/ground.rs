@@ -195,7 +195,11 @@ pub fn mark(instance: &str) -> String {
 pub fn host_ranges(connection: &Connection) -> Result<Vec<(IpNet, String)>, Error> {
     let mut ranges: Vec<(IpNet, String)> = Vec::new();
     let named = |index: Option<u32>| match index {
-        Some(index) => format!("link number {index}"),
+        Some(index) => match link::name(index) {
+            Ok(name) => format!("link {name}"),
+            // It went meanwhile.
+            Err(_) => format!("link number {index}"),
+        },
         None => "a route".to_owned(),
     };
     let routes = link::routes(connection).map_err(Error::kernel("list routes"))?;

@@ -12,6 +12,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use ipnet::IpNet;
 use rtnetlink::sys::protocols::NETLINK_ROUTE;
 use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketType, netdevice, socket};
 
 use crate::mac::Mac;
 
@@ -211,6 +212,12 @@ pub fn addresses(connection: &Connection) -> io::Result<Vec<(u32, IpNet)>> {
 pub fn routes(connection: &Connection) -> io::Result<Vec<(Option<u32>, IpNet)>> {
     let answers = connection.ask(message::routes())?;
     Ok(answers.into_iter().filter_map(message::read_route).collect())
+}
+
+/// The name of a link of the calling thread's network namespace.
+pub fn name(index: u32) -> io::Result<String> {
+    let any = socket(AddressFamily::UNIX, SocketType::DGRAM, None)?;
+    Ok(netdevice::index_to_name(any, index)?)
 }
 
 /// Whether an error is this one of the kernel's.

@@ -82,7 +82,7 @@ fn privileged_ranges_that_cannot_be() {
         assert_eq!(engine.network("first", false).await.subnets[0].cidr, "172.19.0.0/16", "round the host's");
         for (reason, words, ranges) in [
             ("RANGE_TAKEN", "network first", &[("172.19.7.0/24", "", "")][..]),
-            ("RANGE_TAKEN", "by link number", &[("172.18.0.0/16", "", "")]),
+            ("RANGE_TAKEN", "by link lan", &[("172.18.0.0/16", "", "")]),
             ("RANGE_TAKEN", "fd00:5:0:1::/64", &[("fd00:5:0:1::/64", "", "")]),
             ("INVALID_FIELD", "overlaps 10.9.0.0/16", &[("10.9.0.0/16", "", ""), ("10.9.1.0/24", "", "")]),
             ("INVALID_FIELD", "hosts", &[("fe80::/64", "", "")]),
