@@ -167,7 +167,7 @@ fn wrong() -> Vec<ContainerSpec> {
         ContainerSpec { oom_score_adj: i32::MIN, ..good() },
         ContainerSpec { platform: "linux arm".into(), ..good() },
         ContainerSpec { stdin_once: true, ..good() },
-        ContainerSpec { command: vec!["x".repeat(1000); 50], ..good() },
+        ContainerSpec { command: vec!["x".repeat(1000); 300], ..good() },
     ]
 }
 
