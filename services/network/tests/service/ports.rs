@@ -312,7 +312,7 @@ fn whole(host: &Place) -> bool {
         let output =
             std::process::Command::new("nft").args(["list", "table", "inet", "davit"]).output().unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
-        text.contains("ip saddr 127.0.0.0/8 counter")
+        text.contains("ip saddr 127.0.0.0/8 iifname @bridges counter")
             && text.contains("tcp . 8080 : 172.17.0.2 . 80")
             && text.contains("oifname @bridges counter")
             && !text.contains("\n\t\tcounter packets")
