@@ -5,7 +5,7 @@ import statistics
 import subprocess
 import sys
 
-from contenders import Host, quiet, timed, until
+from contenders import Host, awake, quiet, timed, until
 
 HOST_PROGRAMS = ["-v", "/usr:/usr:ro", "-v", "/usr/lib:/lib:ro", "-v", "/usr/lib64:/lib64:ro"]
 STREAM, QUESTION = 5201, 7000
@@ -75,6 +75,7 @@ def questions(pairs, rounds):
     """Small questions to a published port, from the host."""
     names = [pair.engine.name for pair in pairs]
     lines = ["### A question to a published port and its answer, microseconds, median", "",
+             "Here and below questions are asked while the processors are kept from sleeping.", "",
              f"| | {' | '.join(names)} | best other / davit |", "|---|" + "--:|" * (len(names) + 1)]
     for title, way, address in (("127.0.0.1, a connection each", "once", "127.0.0.1"),
                                 ("own address, a connection each", "once", Host.OWN),
@@ -83,8 +84,9 @@ def questions(pairs, rounds):
                                 ("127.0.0.1, UDP", "udp", "127.0.0.1")):
         samples = {name: [] for name in names}
         for round in range(rounds):
-            for pair in pairs[round % len(pairs):] + pairs[:round % len(pairs)]:
-                samples[pair.engine.name].append(pair.question(way, address))
+            with awake():
+                for pair in pairs[round % len(pairs):] + pairs[:round % len(pairs)]:
+                    samples[pair.engine.name].append(pair.question(way, address))
         medians = {name: statistics.median(taken) for name, taken in samples.items()}
         best = min(value for name, value in medians.items() if name != "davit")
         cells = " | ".join(f"{value:.1f}" for value in medians.values())
@@ -139,7 +141,8 @@ class Crowd:
             "lookup of any name": (inside, ["lookup", "127.0.0.11:53", "2000", *[f"c{n + 1}" for n in range(last)]]),
         }
         ask = lambda words, rest: float(quiet([*words, *rest]).split()[0])
-        return {title: min(ask(*way) for _ in range(rounds)) for title, way in ways.items()}
+        with awake():
+            return {title: min(ask(*way) for _ in range(rounds)) for title, way in ways.items()}
 
 
 def crowd(davit, host, traffic, size, rounds):
@@ -196,7 +199,8 @@ def ports(davit, host, traffic, rounds):
             inside = 7000 if last in (None, 10_999) and name == "1" else (last or 10_000) + 10_000
             start.append(timed(davit.words("run", "-d", "--name", "many", *words, *serve, str(inside))))
             if last:
-                asked = quiet([*host.on(), str(traffic), "once", f"127.0.0.1:{last}", "1000"])
+                with awake():
+                    asked = quiet([*host.on(), str(traffic), "once", f"127.0.0.1:{last}", "1000"])
                 question.append(float(asked.split()[0]))
             end.append(timed(davit.words("rm", "-f", "many")))
     for name, (start, end, question) in samples.items():
