@@ -32,6 +32,8 @@ pub use generated::davit::system::v1 as system;
 pub use generated::davit::task::v1 as task;
 /// `davit.types.v1`: what several packages speak of.
 pub use generated::davit::types::v1 as types;
+/// `davit.volume.driver.v1`: what a driver of volumes serves.
+pub use generated::davit::volume::driver::v1 as volume_driver;
 /// `davit.volume.v1`: volumes.
 pub use generated::davit::volume::v1 as volume;
 

@@ -19,6 +19,10 @@ pub const IMAGE_IN_USE: &str = "IMAGE_IN_USE";
 pub const VOLUME_NOT_FOUND: &str = "VOLUME_NOT_FOUND";
 /// A container uses the volume.
 pub const VOLUME_IN_USE: &str = "VOLUME_IN_USE";
+/// A volume of that name exists, and is another one.
+pub const VOLUME_EXISTS: &str = "VOLUME_EXISTS";
+/// The driver of the volume does not answer.
+pub const VOLUME_DRIVER_AWAY: &str = "VOLUME_DRIVER_AWAY";
 /// No network by that name or id.
 pub const NETWORK_NOT_FOUND: &str = "NETWORK_NOT_FOUND";
 /// The container is not on that network.

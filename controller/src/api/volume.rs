@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use davit_proto::volume::{
-    CreateRequest, CreateResponse, InspectRequest, InspectResponse, ListHoldersRequest, ListHoldersResponse,
-    ListRequest, ListResponse, PrepareRequest, PrepareResponse, PruneRequest, PruneResponse, ReleaseRequest,
+    CreateRequest, CreateResponse, DiskUsageRequest, DiskUsageResponse, InspectRequest, InspectResponse,
+    ListDriversRequest, ListDriversResponse, ListHoldersRequest, ListHoldersResponse, ListRequest,
+    ListResponse, PrepareRequest, PrepareResponse, PruneRequest, PruneResponse, ReleaseRequest,
     ReleaseResponse, RemoveRequest, RemoveResponse, volumes_server,
 };
 use tonic::{Request, Response, Status, Streaming};
@@ -75,5 +76,22 @@ impl volumes_server::Volumes for Volumes {
         _: Request<ListHoldersRequest>,
     ) -> Result<Response<ListHoldersResponse>, Status> {
         Err(internal("Volumes.ListHolders"))
+    }
+
+    type DiskUsageStream = Streaming<DiskUsageResponse>;
+
+    async fn disk_usage(
+        &self,
+        request: Request<DiskUsageRequest>,
+    ) -> Result<Response<Self::DiskUsageStream>, Status> {
+        let answers = self.engine.volumes().disk_usage(passed(request)).await?;
+        Ok(Response::new(answers.into_inner()))
+    }
+
+    async fn list_drivers(
+        &self,
+        request: Request<ListDriversRequest>,
+    ) -> Result<Response<ListDriversResponse>, Status> {
+        self.engine.volumes().list_drivers(passed(request)).await
     }
 }

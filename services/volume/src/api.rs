@@ -7,9 +7,10 @@ use davit_proto::status::status;
 use davit_proto::types::{Filter as WireFilter, Mount};
 use davit_proto::volume::volumes_server::Volumes as Service;
 use davit_proto::volume::{
-    CreateRequest, CreateResponse, InspectRequest, InspectResponse, ListHoldersRequest, ListHoldersResponse,
+    CreateRequest, CreateResponse, DiskUsageRequest, DiskUsageResponse, Driver, InspectRequest,
+    InspectResponse, ListDriversRequest, ListDriversResponse, ListHoldersRequest, ListHoldersResponse,
     ListRequest, ListResponse, PrepareRequest, PrepareResponse, PruneRequest, PruneResponse, ReleaseRequest,
-    ReleaseResponse, RemoveRequest, RemoveResponse, Use as WireUse, Volume as WireVolume,
+    ReleaseResponse, RemoveRequest, RemoveResponse, Use as WireUse, Volume as WireVolume, VolumeUsage,
 };
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status};
@@ -127,6 +128,32 @@ impl Service for Api {
         let container_ids = holders.into_iter().map(String::from).collect();
         Ok(Response::new(ListHoldersResponse { container_ids }))
     }
+
+    type DiskUsageStream = Pin<Box<dyn Stream<Item = Result<DiskUsageResponse, Status>> + Send>>;
+
+    async fn disk_usage(
+        &self,
+        request: Request<DiskUsageRequest>,
+    ) -> Result<Response<Self::DiskUsageStream>, Status> {
+        let filter = decode(filter(request.into_inner().filters))?;
+        let measured = self.call(move |volumes| Ok(volumes.disk_usage(&filter))).await?;
+        let mut measured = measured
+            .into_iter()
+            .map(|(volume, size_bytes)| VolumeUsage { volume: Some(wire(volume)), size_bytes });
+        let pages = std::iter::from_fn(move || {
+            let usages: Vec<VolumeUsage> = measured.by_ref().take(PAGE).collect();
+            (!usages.is_empty()).then_some(Ok(DiskUsageResponse { usages }))
+        });
+        Ok(Response::new(Box::pin(tokio_stream::iter(pages))))
+    }
+
+    async fn list_drivers(
+        &self,
+        _request: Request<ListDriversRequest>,
+    ) -> Result<Response<ListDriversResponse>, Status> {
+        let local = Driver { name: LOCAL.to_owned(), address: String::new() };
+        Ok(Response::new(ListDriversResponse { drivers: vec![local] }))
+    }
 }
 
 fn wanted(request: CreateRequest) -> Result<Wanted, Error> {
@@ -166,6 +193,8 @@ fn wire(volume: Volume) -> WireVolume {
         created_at: Some(davit_proto::time::timestamp(record.created_at.into())),
         anonymous: record.anonymous,
         container_ids: volume.holders.into_iter().map(String::from).collect(),
+        status: std::collections::HashMap::new(),
+        scope: "local".to_owned(),
     }
 }
 

@@ -16,7 +16,7 @@ use crate::volume::Record;
 /// Name of the record in a volume's folder.
 const RECORD: &str = "volume.json";
 /// Name of the folder that containers see.
-const DATA: &str = "data";
+pub const DATA: &str = "data";
 /// Largest record that is read.
 const MAX_RECORD: usize = 1 << 20;
 /// Beginning of the names of half-made volumes.

@@ -8,7 +8,7 @@ use davit_proto::id::{ContainerId, Name};
 
 use crate::error::Error;
 use crate::filter::Filter;
-use crate::store::{Store, Trash};
+use crate::store::{DATA, Store, Trash};
 use crate::usage::Usage;
 use crate::volume::{Record, Volume, Wanted};
 
@@ -69,6 +69,17 @@ impl Volumes {
             record: record.clone(),
         });
         volumes.filter(|volume| filter.admits(volume)).collect()
+    }
+
+    /// Volumes that a filter admits, with the bytes of disk that each takes.
+    pub fn disk_usage(&self, filter: &Filter) -> Vec<(Volume, Option<u64>)> {
+        let measured = self.list(filter).into_iter().map(|volume| {
+            let folder = Path::new(&volume.mountpoint).parent();
+            let size = folder.and_then(|folder| davit_sys::file::open_dir(folder).ok());
+            let size = size.map(|folder| crate::size::disk_usage(folder, DATA.as_ref()));
+            (volume, size)
+        });
+        measured.collect()
     }
 
     /// Containers that use anything.

@@ -210,6 +210,7 @@ pub fn uses(plan: &[Wanted]) -> Vec<Use> {
                 target: mount.target.clone(),
                 read_only: mount.read_only,
                 subpath: subpath.clone(),
+                ..Use::default()
             }),
             What::Bind { .. } | What::Tmpfs { .. } => None,
         })
