@@ -486,7 +486,7 @@ fn overwrite(dir: &OwnedFd, name: &OsStr, from: &mut File) -> Result<(), Problem
 }
 
 fn set_xattrs(file: impl AsFd, entry: &Entry) -> Result<(), Problem> {
-    for (name, value) in entry.xattrs.iter().filter(|(name, _)| wanted_xattr(name)) {
+    for (name, value) in entry.xattrs.iter().filter(|(name, _)| is_kept_xattr(name)) {
         match file::set_xattr(file.as_fd(), OsStr::from_bytes(name), value) {
             // Not every file system keeps a user's attributes; capabilities are another thing.
             Err(error) if error.kind() == io::ErrorKind::Unsupported && name.starts_with(b"user.") => {}
@@ -496,8 +496,8 @@ fn set_xattrs(file: impl AsFd, entry: &Entry) -> Result<(), Problem> {
     Ok(())
 }
 
-/// `trusted.*` and `user.overlay.*` steer the overlay file system, `security.*` other than capabilities the host.
-pub(crate) fn wanted_xattr(name: &[u8]) -> bool {
+/// Whether an extended attribute goes along: `trusted.*` and `user.overlay.*` steer the overlay file system, `security.*` other than capabilities the host.
+pub fn is_kept_xattr(name: &[u8]) -> bool {
     name == b"security.capability" || (name.starts_with(b"user.") && !name.starts_with(b"user.overlay."))
 }
 

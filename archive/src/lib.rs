@@ -21,7 +21,7 @@ mod pax;
 pub mod tar;
 pub mod write;
 
-pub use extract::{ExtractError, Extracted, extract};
+pub use extract::{ExtractError, Extracted, extract, is_kept_xattr};
 pub use owner::{IdRange, Owners};
 pub use pack::{PackError, Source, pack};
 pub use path::{EntryPath, PathProblem};

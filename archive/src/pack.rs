@@ -12,7 +12,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use davit_sys::file::{self, FileType, OFlags, Stat};
 
-use crate::extract::wanted_xattr;
+use crate::extract::is_kept_xattr;
 use crate::owner::IdRange;
 use crate::tar::{Entry, Kind, Xattrs};
 use crate::write::Writer;
@@ -265,7 +265,7 @@ impl<W: Write> Packer<'_, W> {
 
 fn xattrs(file: impl AsFd, path: &[u8]) -> Result<Xattrs, PackError> {
     // A name with the sign that ends names in an archive cannot be in one.
-    let wanted = |name: &[u8]| wanted_xattr(name) && !name.contains(&b'=');
+    let wanted = |name: &[u8]| is_kept_xattr(name) && !name.contains(&b'=');
     file::xattrs(file, wanted).map_err(|error| failed("read the attributes of", path, error))
 }
 

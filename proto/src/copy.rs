@@ -9,6 +9,10 @@ use serde::{Deserialize, Serialize};
 pub const PACKET: usize = 64 << 10;
 /// The descriptor under which the helper finds the socket; 0 is the archive on its way in, 1 on its way out.
 pub const CHANNEL: i32 = 3;
+/// Folder of a volume in which the image's files are being copied: half of them, when nobody copies.
+pub const POPULATING: &str = ".davit-populate";
+/// Folder of a volume that holds all of the image's files, on their way to the volume itself.
+pub const POPULATED: &str = ".davit-populated";
 
 /// What the helper is to do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +36,8 @@ pub enum Place {
     Live,
     /// In a bundle that nobody has mounted. The helper is born in a mount namespace of its own.
     Stopped(PathBuf),
+    /// In the layers of an image, the topmost first. Locks that come along are held until the helper ends.
+    Image(Vec<PathBuf>),
 }
 
 /// A range of ids, as in the container's record.
@@ -65,6 +71,20 @@ pub enum Action {
         /// Owners are as the archive says.
         keep_owners: bool,
     },
+    /// Copy what an image holds into volumes that are empty.
+    Populate {
+        /// The volumes.
+        volumes: Vec<Populate>,
+    },
+}
+
+/// A volume that may want what an image holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Populate {
+    /// Path inside the image; none where only what a crash cut off is to be cleared up.
+    pub path: Option<String>,
+    /// The volume's folder on the host.
+    pub folder: PathBuf,
 }
 
 /// What the helper answers.

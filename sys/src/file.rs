@@ -10,7 +10,7 @@ mod lock;
 mod root;
 mod tree;
 
-pub use atomic::{Durability, read_bounded, read_bounded_file, sync_dir, write_atomic};
+pub use atomic::{Durability, read_bounded, read_bounded_file, sync_dir, sync_file_system, write_atomic};
 pub use entry::{
     NodeKind, Times, change_directory, chmod, chmod_at, chown, chown_at, device_numbers, is_devpts, is_dir,
     is_kernel_interface, is_procfs, is_same, is_sysfs, link_at, make_dir_at, make_node_at, open_at, open_dir,

@@ -8,6 +8,7 @@ use davit_proto::id::ContainerId;
 use davit_proto::status::{ErrorKind, RemoteError};
 use davit_proto::{image, types, volume};
 
+use super::copy;
 use super::spec::{self, Devices, ImageConfig, Resolved, Wanted, mounts, source};
 use crate::engine::Engine;
 use crate::error::Error;
@@ -50,10 +51,13 @@ pub async fn hold(engine: &Arc<Engine>, id: &ContainerId, container: &Container)
 
     let (held, found) = tokio::join!(volumes(engine, id, container, &wanted), of_host(wish, wanted.clone()));
     let (held, devices) = (held?, found?);
+    let rootfs = image.rootfs.unwrap_or_default();
+    let candidates = mounts::candidates(&wanted, &held, container.image_id.is_empty());
+    copy::populate(engine, id, &container.name, mounts::layers(&rootfs), candidates).await?;
     failpoint::pass(failpoint::CREATE_CONTENT).await?;
     Ok(Content {
         image_id: image.image_id,
-        rootfs: image.rootfs.unwrap_or_default(),
+        rootfs,
         mounts: mounts::statuses(&wanted, &held),
         volumes: held.mounts,
         resolved,

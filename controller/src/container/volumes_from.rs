@@ -97,6 +97,8 @@ fn lent(owner: &Container, read_only: bool) -> Vec<MountSpec> {
             propagation: mount.propagation.clone(),
             // The folder was there; when it is not now, that is told and not made.
             create_source: false,
+            // A volume that somebody has is not filled for the sake of another image.
+            no_copy: mount.kind() == MountKind::Volume,
             taken_from: owner.id.clone(),
             ..asked
         };

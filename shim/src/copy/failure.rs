@@ -3,6 +3,7 @@
 
 use std::error::Error;
 use std::io;
+use std::path::Path;
 
 use davit_archive::extract::Problem;
 use davit_archive::{ExtractError, PackError};
@@ -59,6 +60,12 @@ impl Failure {
             | Problem::Owner(..) => FailureKind::Invalid,
         };
         Self::told(kind, "to", order, error)
+    }
+
+    /// A volume that could not be filled: `told` is what is said of `error`.
+    pub fn of_volume(error: &io::Error, folder: &Path, doing: &str, told: &io::Error) -> Self {
+        let why = format!("copy the image's files to the volume at {}: {doing}: {told}", folder.display());
+        Self::new(kind_of(error), why)
     }
 
     fn told(kind: FailureKind, direction: &str, order: &Order, error: &dyn Error) -> Self {

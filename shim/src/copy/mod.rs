@@ -17,6 +17,7 @@
 mod failure;
 mod path;
 mod place;
+mod populate;
 
 use std::io::{self, BufReader, BufWriter};
 use std::os::fd::{AsFd, OwnedFd};
@@ -74,6 +75,7 @@ fn follow(socket: &OwnedFd) -> Result<Option<Answer>, Failure> {
         }
         Action::Out { follow, name } => out(socket, &order, &place, *follow, name).map(Some),
         Action::In { keep_owners } => take(&order, &place, *keep_owners).map(Some),
+        Action::Populate { volumes } => populate::populate(&place.root, volumes).map(Some),
     }
 }
 

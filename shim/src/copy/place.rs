@@ -14,7 +14,7 @@ use davit_sys::namespace::{self, Kind};
 
 use super::failure::{Failure, READ_ONLY_ROOT, READ_ONLY_VOLUME};
 use crate::bundle::Bundle;
-use crate::init::stopped;
+use crate::init::{source, stopped};
 
 /// A container's root.
 #[derive(Debug)]
@@ -27,6 +27,8 @@ pub struct Place {
     guardian: Option<OwnedFd>,
     /// Shows that nobody else has the writable layer mounted.
     _lock: Option<Flock>,
+    /// What the controller wants held as long as this process lives.
+    _held: Vec<OwnedFd>,
 }
 
 impl Place {
@@ -38,12 +40,19 @@ impl Place {
                 let [namespace, guardian] = <[OwnedFd; 2]>::try_from(fds).map_err(|_| missing())?;
                 let root = look_into(namespace).map_err(Failure::io("look into the container's mounts"))?;
                 let ids = order.ids.map(|ids| IdRange { uid: ids.uid, gid: ids.gid, count: ids.count });
-                Ok(Self { root, ids, guardian: Some(guardian), _lock: None })
+                Ok(Self { root, ids, guardian: Some(guardian), _lock: None, _held: Vec::new() })
             }
             // Without a user namespace in between its files show the container's own numbers.
             copy::Place::Stopped(folder) => {
                 let (root, lock) = mount_stopped(folder, order)?;
-                Ok(Self { root, ids: None, guardian: None, _lock: Some(lock) })
+                Ok(Self { root, ids: None, guardian: None, _lock: Some(lock), _held: Vec::new() })
+            }
+            // Here too files show the container's own numbers.
+            copy::Place::Image(layers) => {
+                let root = source::open_image(layers);
+                let root = root.map_err(|failure| Failure::new(FailureKind::Internal, failure.message))?;
+                let root = Root::from_fd(root);
+                Ok(Self { root, ids: None, guardian: None, _lock: None, _held: fds })
             }
         }
     }

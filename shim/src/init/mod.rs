@@ -99,7 +99,7 @@ mod seccomp;
 pub mod shape;
 mod shape_plan;
 mod sockets;
-mod source;
+pub mod source;
 mod spec;
 pub mod stopped;
 mod sysctl;

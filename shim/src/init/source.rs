@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use davit_sys::file::{self, Flock, Root};
 use davit_sys::mount::{self, Attributes, Overlay, Propagation, TreeDepth};
@@ -64,6 +64,29 @@ pub fn open_root(
             overlay.mount().step("mount the overlay of the root")
         }
     }
+}
+
+/// The tree of an image as it is, without a writable layer: nothing is attached anywhere.
+pub fn open_image(lower: &[PathBuf]) -> Result<OwnedFd, Failure> {
+    let open = |path: &PathBuf| file::open_dir(path).step(format_args!("open layer {}", path.display()));
+    let mut layers = lower.iter().map(open).collect::<Result<Vec<_>, _>>()?;
+    // The kernel makes no overlay of one.
+    if layers.len() < 2 {
+        let only = layers.pop().ok_or_else(|| Failure::invalid("an image without layers"))?;
+        let tree = mount::open_tree(only, Path::new(""), TreeDepth::Single).and_then(|tree| {
+            mount::set_attributes(
+                &tree,
+                TreeDepth::Single,
+                Attributes::READ_ONLY,
+                Some(Propagation::Private),
+            )?;
+            Ok(tree)
+        });
+        return tree.step("bind the image's layer");
+    }
+    let overlay =
+        Overlay { lower: &layers, upper: None, trees: &[], owner: None, options: &OPTIONS, volatile: false };
+    overlay.mount().step("mount the image")
 }
 
 /// A detached copy of an open folder whose owners are shown as a user namespace maps them.

@@ -65,6 +65,11 @@ pub fn sync_dir(dir: impl AsFd) -> io::Result<()> {
     Ok(rustix::fs::fsync(fd)?)
 }
 
+/// Writes everything of the file system that a file lies on to the disk.
+pub fn sync_file_system(fd: impl AsFd) -> io::Result<()> {
+    Ok(rustix::fs::syncfs(fd)?)
+}
+
 /// The content of an open file of at most `limit` bytes; a longer one is an error and not a part.
 pub fn read_bounded_file(file: &File, limit: usize) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();

@@ -53,7 +53,7 @@ impl Helper {
         let begun = Begun::new(order, &along).map_err(Error::io("prepare a copying helper"))?;
         let Begun { socket, theirs, stdin, stdout, input, output } = begun;
         let namespaces = match order.place {
-            Place::Live => NewNamespaces::NONE,
+            Place::Live | Place::Image(_) => NewNamespaces::NONE,
             Place::Stopped(_) => NewNamespaces::MOUNT,
         };
         let program = engine.program.clone();
@@ -137,7 +137,7 @@ impl Begun {
         let null = OwnedFd::from(File::options().read(true).write(true).open("/dev/null")?);
         let (mut stdin, mut stdout, mut input, mut output) = (null.try_clone()?, null, None, None);
         match order.action {
-            Action::Stat { .. } => {}
+            Action::Stat { .. } | Action::Populate { .. } => {}
             Action::Out { .. } => {
                 let (reader, writer) = fd::pipe(PIPE)?;
                 (stdout, output) = (writer, Some(reader));

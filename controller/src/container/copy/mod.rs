@@ -11,6 +11,7 @@
 
 mod helper;
 mod place;
+mod populate;
 mod running;
 
 use std::sync::Arc;
@@ -31,6 +32,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
 use self::helper::Helper;
+pub use self::populate::{Candidate, populate};
 pub use self::running::{Copies, Which};
 use crate::engine::Engine;
 use crate::error::Error;

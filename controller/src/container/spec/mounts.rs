@@ -2,6 +2,7 @@
 //! mounts of an OCI runtime spec.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 
 use davit_proto::container::{ContainerSpec, MountKind, MountSpec, MountStatus};
 use davit_proto::types;
@@ -10,6 +11,7 @@ use davit_proto::volume::{PrepareResponse, Use};
 use super::path::{clean, depth, is_below};
 use super::tmpfs;
 use super::{Error, ImageConfig};
+use crate::container::copy::Candidate;
 
 /// Most mounts of one container.
 const LIMIT: usize = 512;
@@ -61,6 +63,8 @@ pub enum What {
         name: String,
         /// Folder inside the volume.
         subpath: String,
+        /// What the image holds at the target is not copied into it.
+        no_copy: bool,
     },
     /// Memory.
     Tmpfs {
@@ -89,7 +93,7 @@ pub fn plan(spec: &ContainerSpec, image: &ImageConfig) -> Result<Vec<Wanted>, Er
         let target = clean("volume", volume).map_err(refuse)?;
         check_target(&target, false).map_err(refuse)?;
         if targets.insert(target.clone()) {
-            let what = What::Volume { name: String::new(), subpath: String::new() };
+            let what = What::Volume { name: String::new(), subpath: String::new(), no_copy: false };
             plan.push(Wanted { target, read_only: false, what });
         }
     }
@@ -181,7 +185,8 @@ fn volume(mount: &MountSpec) -> Result<What, Error> {
     {
         return Err(Error::invalid("mounts.subpath", &mount.subpath, "must be a path inside the volume"));
     }
-    Ok(What::Volume { name: mount.source.clone(), subpath: mount.subpath.clone() })
+    let (name, subpath) = (mount.source.clone(), mount.subpath.clone());
+    Ok(What::Volume { name, subpath, no_copy: mount.no_copy })
 }
 
 /// Nothing is mounted over the root, nor over or into what the engine vouches for: a `/proc` or `/sys`
@@ -205,16 +210,39 @@ fn check_target(target: &str, bind: bool) -> Result<(), Error> {
 pub fn uses(plan: &[Wanted]) -> Vec<Use> {
     plan.iter()
         .filter_map(|mount| match &mount.what {
-            What::Volume { name, subpath } => Some(Use {
+            What::Volume { name, .. } => Some(Use {
                 name: name.clone(),
                 target: mount.target.clone(),
                 read_only: mount.read_only,
-                subpath: subpath.clone(),
+                // Resolved by whoever mounts it, at that moment.
                 ..Use::default()
             }),
             What::Bind { .. } | What::Tmpfs { .. } => None,
         })
         .collect()
+}
+
+/// The volumes of a plan that may have to be filled. `new`: the container was not made before; only then docker copies.
+#[must_use]
+pub fn candidates(plan: &[Wanted], prepared: &PrepareResponse, new: bool) -> Vec<Candidate> {
+    let volumes = plan.iter().filter_map(|mount| match &mount.what {
+        What::Volume { subpath, no_copy, .. } => Some((mount, new && !no_copy && subpath.is_empty())),
+        What::Bind { .. } | What::Tmpfs { .. } => None,
+    });
+    let candidate = |((mount, wanted), prepared): ((&Wanted, bool), &types::Mount)| Candidate {
+        path: mount.target.clone(),
+        folder: prepared.source.clone().into(),
+        wanted,
+    };
+    // What is no folder of the host is new in each life.
+    let folders = volumes.zip(&prepared.mounts).filter(|(_, prepared)| prepared.r#type == "bind");
+    folders.map(candidate).collect()
+}
+
+/// The layers that an image is mounted from, the topmost first.
+#[must_use]
+pub fn layers(rootfs: &types::Mount) -> Vec<PathBuf> {
+    rootfs.options.iter().filter_map(|option| option.strip_prefix("lowerdir=").map(PathBuf::from)).collect()
 }
 
 /// What each mount of the plan came to, for those who ask.
