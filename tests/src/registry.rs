@@ -28,7 +28,7 @@ impl Registry {
         fs::write(
             &config,
             format!(
-                "version: 0.1\nlog: {{level: warn}}\nstorage: {{filesystem: {{rootdirectory: {}}}, delete: {{enabled: true}}}}\nhttp: {{addr: \"127.0.0.1:5000\"}}\n",
+                "version: 0.1\nlog: {{level: warn, accesslog: {{disabled: false}}}}\nstorage: {{filesystem: {{rootdirectory: {}}}, delete: {{enabled: true}}}}\nhttp: {{addr: \"127.0.0.1:5000\"}}\n",
                 folder.join("data").display()
             ),
         )?;
@@ -67,6 +67,13 @@ impl Registry {
     pub fn blob(&self, digest: &str) -> PathBuf {
         let hex = digest.trim_start_matches("sha256:");
         self.data().join("blobs/sha256").join(hex.get(..2).unwrap_or_default()).join(hex).join("data")
+    }
+
+    /// How many requests changed something so far: uploads begun, chunks, blobs and manifests.
+    #[must_use]
+    pub fn writes(&self) -> usize {
+        let log = fs::read_to_string(self.folder.join("log")).unwrap_or_default();
+        ["\"POST /v2/", "\"PATCH /v2/", "\"PUT /v2/"].iter().map(|verb| log.matches(verb).count()).sum()
     }
 
     /// The registry's process id, as this test sees it.

@@ -19,6 +19,9 @@ pub struct PullArgs {
 /// `davit push`.
 #[derive(Debug, Args)]
 pub struct PushArgs {
+    /// Every tag of the repository that is here
+    #[arg(short, long)]
+    pub all_tags: bool,
     /// Do not tell how it goes
     #[arg(short, long)]
     pub quiet: bool,

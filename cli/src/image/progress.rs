@@ -20,6 +20,8 @@ pub struct Progress {
     show: Show,
     place: Place,
     states: HashMap<String, LayerState>,
+    /// Layers go out, not in.
+    sending: bool,
 }
 
 #[derive(Debug)]
@@ -47,7 +49,7 @@ impl Progress {
                 Show::Bars { all: MultiProgress::with_draw_target(target), bars: HashMap::new() }
             }
         };
-        Self { show, place, states: HashMap::new() }
+        Self { show, place, states: HashMap::new(), sending: false }
     }
 
     /// Tells one thing in a line of its own.
@@ -71,13 +73,29 @@ impl Progress {
         }
     }
 
+    /// The layers that are to be sent, lowest first.
+    pub fn preparing(&mut self, digests: &[String]) -> Result<(), Error> {
+        self.sending = true;
+        for digest in digests {
+            if matches!(self.show, Show::Lines) {
+                self.line(&format!("{}: Preparing", output::short_id(digest)))?;
+            }
+            self.bar(digest);
+        }
+        Ok(())
+    }
+
     /// A layer moved on.
     pub fn layer(&mut self, layer: &LayerProgress) -> Result<(), Error> {
         let before = self.states.insert(layer.digest.clone(), layer.state());
         let changed = before != Some(layer.state());
-        let words = words(layer.state());
+        let words = match layer.state() {
+            LayerState::Mounted => format!("Mounted from {}", layer.mounted_from),
+            state => words(state, self.sending).to_owned(),
+        };
         if matches!(self.show, Show::Lines) {
-            if changed && !words.is_empty() {
+            let was_said = self.sending && layer.state() == LayerState::Waiting;
+            if changed && !words.is_empty() && !was_said {
                 self.line(&format!("{}: {words}", output::short_id(&layer.digest)))?;
             }
             return Ok(());
@@ -87,8 +105,12 @@ impl Progress {
         };
         let sizes = format!("{}/{}", human::size(layer.current), human::size(layer.total));
         match layer.state() {
-            LayerState::Complete | LayerState::Exists => bar.finish_with_message(words),
-            LayerState::Downloading => bar.set_message(format!("{words} {sizes}")),
+            LayerState::Complete
+            | LayerState::Exists
+            | LayerState::Pushed
+            | LayerState::Mounted
+            | LayerState::Skipped => bar.finish_with_message(words),
+            LayerState::Downloading | LayerState::Pushing => bar.set_message(format!("{words} {sizes}")),
             _ => bar.set_message(words),
         }
         if changed {
@@ -110,7 +132,7 @@ impl Progress {
         let bar = all.add(ProgressBar::new(0));
         bar.set_style(style(LayerState::Waiting));
         bar.set_prefix(output::visible(output::short_id(digest)).into_owned());
-        bar.set_message(words(LayerState::Waiting));
+        bar.set_message(words(LayerState::Waiting, self.sending));
         bar.tick();
         bars.insert(digest.to_owned(), bar.clone());
         Some(bar)
@@ -136,9 +158,14 @@ impl Progress {
 }
 
 /// Docker's words for what a layer is doing.
-fn words(state: LayerState) -> &'static str {
+fn words(state: LayerState, sending: bool) -> &'static str {
     match state {
-        LayerState::Unspecified => "",
+        LayerState::Unspecified | LayerState::Mounted => "",
+        LayerState::Waiting if sending => "Preparing",
+        LayerState::Exists if sending => "Layer already exists",
+        LayerState::Pushing => "Pushing",
+        LayerState::Pushed => "Pushed",
+        LayerState::Skipped => "Skipped foreign layer",
         LayerState::Waiting => "Pulling fs layer",
         LayerState::Downloading => "Downloading",
         LayerState::Unpacking => "Extracting",
@@ -149,7 +176,7 @@ fn words(state: LayerState) -> &'static str {
 
 fn style(state: LayerState) -> ProgressStyle {
     let template = match state {
-        LayerState::Downloading => "{prefix}: {msg} [{bar:40}] {eta}",
+        LayerState::Downloading | LayerState::Pushing => "{prefix}: {msg} [{bar:40}] {eta}",
         _ => "{prefix}: {msg}",
     };
     ProgressStyle::with_template(template).expect("the template is a constant").progress_chars("=> ")

@@ -1,6 +1,6 @@
 //! `davit push`.
 
-use davit_proto::image::PushRequest;
+use davit_proto::image::{PushRequest, Pushed, push_response::Event};
 use davit_proto::status::RemoteError;
 
 use super::progress::Progress;
@@ -8,23 +8,69 @@ use super::pull::Place;
 use crate::args::image::PushArgs;
 use crate::client::Engine;
 use crate::error::Error;
-use crate::{exit, reference, usage};
+use crate::{exit, output, reference, usage};
 
-/// Sends an image to its registry.
+/// Sends an image, or all of a repository, to its registry.
 pub async fn run(engine: Engine, args: PushArgs) -> Result<u8, Error> {
     usage::check_target(&args.image)?;
-    let request = PushRequest { reference: args.image.clone(), credential: None };
+    let (_, tag) = reference::split(&args.image);
+    if args.all_tags && !tag.is_empty() {
+        return Err(Error::Usage("tag can't be used with --all-tags/-a".into()));
+    }
     let mut progress = Progress::new(args.quiet, Place::Stdout);
-    let mut events = engine.images().await?.push(request).await.map_err(RemoteError::from)?.into_inner();
-    while let Some(event) = events.message().await.map_err(RemoteError::from)? {
-        if let Some(layer) = &event.layer {
-            progress.layer(layer)?;
-        }
-        if !event.digest.is_empty() {
-            progress.finish();
-            let whole = reference::with_tag(&args.image);
-            progress.line(&format!("{}: digest: {}", reference::split(&whole).1, event.digest))?;
-        }
+    if !args.all_tags && tag.is_empty() && !args.image.contains('@') {
+        progress.line("Using default tag: latest")?;
+    }
+    let request = PushRequest { reference: args.image.clone(), credential: None, all_tags: args.all_tags };
+    let mut pushed = Vec::new();
+    let sent = send(&engine, request, &mut progress, &mut pushed).await;
+    match sent {
+        Ok(()) => progress.finish(),
+        Err(_) => progress.abandon(),
+    }
+    // What went before something failed is there.
+    for one in &pushed {
+        tell(one, &progress, args.quiet)?;
+    }
+    sent?;
+    if pushed.is_empty() {
+        return Err(Error::Usage(format!("the engine ended the push of {:?} without a word", args.image)));
     }
     Ok(exit::SUCCESS)
+}
+
+async fn send(
+    engine: &Engine,
+    request: PushRequest,
+    progress: &mut Progress,
+    pushed: &mut Vec<Pushed>,
+) -> Result<(), Error> {
+    let mut events = engine.images().await?.push(request).await.map_err(RemoteError::from)?.into_inner();
+    while let Some(event) = events.message().await.map_err(RemoteError::from)? {
+        match event.event {
+            Some(Event::Resolved(resolved)) => {
+                progress.line(&format!("The push refers to repository [{}]", resolved.reference))?;
+                progress.preparing(&resolved.layers)?;
+            }
+            Some(Event::Layer(layer)) => progress.layer(&layer)?,
+            Some(Event::Pushed(one)) => pushed.push(one),
+            None => {}
+        }
+    }
+    Ok(())
+}
+
+fn tell(pushed: &Pushed, progress: &Progress, quiet: bool) -> Result<(), Error> {
+    if quiet {
+        return output::line(&pushed.reference);
+    }
+    let (_, tag) = reference::split(&pushed.reference);
+    progress.line(&format!("{tag}: digest: {} size: {}", pushed.digest, pushed.size))?;
+    if pushed.part_of.is_empty() {
+        return Ok(());
+    }
+    progress.line(
+        "Info: not all of the multi-platform image is here, only the available single-platform image was pushed",
+    )?;
+    progress.line(&format!("      {} -> {}", pushed.part_of, pushed.digest))
 }

@@ -7,7 +7,8 @@ use davit_proto::image::{
     ListHoldersRequest, ListHoldersResponse, ListRequest, ListResponse, LoadRequest, LoadResponse,
     PrepareRequest, PrepareResponse, PruneRequest, PruneResponse, PullRequest, PullResponse, PushRequest,
     PushResponse, ReleaseRequest, ReleaseResponse, RemoveRequest, RemoveResponse, Removed, SaveRequest,
-    SaveResponse, TagRequest, TagResponse, images_server, load_response, pull_response, removed,
+    SaveResponse, TagRequest, TagResponse, images_server, load_response, pull_response, push_response,
+    removed,
 };
 use futures_util::StreamExt as _;
 use tonic::{Request, Response, Status, Streaming};
@@ -44,7 +45,7 @@ impl Images {
 #[tonic::async_trait]
 impl images_server::Images for Images {
     type PullStream = Answers<PullResponse>;
-    type PushStream = Streaming<PushResponse>;
+    type PushStream = Answers<PushResponse>;
     type ListStream = Streaming<ListResponse>;
     type LoadStream = Answers<LoadResponse>;
     type SaveStream = Streaming<SaveResponse>;
@@ -60,8 +61,13 @@ impl images_server::Images for Images {
     }
 
     async fn push(&self, request: Request<PushRequest>) -> Result<Response<Self::PushStream>, Status> {
-        let answers = self.engine.images().push(passed(request)).await?;
-        Ok(Response::new(answers.into_inner()))
+        let answers = self.engine.images().push(passed(request)).await?.into_inner();
+        let engine = self.engine.clone();
+        Ok(Response::new(Box::pin(answers.inspect(move |answer| {
+            if let Ok(PushResponse { event: Some(push_response::Event::Pushed(pushed)) }) = answer {
+                note(&engine, "image", "push", &pushed.reference, &pushed.reference);
+            }
+        }))))
     }
 
     async fn list(&self, request: Request<ListRequest>) -> Result<Response<Self::ListStream>, Status> {

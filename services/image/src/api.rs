@@ -15,7 +15,7 @@ use davit_proto::image::{
     PushResponse, ReleaseRequest, ReleaseResponse, RemoveRequest, RemoveResponse, SaveRequest, SaveResponse,
     TagRequest, TagResponse, load_request,
 };
-use davit_proto::status::{status, unimplemented};
+use davit_proto::status::status;
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::{Request, Response, Status, Streaming};
 
@@ -88,8 +88,13 @@ impl Service for Api {
 
     type PushStream = Answers<PushResponse>;
 
-    async fn push(&self, _: Request<PushRequest>) -> Result<Response<Self::PushStream>, Status> {
-        Err(unimplemented("Images.Push"))
+    async fn push(&self, request: Request<PushRequest>) -> Result<Response<Self::PushStream>, Status> {
+        let request = decode(encode::push_request(request.into_inner()))?;
+        let (store, registries, board) =
+            (self.store.clone(), self.registries.clone(), Arc::new(Board::default()));
+        let told = Arc::clone(&board);
+        let work = async move { Ok(crate::push::push(&store, &registries, request, told).await?) };
+        Ok(Response::new(stream::with_progress(board, work, encode::progress_of_push, |()| Vec::new())))
     }
 
     type ListStream = Answers<ListResponse>;

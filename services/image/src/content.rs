@@ -14,7 +14,7 @@ mod turn;
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io;
+use std::io::{self, Read as _};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -26,7 +26,7 @@ use davit_sys::file::{self, Durability, OFlags};
 pub use ingest::{BlobWriter, Ingest};
 pub use turn::{Turn, Turns};
 
-use crate::digest::digest;
+use crate::digest::{Hasher, digest};
 
 const LAYOUT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
 
@@ -166,6 +166,19 @@ impl Content {
             return Err(ContentError::WrongDigest { expected: wanted.clone(), actual });
         }
         Ok(bytes)
+    }
+
+    /// Whether a blob is no longer what its name says.
+    pub fn is_damaged(&self, digest: &Digest) -> Result<bool, ContentError> {
+        let mut file = self.open_blob(digest)?;
+        let mut hasher = Hasher::default();
+        let mut buffer = vec![0; 128 << 10];
+        loop {
+            match file.read(&mut buffer).map_err(ContentError::io("read blob", digest))? {
+                0 => return Ok(hasher.finish() != *digest),
+                n => hasher.update(&buffer[..n]),
+            }
+        }
     }
 
     /// Keeps a document that is in memory already, and tells its digest.

@@ -277,6 +277,12 @@ pub fn is_layer(media_type: &str) -> bool {
     )
 }
 
+/// Whether layers of this media type stay with who made them: registries have their addresses, not their bytes.
+pub fn is_foreign(media_type: &str) -> bool {
+    media_type.starts_with("application/vnd.oci.image.layer.nondistributable.")
+        || media_type.starts_with("application/vnd.docker.image.rootfs.foreign.")
+}
+
 fn bounded(bytes: &[u8], what: &'static str, limit: usize) -> Result<(), DocumentError> {
     if bytes.len() > limit {
         return Err(DocumentError::Large { what, size: bytes.len() as u64, limit });

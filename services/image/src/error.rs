@@ -11,8 +11,9 @@ use crate::content::ContentError;
 use crate::image::ImageError;
 use crate::index::IndexError;
 use crate::pull::PullError;
+use crate::push::PushError;
 use crate::reference::ReferenceError;
-use crate::registry::ConfigError;
+use crate::registry::{ConfigError, RegistryError};
 use crate::snapshot::SnapshotError;
 use crate::store::StoreError;
 use crate::unpack::{Problem, UnpackError};
@@ -23,6 +24,12 @@ pub enum Error {
     /// A pull failed.
     #[error(transparent)]
     Pull(#[from] PullError),
+    /// A push failed.
+    #[error(transparent)]
+    Push(#[from] PushError),
+    /// A registry failed.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
     /// This host's images failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -66,22 +73,36 @@ const INVALID_IMAGE: Class = (ErrorKind::DataLoss, "IMAGE_INVALID");
 impl Classify for Error {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::Pull(PullError::Registry(error)) => error.kind(),
+            Self::Pull(PullError::Registry(error))
+            | Self::Push(PushError::Registry(error))
+            | Self::Registry(error) => error.kind(),
             other => other.class().0,
         }
     }
 
     fn reason(&self) -> &str {
         match self {
-            Self::Pull(PullError::Registry(error)) => error.reason(),
+            Self::Pull(PullError::Registry(error))
+            | Self::Push(PushError::Registry(error))
+            | Self::Registry(error) => error.reason(),
             other => other.class().1,
         }
     }
 
     fn values(&self) -> Vec<(&'static str, String)> {
         match self {
-            Self::Pull(PullError::Registry(error)) => error.values(),
-            Self::Pull(PullError::Store(error)) | Self::Store(error) => store_values(error),
+            Self::Pull(PullError::Registry(error))
+            | Self::Push(PushError::Registry(error))
+            | Self::Registry(error) => error.values(),
+            Self::Pull(PullError::Store(error))
+            | Self::Push(PushError::Store(error))
+            | Self::Store(error) => store_values(error),
+            Self::Push(PushError::NoSuchTag(image) | PushError::Digest(image) | PushError::OneTag(image)) => {
+                vec![("image", image.clone())]
+            }
+            Self::Push(PushError::Missing { reference, .. } | PushError::Damaged { reference, .. }) => {
+                vec![("image", reference.clone())]
+            }
             Self::Pull(PullError::NotAnImage { reference, .. } | PullError::Space { reference, .. }) => {
                 vec![("image", reference.clone())]
             }
@@ -94,10 +115,20 @@ impl Classify for Error {
 impl Error {
     fn class(&self) -> Class {
         match self {
-            Self::Pull(PullError::Store(error)) | Self::Store(error) => store_class(error),
+            Self::Pull(PullError::Store(error))
+            | Self::Push(PushError::Store(error))
+            | Self::Store(error) => store_class(error),
+            Self::Push(PushError::NoSuchTag(_)) => (ErrorKind::NotFound, reason::IMAGE_NOT_FOUND),
+            Self::Push(PushError::Digest(_) | PushError::OneTag(_)) => {
+                (ErrorKind::InvalidArgument, "INVALID_REFERENCE")
+            }
+            Self::Push(PushError::Missing { .. } | PushError::Damaged { .. }) => CORRUPT,
             Self::Pull(PullError::NotAnImage { .. }) => (ErrorKind::FailedPrecondition, "NOT_AN_IMAGE"),
             Self::Pull(PullError::Space { .. }) => DISK_FULL,
-            Self::Pull(PullError::Registry(_) | PullError::Lost(_)) | Self::Lost => INTERNAL,
+            Self::Pull(PullError::Registry(_) | PullError::Lost(_))
+            | Self::Push(PushError::Registry(_) | PushError::Lost(_))
+            | Self::Registry(_)
+            | Self::Lost => INTERNAL,
             Self::Archive(error) => archive_class(error),
             Self::Config(_) => (ErrorKind::InvalidArgument, "INVALID_SETTING"),
             Self::Id(_) => (ErrorKind::InvalidArgument, "INVALID_ID"),

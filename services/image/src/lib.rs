@@ -9,7 +9,7 @@
 //!   lock                                   one process at a time              store
 //! ```
 //!
-//! [`store::Store`] holds these together; `pull`, `load`, `remove`, `prepare`, `list` are what is done with it.
+//! [`store::Store`] holds these together; `pull`, `push`, `load`, `remove`, `prepare`, `list` are what is done with it.
 
 mod api;
 pub mod archive;
@@ -29,6 +29,7 @@ pub mod load;
 mod platform;
 pub mod prepare;
 pub mod pull;
+pub mod push;
 pub mod reference;
 pub mod registry;
 pub mod remove;

@@ -313,6 +313,24 @@ impl Store {
         Ok(true)
     }
 
+    /// Notes that an image is at its registry now, by the digest of its manifest, unless the name moved on meanwhile.
+    pub fn pushed(&self, reference: &ImageRef, manifest: &Descriptor) -> Result<(), StoreError> {
+        let source = reference.with_digest(manifest.digest.clone());
+        let _gate = self.gate();
+        let is_it = |entry: &Entry| {
+            entry.reference() == Some(reference) && entry.descriptor().digest == manifest.digest
+        };
+        if !self.references().entries()?.iter().any(|entry| is_it(entry) && entry.source() != Some(&source)) {
+            return Ok(());
+        }
+        self.references().change(|entries| {
+            for entry in entries.iter_mut().filter(|entry| is_it(entry)) {
+                *entry = Entry::new(entry.descriptor(), entry.reference().cloned(), Some(source.clone()));
+            }
+        })?;
+        Ok(())
+    }
+
     /// Gives an image one more reference.
     pub fn tag(&self, source: &str, target: &str) -> Result<(), StoreError> {
         let target: ImageRef = target.parse()?;

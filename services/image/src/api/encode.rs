@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::SystemTime;
 
+use davit_proto::id::Digest;
 use davit_proto::image as wire;
 use davit_proto::time::timestamp;
 use davit_proto::types::{Filter, Mount};
@@ -15,6 +16,7 @@ use crate::filter::Condition;
 use crate::list::{HistoryStep, Summary};
 use crate::prepare::Prepared;
 use crate::pull::{LayerProgress, LayerState, Progress, Pulled, Request};
+use crate::reference::ImageRef;
 use crate::registry::{Credential, Secret};
 use crate::remove::Removed;
 
@@ -23,11 +25,18 @@ const PAGE: usize = 100;
 const PAGE_BYTES: usize = 1 << 20;
 
 pub(super) fn pull_request(request: wire::PullRequest) -> Result<Request, Error> {
-    let credential = request.credential.map(|credential| Credential::Password {
-        username: credential.username,
-        password: Secret::new(credential.password),
-    });
+    let credential = credential(request.credential);
     Ok(Request { reference: request.reference.parse()?, platform: platform(request.platform), credential })
+}
+
+/// An empty credential is none.
+pub(super) fn credential(credential: Option<wire::Credential>) -> Option<Credential> {
+    let wire::Credential { username, password, identity_token } = credential?;
+    if !identity_token.is_empty() {
+        return Some(Credential::IdentityToken(Secret::new(identity_token)));
+    }
+    let is_some = !username.is_empty() || !password.is_empty();
+    is_some.then(|| Credential::Password { username, password: Secret::new(password) })
 }
 
 /// An empty platform is none.
@@ -54,14 +63,41 @@ pub(super) fn format(format: wire::ArchiveFormat) -> Result<Format, Error> {
 pub(super) fn progress_of_pull(progress: Progress) -> wire::PullResponse {
     use wire::pull_response::Event;
     let event = match progress {
-        Progress::Resolved { reference, digest, layers } => Event::Resolved(wire::Resolved {
-            reference,
-            digest: digest.into(),
-            layers: layers.into_iter().map(String::from).collect(),
-        }),
+        Progress::Resolved { reference, digest, layers } => {
+            Event::Resolved(resolved(reference, digest, layers))
+        }
         Progress::Layer(progress) => Event::Layer(layer(progress)),
+        Progress::Pushed(_) => return wire::PullResponse { event: None },
     };
     wire::PullResponse { event: Some(event) }
+}
+
+pub(super) fn push_request(request: wire::PushRequest) -> Result<crate::push::Request, Error> {
+    let credential = credential(request.credential);
+    let reference = ImageRef::parse_bare(&request.reference)?;
+    Ok(crate::push::Request { reference, all_tags: request.all_tags, credential })
+}
+
+pub(super) fn progress_of_push(progress: Progress) -> wire::PushResponse {
+    use wire::push_response::Event;
+    let event = match progress {
+        Progress::Resolved { reference, digest, layers } => {
+            Event::Resolved(resolved(reference, digest, layers))
+        }
+        Progress::Layer(progress) => Event::Layer(layer(progress)),
+        Progress::Pushed(pushed) => Event::Pushed(wire::Pushed {
+            reference: pushed.reference,
+            digest: pushed.digest.into(),
+            size: pushed.size,
+            part_of: pushed.part_of.map(String::from).unwrap_or_default(),
+        }),
+    };
+    wire::PushResponse { event: Some(event) }
+}
+
+fn resolved(reference: String, digest: Digest, layers: Vec<Digest>) -> wire::Resolved {
+    let layers = layers.into_iter().map(String::from).collect();
+    wire::Resolved { reference, digest: digest.into(), layers }
 }
 
 pub(super) fn pulled(pulled: Pulled) -> wire::PullResponse {
@@ -77,7 +113,7 @@ pub(super) fn pulled(pulled: Pulled) -> wire::PullResponse {
 /// A load resolves no reference, so only layers move on.
 pub(super) fn progress_of_load(progress: Progress) -> wire::LoadResponse {
     let event = match progress {
-        Progress::Resolved { .. } => None,
+        Progress::Resolved { .. } | Progress::Pushed(_) => None,
         Progress::Layer(progress) => Some(wire::load_response::Event::Layer(layer(progress))),
     };
     wire::LoadResponse { event }
@@ -94,12 +130,17 @@ fn layer(progress: LayerProgress) -> wire::LayerProgress {
         LayerState::Unpacking => wire::LayerState::Unpacking,
         LayerState::Complete => wire::LayerState::Complete,
         LayerState::Exists => wire::LayerState::Exists,
+        LayerState::Pushing => wire::LayerState::Pushing,
+        LayerState::Pushed => wire::LayerState::Pushed,
+        LayerState::Mounted => wire::LayerState::Mounted,
+        LayerState::Skipped => wire::LayerState::Skipped,
     };
     wire::LayerProgress {
         digest: progress.digest.into(),
         state: state.into(),
         current: progress.current,
         total: progress.total,
+        mounted_from: progress.from,
     }
 }
 

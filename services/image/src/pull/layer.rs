@@ -19,7 +19,6 @@ use tokio::task::spawn_blocking;
 
 use super::{LayerState, Pull, PullError};
 use crate::content::{BlobWriter, ContentError, Ingest, Turn};
-use crate::digest::Hasher;
 use crate::document::Descriptor;
 use crate::snapshot::SnapshotError;
 use crate::store::{Store, StoreError};
@@ -85,7 +84,7 @@ impl Pull {
         let lost = blob.digest.clone();
         let work = move || match store.add_layer(&blob, &diff_id) {
             Err(StoreError::Snapshot(SnapshotError::Unpack(error)))
-                if error.is_content() && is_damaged(&store, &blob.digest)? =>
+                if error.is_content() && store.content().is_damaged(&blob.digest)? =>
             {
                 tracing::warn!(digest = %blob.digest, "a blob is damaged, fetching it anew");
                 store.content().remove(&blob.digest)?;
@@ -247,19 +246,6 @@ fn is_wrong(error: &StoreError) -> bool {
         StoreError::Content(ContentError::WrongDigest { .. }) => true,
         StoreError::Snapshot(SnapshotError::Unpack(error)) => error.is_content(),
         _ => false,
-    }
-}
-
-/// Whether a blob is no longer what its name says.
-fn is_damaged(store: &Store, digest: &Digest) -> Result<bool, ContentError> {
-    let mut file = store.content().open_blob(digest)?;
-    let mut hasher = Hasher::default();
-    let mut buffer = vec![0; 128 << 10];
-    loop {
-        match file.read(&mut buffer).map_err(ContentError::io("read blob", digest))? {
-            0 => return Ok(hasher.finish() != *digest),
-            n => hasher.update(&buffer[..n]),
-        }
     }
 }
 

@@ -1,12 +1,14 @@
-//! What a pull is at, as a board that the pull writes on and a client reads from.
+//! What a pull or push is at, as a board that it writes on and a client reads from.
 //!
-//! The pull never waits for a reader: a state that nobody read is overwritten by the next.
+//! It never waits for a reader: a state that nobody read is overwritten by the next.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use davit_proto::id::Digest;
 use tokio::sync::Notify;
+
+use crate::push::Pushed;
 
 /// What a layer is at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,8 +21,16 @@ pub enum LayerState {
     Unpacking,
     /// Fetched and unpacked.
     Complete,
-    /// It was here before.
+    /// It was there before.
     Exists,
+    /// Bytes go out.
+    Pushing,
+    /// The registry has it.
+    Pushed,
+    /// The registry took it over from another of its repositories.
+    Mounted,
+    /// It may not be given on.
+    Skipped,
 }
 
 /// One layer's progress.
@@ -34,6 +44,8 @@ pub struct LayerProgress {
     pub current: u64,
     /// Bytes in all.
     pub total: u64,
+    /// The repository it was taken over from; empty otherwise.
+    pub from: String,
 }
 
 /// Something that changed.
@@ -50,15 +62,19 @@ pub enum Progress {
     },
     /// A layer moved on.
     Layer(LayerProgress),
+    /// An image is at its registry.
+    Pushed(Pushed),
 }
 
 #[derive(Debug, Default)]
 struct State {
     resolved: Option<Progress>,
     layers: BTreeMap<Digest, (LayerProgress, bool)>,
+    /// What must not be overwritten: told after the layers.
+    told: Vec<Progress>,
 }
 
-/// The board of one pull.
+/// The board of one pull or push.
 #[derive(Debug, Default)]
 pub struct Board {
     state: Mutex<State>,
@@ -74,8 +90,24 @@ impl Board {
 
     /// Writes what a layer is at.
     pub fn set(&self, digest: &Digest, state: LayerState, current: u64, total: u64) {
-        let progress = LayerProgress { digest: digest.clone(), state, current, total };
-        self.lock().layers.insert(digest.clone(), (progress, true));
+        let from = String::new();
+        self.write(LayerProgress { digest: digest.clone(), state, current, total, from });
+    }
+
+    /// Writes that the registry took a layer over from another of its repositories.
+    pub fn mounted(&self, digest: &Digest, from: &str, total: u64) {
+        let (digest, state, from) = (digest.clone(), LayerState::Mounted, from.to_owned());
+        self.write(LayerProgress { digest, state, current: total, total, from });
+    }
+
+    /// Writes something that is told whatever comes after it.
+    pub fn tell(&self, progress: Progress) {
+        self.lock().told.push(progress);
+        self.changed.notify_one();
+    }
+
+    fn write(&self, progress: LayerProgress) {
+        self.lock().layers.insert(progress.digest.clone(), (progress, true));
         self.changed.notify_one();
     }
 
@@ -87,6 +119,7 @@ impl Board {
             *fresh = false;
             changes.push(Progress::Layer(progress.clone()));
         }
+        changes.append(&mut state.told);
         changes
     }
 

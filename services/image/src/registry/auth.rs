@@ -29,7 +29,8 @@ const ENTRIES_MAX: usize = 1024;
 pub(super) struct Subject {
     /// Origin of the registry.
     pub(super) registry: Url,
-    pub(super) repository: String,
+    /// What a token must allow: `repository:library/busybox:pull`.
+    pub(super) scopes: Vec<String>,
     pub(super) credential: Option<Credential>,
 }
 
@@ -81,8 +82,8 @@ impl Grants {
         let new = match challenge {
             Challenge::Basic => basic_grant(subject)?,
             Challenge::Bearer { realm, service, scope } => {
-                let scope = scope.unwrap_or_else(|| format!("repository:{}:pull", subject.repository));
-                token_grant(wire, subject, &Ask { realm, service, scope }).await?
+                let scopes = scopes(&subject.scopes, scope.as_deref());
+                token_grant(wire, subject, &Ask { realm, service, scopes }).await?
             }
         };
         let header = new.header.clone();
@@ -103,7 +104,16 @@ impl Grants {
 struct Ask {
     realm: String,
     service: Option<String>,
-    scope: String,
+    scopes: Vec<String>,
+}
+
+/// What a token is asked for: what we need, unless the registry calls it otherwise and that is all there is. A token
+/// for reading only would be refused at the first write.
+fn scopes(needed: &[String], named: Option<&str>) -> Vec<String> {
+    match (needed, named) {
+        ([only], Some(named)) if only.ends_with(":pull") => named.split(' ').map(str::to_owned).collect(),
+        _ => needed.to_vec(),
+    }
 }
 
 #[derive(Deserialize)]
@@ -170,7 +180,7 @@ fn query(mut realm: Url, ask: &Ask, account: Option<&str>) -> Url {
         if let Some(service) = &ask.service {
             pairs.append_pair("service", service);
         }
-        for scope in ask.scope.split(' ') {
+        for scope in &ask.scopes {
             pairs.append_pair("scope", scope);
         }
         if let Some(account) = account {
@@ -188,7 +198,7 @@ fn refresh(realm: Url, ask: &Ask, token: &str) -> Outgoing {
         .append_pair("grant_type", "refresh_token")
         .append_pair("service", ask.service.as_deref().unwrap_or_default())
         .append_pair("client_id", "davit")
-        .append_pair("scope", &ask.scope)
+        .append_pair("scope", &ask.scopes.join(" "))
         .append_pair("refresh_token", token);
     let form = form.query().map(str::to_owned);
     Outgoing { method: Method::POST, form, ..Outgoing::get(realm) }
@@ -225,7 +235,7 @@ mod tests {
         Ask {
             realm: "https://auth.example/token?a=b".into(),
             service: Some("reg & co".into()),
-            scope: "repository:x/y:pull repository:z:pull".into(),
+            scopes: vec!["repository:x/y:pull".into(), "repository:z:pull".into()],
         }
     }
 
@@ -237,6 +247,15 @@ mod tests {
             "https://auth.example/token?a=b&service=reg+%26+co&scope=repository%3Ax%2Fy%3Apull\
              &scope=repository%3Az%3Apull&account=me"
         );
+    }
+
+    #[test]
+    fn who_writes_asks_for_no_less() {
+        let needed = |scope: &str| vec![scope.to_owned()];
+        let (read, write) = (needed("repository:a:pull"), needed("repository:a:pull,push"));
+        assert_eq!(scopes(&read, Some("repository:b:pull x:y:z")), ["repository:b:pull", "x:y:z"]);
+        assert_eq!(scopes(&read, None), read);
+        assert_eq!(scopes(&write, Some("repository:a:pull")), write);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use http::{Method, StatusCode};
 use reqwest::Response;
 
 use super::error::{Failure, RegistryError};
-use super::repository::{Repository, Request};
+use super::repository::{Place, Repository, Request};
 use super::retry::Budget;
 use crate::reference::Digest;
 
@@ -129,7 +129,7 @@ impl BlobStream {
         }
         let offset = if self.ranges_broken { 0 } else { self.position };
         let path = format!("blobs/{}", self.digest);
-        let request = Request { method: Method::GET, path: &path, accept: None, offset };
+        let request = Request { offset, ..Request::of(Method::GET, Place::Below(&path)) };
         let response = self.budget.spend(self.repository.request(self.endpoint, request)).await?;
         if let Some(encoding) = response.headers().get(CONTENT_ENCODING).filter(|value| *value != "identity")
         {

@@ -7,7 +7,8 @@
 //!
 //! ```text
 //! Repository ── manifest, head ──┐
-//!            └─ BlobStream ──────┴─ request: known grant → send → 401? answer the challenge, once → send
+//!            ├─ BlobStream ──────┤
+//!            └─ Upload ──────────┴─ request: known grant → send → 401? answer the challenge, once → send
 //!                                              Grants            Wire (redirects, TLS, plain HTTP)
 //! ```
 
@@ -19,9 +20,11 @@ mod credential;
 mod endpoint;
 mod error;
 pub mod manifest;
+mod payload;
 mod repository;
 mod retry;
 mod transport;
+mod upload;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -32,11 +35,14 @@ pub use self::credential::{Credential, Secret};
 pub use self::endpoint::ConfigError;
 pub use self::error::{Failure, Message, RegistryError};
 pub use self::manifest::{Manifest, ManifestKind};
+pub use self::payload::Meter;
 pub use self::repository::{Head, Repository};
 pub use self::retry::Patience;
+pub use self::upload::Outbound;
 
 use self::auth::Grants;
 use self::endpoint::Map;
+use self::repository::Access;
 use self::transport::Wire;
 use crate::reference::ImageRef;
 
@@ -92,7 +98,12 @@ impl Client {
     /// The repository that a reference names. Without a credential, docker's `config.json` is looked into when the
     /// registry asks who we are.
     pub fn repository(&self, reference: &ImageRef, credential: Option<Credential>) -> Repository {
-        Repository::new(Arc::clone(&self.inner), reference.clone(), credential)
+        Repository::new(Arc::clone(&self.inner), reference.clone(), credential, Access::Pull)
+    }
+
+    /// The repository that a reference names, to be written to. Mirrors are passed over.
+    pub fn repository_to_push(&self, reference: &ImageRef, credential: Option<Credential>) -> Repository {
+        Repository::new(Arc::clone(&self.inner), reference.clone(), credential, Access::Push)
     }
 }
 

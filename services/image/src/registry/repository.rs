@@ -2,27 +2,29 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
-use reqwest::Response;
+use reqwest::{Response, Url};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::OnceCell;
 
 use super::auth::Subject;
 use super::blob::BlobStream;
 use super::credential::{self, Credential};
-use super::endpoint::Endpoint;
+use super::endpoint::{Endpoint, same_origin};
 use super::error::{Failure, Message, RegistryError};
 use super::manifest::{self, Manifest};
+use super::payload::Payload;
 use super::retry::{Budget, Patience};
 use super::transport::Outgoing;
 use super::{Shared, body, challenge};
 use crate::document::MANIFEST_BYTES;
 use crate::reference::{Digest, ImageRef};
 
-const CONTENT_DIGEST: &str = "docker-content-digest";
+pub(super) const CONTENT_DIGEST: &str = "docker-content-digest";
 
 /// The handle of one repository. Clones share what was learned.
 #[derive(Debug, Clone)]
@@ -39,8 +41,19 @@ struct Inner {
     current: AtomicUsize,
     /// Credentials that came with the request: for the registry itself, not for its mirrors.
     given: Option<Credential>,
+    /// What is to be done there.
+    access: Access,
     /// Credentials looked up, one for each endpoint, when they were asked for.
     found: Vec<OnceCell<Result<Option<Credential>, String>>>,
+}
+
+/// What is to be done in a repository: tokens are given out for one or the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Access {
+    /// Reading.
+    Pull,
+    /// Writing, and reading what is there.
+    Push,
 }
 
 /// What a registry says about a manifest without sending it.
@@ -70,10 +83,20 @@ struct Document {
 }
 
 impl Repository {
-    pub(super) fn new(shared: Arc<Shared>, reference: ImageRef, given: Option<Credential>) -> Self {
-        let endpoints = shared.wire.map.endpoints(&reference).unwrap_or_default();
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        reference: ImageRef,
+        given: Option<Credential>,
+        access: Access,
+    ) -> Self {
+        let mut endpoints = shared.wire.map.endpoints(&reference).unwrap_or_default();
+        if access == Access::Push {
+            // Mirrors are read from.
+            endpoints.retain(|endpoint| !endpoint.is_mirror);
+        }
         let found = endpoints.iter().map(|_| OnceCell::new()).collect();
-        let inner = Inner { shared, reference, endpoints, current: AtomicUsize::new(0), given, found };
+        let current = AtomicUsize::new(0);
+        let inner = Inner { shared, reference, endpoints, current, given, access, found };
         Self { inner: Arc::new(inner) }
     }
 
@@ -100,6 +123,47 @@ impl Repository {
             size: document.length,
             media_type: header(&document.headers, CONTENT_TYPE.as_str()).map(str::to_owned),
         })
+    }
+
+    /// The digest that a tag names at the registry itself, as far as it tells.
+    pub async fn tagged(&self, tag: &str) -> Result<Option<Digest>, RegistryError> {
+        let path = format!("manifests/{tag}");
+        let request =
+            || Request { accept: Some(manifest::ACCEPT), ..Request::of(Method::HEAD, Place::Below(&path)) };
+        let ask = || async {
+            match self.request(self.home(), request()).await {
+                Ok(response) => {
+                    Ok(header(response.headers(), CONTENT_DIGEST).and_then(|digest| digest.parse().ok()))
+                }
+                Err(Failure::NotFound(_)) => Ok(None),
+                Err(failure) => Err(failure),
+            }
+        };
+        self.insist(&format!("manifest {tag}"), ask).await
+    }
+
+    /// Sends a manifest and names it, by tag or digest. The registry must come to the same digest.
+    pub async fn send_manifest(&self, manifest: &Manifest, name: &str) -> Result<(), RegistryError> {
+        let subject = format!("manifest {name}");
+        let path = format!("manifests/{name}");
+        let media_type = HeaderValue::from_str(&manifest.media_type).map_err(|_| {
+            self.error(self.home(), &subject, Failure::protocol("a media type fits no header"))
+        })?;
+        let request = || Request {
+            headers: HeaderMap::from_iter([(CONTENT_TYPE, media_type.clone())]),
+            payload: Some(Payload::memory(manifest.bytes.clone())),
+            ..Request::of(Method::PUT, Place::Below(&path))
+        };
+        let response = self.insist(&subject, || self.request(self.home(), request())).await?;
+        let named = header(response.headers(), CONTENT_DIGEST).filter(|named| named.starts_with("sha256:"));
+        match named.filter(|named| *named != manifest.digest.as_str()) {
+            Some(named) => {
+                let found = super::error::printable(named);
+                let failure = Failure::Corrupt { expected: manifest.digest.to_string(), found };
+                Err(self.error(self.home(), &subject, failure))
+            }
+            None => Ok(()),
+        }
     }
 
     /// A blob from a byte on. Nothing is asked before the stream is read. The stream does not hash: whoever stores the
@@ -165,8 +229,10 @@ impl Repository {
 
     async fn fetch_once(&self, index: usize, ask: &Ask) -> Result<Document, Failure> {
         let path = format!("manifests/{}", ask.name);
-        let request =
-            Request { method: ask.method.clone(), path: &path, accept: Some(manifest::ACCEPT), offset: 0 };
+        let request = Request {
+            accept: Some(manifest::ACCEPT),
+            ..Request::of(ask.method.clone(), Place::Below(&path))
+        };
         let response = self.request(index, request).await?;
         let headers = response.headers().clone();
         let announced = header(&headers, CONTENT_DIGEST).map(str::to_owned);
@@ -194,15 +260,15 @@ impl Repository {
         let endpoint = self.endpoint(index).ok_or_else(no_address)?;
         let shared = &self.inner.shared;
         let base = shared.wire.base(endpoint).await?;
-        let path = format!("v2/{}/{}", self.inner.reference.repository(), request.path);
-        let url =
-            base.join(&path).map_err(|_| Failure::protocol("the repository's name makes no address"))?;
+        let url = self.address(&base, &request.place)?;
+        // What we know belongs to the registry, wherever it sends us on.
+        let is_home = same_origin(&base, &url);
         let mut subject = Subject {
             registry: base,
-            repository: self.inner.reference.repository().to_owned(),
+            scopes: self.scopes(request.from),
             credential: self.known_credential(index),
         };
-        let mut authorization = shared.grants.known(&subject).await;
+        let mut authorization = shared.grants.known(&subject).await.filter(|_| is_home);
         let mut challenged = false;
         loop {
             let outgoing = Outgoing {
@@ -210,6 +276,9 @@ impl Repository {
                 accept: request.accept,
                 offset: request.offset,
                 authorization: authorization.clone(),
+                headers: request.headers.clone(),
+                payload: request.payload.clone(),
+                more_patience: request.more_patience,
                 ..Outgoing::get(url.clone())
             };
             let reply = shared.wire.send(outgoing).await.inspect_err(|failure| {
@@ -226,7 +295,7 @@ impl Repository {
                 return Ok(reply.response);
             }
             // Another host's challenge is not ours to answer: what we know belongs to the registry.
-            if status != StatusCode::UNAUTHORIZED || reply.redirected || challenged {
+            if status != StatusCode::UNAUTHORIZED || reply.redirected || challenged || !is_home {
                 return Err(self.refusal(index, reply.response).await);
             }
             challenged = true;
@@ -239,6 +308,48 @@ impl Repository {
             let answer =
                 shared.grants.answer(&shared.wire, &subject, challenge, authorization.as_ref()).await;
             authorization = Some(answer.map_err(|failure| self.with_credential_trouble(index, failure))?);
+        }
+    }
+
+    fn address(&self, base: &Url, place: &Place<'_>) -> Result<Url, Failure> {
+        match place {
+            Place::Below(path) => {
+                let path = format!("v2/{}/{path}", self.inner.reference.repository());
+                base.join(&path).map_err(|_| Failure::protocol("the repository's name makes no address"))
+            }
+            Place::At(url) if base.scheme() == "https" && url.scheme() != "https" => {
+                Err(Failure::protocol("sent us from HTTPS to plain HTTP"))
+            }
+            Place::At(url) => Ok(url.clone()),
+        }
+    }
+
+    /// What a token must allow; empty where the registry says that itself.
+    fn scopes(&self, from: Option<&str>) -> Vec<String> {
+        let own = self.inner.reference.repository();
+        let mut scopes = match self.inner.access {
+            Access::Pull => vec![format!("repository:{own}:pull")],
+            Access::Push => vec![format!("repository:{own}:pull,push")],
+        };
+        scopes.extend(from.map(|from| format!("repository:{from}:pull")));
+        scopes
+    }
+
+    /// Does something at the registry itself, again and again within its patience.
+    pub(super) async fn insist<T, F>(&self, subject: &str, step: impl Fn() -> F) -> Result<T, RegistryError>
+    where
+        F: Future<Output = Result<T, Failure>>,
+    {
+        let mut budget = self.budget(self.home());
+        loop {
+            let failure = match budget.spend(step()).await {
+                Ok(done) => return Ok(done),
+                Err(failure) => failure,
+            };
+            match budget.next_delay(&failure) {
+                Some(delay) => budget.rest(delay).await,
+                None => return Err(self.error(self.home(), subject, failure)),
+            }
         }
     }
 
@@ -307,6 +418,11 @@ impl Repository {
         self.inner.current.store(index, Ordering::Relaxed);
     }
 
+    /// The registry itself, which comes after its mirrors.
+    pub(super) fn home(&self) -> usize {
+        self.inner.endpoints.len().saturating_sub(1)
+    }
+
     pub(super) fn endpoints(&self) -> usize {
         self.inner.endpoints.len()
     }
@@ -325,14 +441,44 @@ impl Repository {
     }
 }
 
+/// Where a request goes.
+#[derive(Debug, Clone)]
+pub(super) enum Place<'a> {
+    /// Below the repository: `blobs/sha256:…`.
+    Below(&'a str),
+    /// Where the registry said.
+    At(Url),
+}
+
 /// One request within a repository.
 #[derive(Debug)]
 pub(super) struct Request<'a> {
     pub(super) method: Method,
-    /// Below the repository: `blobs/sha256:…`.
-    pub(super) path: &'a str,
+    pub(super) place: Place<'a>,
     pub(super) accept: Option<&'static str>,
     pub(super) offset: u64,
+    /// Another repository that is read from too.
+    pub(super) from: Option<&'a str>,
+    pub(super) headers: HeaderMap,
+    pub(super) payload: Option<Payload>,
+    /// Waited for an answer beyond the usual.
+    pub(super) more_patience: Duration,
+}
+
+impl<'a> Request<'a> {
+    /// A request with nothing to it.
+    pub(super) fn of(method: Method, place: Place<'a>) -> Self {
+        Self {
+            method,
+            place,
+            accept: None,
+            offset: 0,
+            from: None,
+            headers: HeaderMap::new(),
+            payload: None,
+            more_patience: Duration::ZERO,
+        }
+    }
 }
 
 fn no_address() -> Failure {
@@ -343,7 +489,7 @@ fn subject(ask: &Ask) -> String {
     format!("manifest {}", ask.name)
 }
 
-fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+pub(super) fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }
 

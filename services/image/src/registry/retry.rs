@@ -80,6 +80,11 @@ impl Budget {
         outcome.unwrap_or(Err(Failure::TimedOut(self.patience.progress)))
     }
 
+    /// Counts time that went by without progress outside of [`Budget::spend`].
+    pub(super) fn charge(&mut self, waited: Duration) {
+        self.spent += waited;
+    }
+
     /// How long to wait before the next attempt; `None` if there is to be none.
     pub(super) fn next_delay(&mut self, failure: &Failure) -> Option<Duration> {
         self.failures += 1;

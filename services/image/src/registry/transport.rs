@@ -12,6 +12,7 @@ use reqwest::{Response, Url};
 use super::Patience;
 use super::endpoint::{Endpoint, Map, Transport, host_of, is_loopback, same_origin};
 use super::error::{Failure, printable};
+use super::payload::Payload;
 
 const REDIRECTS_MAX: usize = 8;
 const USER_AGENT: &str = concat!("davit/", env!("CARGO_PKG_VERSION"));
@@ -27,11 +28,27 @@ pub(super) struct Outgoing {
     pub(super) offset: u64,
     /// A form to post.
     pub(super) form: Option<String>,
+    /// Further headers.
+    pub(super) headers: HeaderMap,
+    /// What is sent along.
+    pub(super) payload: Option<Payload>,
+    /// Waited for an answer beyond the usual.
+    pub(super) more_patience: Duration,
 }
 
 impl Outgoing {
     pub(super) fn get(url: Url) -> Self {
-        Self { method: Method::GET, url, accept: None, authorization: None, offset: 0, form: None }
+        Self {
+            method: Method::GET,
+            url,
+            accept: None,
+            authorization: None,
+            offset: 0,
+            form: None,
+            headers: HeaderMap::new(),
+            payload: None,
+            more_patience: Duration::ZERO,
+        }
     }
 }
 
@@ -138,7 +155,7 @@ impl Wire {
     }
 
     async fn send_once(&self, outgoing: &Outgoing) -> Result<Response, Failure> {
-        let mut headers = HeaderMap::new();
+        let mut headers = outgoing.headers.clone();
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         if let Some(accept) = outgoing.accept {
             headers.insert(ACCEPT, HeaderValue::from_static(accept));
@@ -156,6 +173,12 @@ impl Wire {
         if let Some(form) = &outgoing.form {
             let kind = HeaderValue::from_static("application/x-www-form-urlencoded");
             request = request.header(CONTENT_TYPE, kind).body(form.clone());
+        }
+        if let Some(payload) = &outgoing.payload {
+            // What the connection took may still be on its way when the last byte is gone from here.
+            let answer = self.patience.progress.saturating_add(outgoing.more_patience);
+            let send = request.body(payload.body()).send();
+            return payload.watch(send, self.patience.idle, answer).await;
         }
         match tokio::time::timeout(self.patience.answer, request.send()).await {
             Ok(Ok(response)) => Ok(response),
@@ -242,6 +265,11 @@ fn redirect(response: &Response, outgoing: &Outgoing) -> Result<Option<Url>, Fai
     }
     if outgoing.form.is_some() {
         return Err(Failure::protocol("redirected a token request that carries credentials"));
+    }
+    let keeps_method =
+        matches!(response.status(), StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT);
+    if !matches!(outgoing.method, Method::GET | Method::HEAD) && !keeps_method {
+        return Err(Failure::protocol(format!("redirected a {} request", outgoing.method)));
     }
     let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
     let next = location.and_then(|location| outgoing.url.join(location).ok());
