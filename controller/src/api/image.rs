@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use davit_proto::image::{
-    DiskUsageRequest, DiskUsageResponse, HistoryRequest, HistoryResponse, InspectRequest, InspectResponse,
-    ListHoldersRequest, ListHoldersResponse, ListRequest, ListResponse, LoadRequest, LoadResponse,
-    PrepareRequest, PrepareResponse, PruneRequest, PruneResponse, PullRequest, PullResponse, PushRequest,
-    PushResponse, ReleaseRequest, ReleaseResponse, RemoveRequest, RemoveResponse, Removed, SaveRequest,
-    SaveResponse, TagRequest, TagResponse, images_server, load_response, pull_response, push_response,
-    removed,
+    CommitRequest, CommitResponse, DiskUsageRequest, DiskUsageResponse, HistoryRequest, HistoryResponse,
+    InspectRequest, InspectResponse, ListHoldersRequest, ListHoldersResponse, ListRequest, ListResponse,
+    LoadRequest, LoadResponse, PrepareRequest, PrepareResponse, PruneRequest, PruneResponse, PullRequest,
+    PullResponse, PushRequest, PushResponse, ReleaseRequest, ReleaseResponse, RemoveRequest, RemoveResponse,
+    Removed, SaveRequest, SaveResponse, TagRequest, TagResponse, commit_request, images_server,
+    load_response, pull_response, push_response, removed,
 };
 use futures_util::StreamExt as _;
+use futures_util::stream::{self, Stream};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::proxy::{Answers, internal, note, passed};
@@ -113,6 +114,21 @@ impl images_server::Images for Images {
         }))))
     }
 
+    async fn commit(
+        &self,
+        request: Request<Streaming<CommitRequest>>,
+    ) -> Result<Response<CommitResponse>, Status> {
+        let mut frames = request.into_inner();
+        let first = frames.message().await?;
+        let based = matches!(&first, Some(CommitRequest { frame: Some(commit_request::Frame::Open(open)) })
+            if !open.base.is_empty());
+        let answer = self.engine.images().commit(Request::new(whole(first, frames))).await?;
+        let CommitResponse { image_id, reference, .. } = answer.get_ref();
+        let name = if reference.is_empty() { image_id } else { reference };
+        note(&self.engine, "image", if based { "commit" } else { "import" }, image_id, name);
+        Ok(answer)
+    }
+
     async fn save(&self, request: Request<SaveRequest>) -> Result<Response<Self::SaveStream>, Status> {
         let answers = self.engine.images().save(passed(request)).await?;
         Ok(Response::new(answers.into_inner()))
@@ -145,4 +161,16 @@ impl images_server::Images for Images {
     ) -> Result<Response<DiskUsageResponse>, Status> {
         self.engine.images().disk_usage(passed(request)).await
     }
+}
+
+/// A client's frames that end only when the client ended them. One that breaks off takes its call with it, and so the
+/// service's, which must not take what came until then for the whole.
+fn whole<F: Send + 'static>(first: Option<F>, rest: Streaming<F>) -> impl Stream<Item = F> + Send + 'static {
+    let rest = rest.then(|frame| async move {
+        match frame {
+            Ok(frame) => frame,
+            Err(_) => std::future::pending().await,
+        }
+    });
+    stream::iter(first).chain(rest)
 }

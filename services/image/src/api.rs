@@ -9,11 +9,11 @@ use std::sync::Arc;
 use davit_proto::id::{ContainerId, Digest};
 use davit_proto::image::images_server::Images as Service;
 use davit_proto::image::{
-    DiskUsageRequest, DiskUsageResponse, HistoryRequest, HistoryResponse, InspectRequest, InspectResponse,
-    ListHoldersRequest, ListHoldersResponse, ListRequest, ListResponse, LoadRequest, LoadResponse,
-    PrepareRequest, PrepareResponse, PruneRequest, PruneResponse, PullRequest, PullResponse, PushRequest,
-    PushResponse, ReleaseRequest, ReleaseResponse, RemoveRequest, RemoveResponse, SaveRequest, SaveResponse,
-    TagRequest, TagResponse, load_request,
+    CommitRequest, CommitResponse, DiskUsageRequest, DiskUsageResponse, HistoryRequest, HistoryResponse,
+    InspectRequest, InspectResponse, ListHoldersRequest, ListHoldersResponse, ListRequest, ListResponse,
+    LoadRequest, LoadResponse, PrepareRequest, PrepareResponse, PruneRequest, PruneResponse, PullRequest,
+    PullResponse, PushRequest, PushResponse, ReleaseRequest, ReleaseResponse, RemoveRequest, RemoveResponse,
+    SaveRequest, SaveResponse, TagRequest, TagResponse, commit_request, load_request,
 };
 use davit_proto::status::status;
 use tokio_stream::{Stream, StreamExt as _};
@@ -175,6 +175,21 @@ impl Service for Api {
         let content = self.store.content().clone();
         let answers = stream::sink(move |out| Ok(crate::archive::save(&images, &content, format, out)?));
         Ok(Response::new(answers))
+    }
+
+    async fn commit(
+        &self,
+        request: Request<Streaming<CommitRequest>>,
+    ) -> Result<Response<CommitResponse>, Status> {
+        let mut frames = request.into_inner();
+        let first = frames.next().await.transpose()?.and_then(|frame| frame.frame);
+        let Some(commit_request::Frame::Open(open)) = first else {
+            return Err(status(&Error::Invalid { field: "frame", rule: "the first must be open" }));
+        };
+        let request = decode(encode::commit_request(open))?;
+        let source = stream::source(frames);
+        let committed = self.call(move |store| Ok(crate::commit::commit(store, &request, source)?)).await?;
+        Ok(Response::new(encode::committed(committed)))
     }
 
     async fn prune(&self, request: Request<PruneRequest>) -> Result<Response<PruneResponse>, Status> {

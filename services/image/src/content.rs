@@ -4,11 +4,13 @@
 //! oci-layout              what this folder is
 //! blobs/sha256/<hex>      whole and verified, never changed
 //! ingest/<hex>.part       bytes on their way, continued by the next who wants them
+//! ingest/new-<n>.blob     bytes whose digest is not known yet
 //! ```
 //!
 //! A blob comes into being by one rename, after its size and digest were verified and its bytes synced: killed at any
 //! instruction, what is in `blobs` is whole. Two who want the same blob at once: the second waits for the first.
 
+mod fresh;
 mod ingest;
 mod turn;
 
@@ -23,6 +25,7 @@ use std::time::SystemTime;
 use davit_proto::id::Digest;
 use davit_sys::file::{self, Durability, OFlags};
 
+pub use fresh::Fresh;
 pub use ingest::{BlobWriter, Ingest};
 pub use turn::{Turn, Turns};
 
@@ -212,6 +215,11 @@ impl Content {
         }
     }
 
+    /// A blob whose digest its bytes will tell.
+    pub fn fresh(&self) -> Result<Fresh, ContentError> {
+        Fresh::create(Arc::clone(&self.folders))
+    }
+
     /// Removes a blob; one that is not here is no error.
     pub fn remove(&self, digest: &Digest) -> Result<(), ContentError> {
         remove_file(&self.folders.blobs, digest.hex()).map_err(ContentError::io("remove blob", digest))
@@ -223,14 +231,15 @@ impl Content {
         list(&path).map_err(ContentError::io("list", path.display()))
     }
 
-    /// Removes partial downloads that nobody continued since `before`, and what was being written when we died.
+    /// Removes partial downloads that nobody continued since `before`, and what was being written when we died. To be
+    /// called before anything is taken in.
     pub fn sweep(&self, before: SystemTime) -> Result<(), ContentError> {
         let failed = |e| ContentError::io("sweep", self.ingest_path().display())(e);
         for entry in std::fs::read_dir(self.ingest_path()).map_err(failed)? {
             let entry = entry.map_err(failed)?;
             let name = entry.file_name().to_string_lossy().into_owned();
             let old = || Ok(entry.metadata()?.modified()? < before);
-            if name.ends_with(".part") && old().map_err(failed)? {
+            if fresh::is_left(&name) || name.ends_with(".part") && old().map_err(failed)? {
                 remove_file(&self.folders.ingest, &name).map_err(failed)?;
             }
         }

@@ -7,6 +7,7 @@ use davit_proto::reason;
 use davit_proto::status::{Classify, ErrorKind};
 
 use crate::archive::ArchiveError;
+use crate::commit::CommitError;
 use crate::content::ContentError;
 use crate::image::ImageError;
 use crate::index::IndexError;
@@ -36,6 +37,9 @@ pub enum Error {
     /// An archive failed.
     #[error(transparent)]
     Archive(#[from] ArchiveError),
+    /// An image could not be made.
+    #[error(transparent)]
+    Commit(#[from] CommitError),
     /// A setting makes no sense.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -103,6 +107,8 @@ impl Classify for Error {
             Self::Push(PushError::Missing { reference, .. } | PushError::Damaged { reference, .. }) => {
                 vec![("image", reference.clone())]
             }
+            Self::Commit(CommitError::Store(error)) => store_values(error),
+            Self::Commit(CommitError::Layers { image }) => vec![("image", image.clone())],
             Self::Pull(PullError::NotAnImage { reference, .. } | PullError::Space { reference, .. }) => {
                 vec![("image", reference.clone())]
             }
@@ -123,6 +129,12 @@ impl Error {
                 (ErrorKind::InvalidArgument, "INVALID_REFERENCE")
             }
             Self::Push(PushError::Missing { .. } | PushError::Damaged { .. }) => CORRUPT,
+            Self::Commit(CommitError::Store(error)) => store_class(error),
+            Self::Commit(CommitError::Layers { .. }) => (ErrorKind::FailedPrecondition, "TOO_MANY_LAYERS"),
+            Self::Commit(CommitError::Large(_) | CommitError::Config(_)) => {
+                (ErrorKind::InvalidArgument, "INVALID_IMAGE_CONFIG")
+            }
+            Self::Commit(CommitError::Change(_)) => (ErrorKind::InvalidArgument, "INVALID_CHANGE"),
             Self::Pull(PullError::NotAnImage { .. }) => (ErrorKind::FailedPrecondition, "NOT_AN_IMAGE"),
             Self::Pull(PullError::Space { .. }) => DISK_FULL,
             Self::Pull(PullError::Registry(_) | PullError::Lost(_))

@@ -9,10 +9,12 @@
 //!   lock                                   one process at a time              store
 //! ```
 //!
-//! [`store::Store`] holds these together; `pull`, `push`, `load`, `remove`, `prepare`, `list` are what is done with it.
+//! [`store::Store`] holds these together; `pull`, `push`, `load`, `commit`, `remove`, `prepare`, `list` are what is done
+//! with it.
 
 mod api;
 pub mod archive;
+pub mod commit;
 pub mod content;
 pub mod digest;
 pub mod document;

@@ -21,7 +21,7 @@ use davit_proto::id::Digest;
 pub use apply::apply;
 pub use limit::Limits;
 pub use path::{LayerPath, PathProblem};
-pub use stream::unpack;
+pub use stream::{unpack, unpack_plain};
 
 /// What a layer turned out to hold.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]

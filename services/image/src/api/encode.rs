@@ -10,6 +10,7 @@ use davit_proto::types::{Filter, Mount};
 use prost::Message as _;
 
 use crate::archive::Format;
+use crate::commit;
 use crate::document::Platform;
 use crate::error::Error;
 use crate::filter::Condition;
@@ -19,6 +20,7 @@ use crate::pull::{LayerProgress, LayerState, Progress, Pulled, Request};
 use crate::reference::ImageRef;
 use crate::registry::{Credential, Secret};
 use crate::remove::Removed;
+use crate::store::StoreError;
 
 /// Most images of one frame, and about how many bytes.
 const PAGE: usize = 100;
@@ -47,6 +49,47 @@ pub(super) fn platform(platform: Option<wire::Platform>) -> Option<Platform> {
     }
     let os = if os.is_empty() { "linux".to_owned() } else { os };
     Some(Platform { os, architecture, variant })
+}
+
+pub(super) fn commit_request(open: wire::CommitOpen) -> Result<commit::Request, Error> {
+    let reference = match open.reference.as_str() {
+        "" => None,
+        text => Some(text.parse::<ImageRef>()?),
+    };
+    if let Some(reference) = reference.as_ref().filter(|reference| reference.digest().is_some()) {
+        return Err(StoreError::TagDigest(reference.to_string()).into());
+    }
+    let created = match open.created_at {
+        None => jiff::Timestamp::now(),
+        Some(time) => jiff::Timestamp::new(time.seconds, time.nanos).map_err(|_| Error::Invalid {
+            field: "created_at",
+            rule: "must be in the years -9999 to 9999",
+        })?,
+    };
+    let words = commit::Words {
+        author: open.author,
+        comment: open.comment,
+        created_by: open.created_by,
+        created: created.to_string(),
+    };
+    Ok(commit::Request {
+        base: open.base,
+        config: open.config.to_vec(),
+        changes: open.changes.join("\n"),
+        words,
+        reference,
+        platform: platform(open.platform),
+        empty_layer: open.empty_layer,
+    })
+}
+
+pub(super) fn committed(committed: commit::Committed) -> wire::CommitResponse {
+    wire::CommitResponse {
+        image_id: committed.image_id.into(),
+        digest: committed.digest.into(),
+        reference: committed.reference.map(|reference| reference.to_string()).unwrap_or_default(),
+        diff_id: committed.diff_id.map(String::from).unwrap_or_default(),
+    }
 }
 
 pub(super) fn conditions(filters: Vec<Filter>) -> Vec<Condition> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::{Buf as _, Bytes};
-use davit_proto::image::{LoadRequest, SaveResponse, load_request};
+use davit_proto::image::{CommitRequest, LoadRequest, SaveResponse, commit_request, load_request};
 use davit_proto::status::status;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -72,14 +72,38 @@ pub(super) fn with_progress<T: Send + 'static, A: Send + 'static>(
     Box::pin(ReceiverStream::new(stream))
 }
 
-/// The chunks of a load as a thread reads them. A stream that breaks off is an error, not an end.
-pub(super) fn source(mut frames: Streaming<LoadRequest>) -> impl Read + Send + 'static {
+/// A frame that may be bytes of an archive.
+pub(super) trait Chunk: Send + 'static {
+    /// Its bytes; none when it is something else.
+    fn chunk(self) -> Option<Bytes>;
+}
+
+impl Chunk for LoadRequest {
+    fn chunk(self) -> Option<Bytes> {
+        match self.frame {
+            Some(load_request::Frame::Chunk(chunk)) => Some(chunk),
+            _ => None,
+        }
+    }
+}
+
+impl Chunk for CommitRequest {
+    fn chunk(self) -> Option<Bytes> {
+        match self.frame {
+            Some(commit_request::Frame::Chunk(chunk)) => Some(chunk),
+            _ => None,
+        }
+    }
+}
+
+/// The chunks of an archive as a thread reads them. A stream that breaks off is an error, not an end.
+pub(super) fn source<F: Chunk>(mut frames: Streaming<F>) -> impl Read + Send + 'static {
     let (pieces, from_wire) = mpsc::channel(FRAMES);
     tokio::spawn(async move {
         while let Some(frame) = frames.next().await {
-            let piece = match frame.map(|frame| frame.frame) {
-                Ok(Some(load_request::Frame::Chunk(chunk))) => Ok(chunk),
-                Ok(_) => Err(io::Error::new(io::ErrorKind::InvalidInput, "a frame that is no chunk")),
+            let piece = match frame.map(Chunk::chunk) {
+                Ok(Some(chunk)) => Ok(chunk),
+                Ok(None) => Err(io::Error::new(io::ErrorKind::InvalidInput, "a frame that is no chunk")),
                 Err(broken) => {
                     Err(io::Error::new(io::ErrorKind::ConnectionAborted, broken.message().to_owned()))
                 }

@@ -5,7 +5,7 @@
 //!                         layer.json     what is to know about them
 //! layers/parents-<hex of chain>/         see [`super::parents`]
 //! layers/empty/                          the lower directory of an image without layers
-//! ingest/unpack-<hex>-<pid>-<n>/         a layer on its way
+//! ingest/unpack-<hex>-<pid>-<n>/         a layer on its way; unpack-new-… as long as its diff id is not known
 //! ingest/trash-<pid>-<n>/                a layer on its way out
 //! ```
 
@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use super::sweeper::Sweeper;
 use super::{Layer, Mount, SnapshotError, Snapshotter, parents};
 use crate::content::{list, make_dirs};
-use crate::unpack::{Limits, unpack};
+use crate::unpack::{Applied, Limits, unpack, unpack_plain};
 
 const RECORD: &str = "layer.json";
 const RECORD_BYTES: usize = 8 << 20;
@@ -158,22 +158,9 @@ impl Directory {
         source: &mut (dyn BufRead + Send),
         limits: &Limits,
     ) -> Result<Record, SnapshotError> {
-        let failed = |e| SnapshotError::io("write layer", diff_id)(e);
-        let root = Root::open(&staged.join("fs")).map_err(failed)?;
+        let root = Root::open(&staged.join("fs")).map_err(SnapshotError::io("write layer", diff_id))?;
         let applied = unpack(source, root, diff_id, limits)?;
-        let record = Record {
-            version: 1,
-            bytes: applied.bytes,
-            entries: applied.entries,
-            opaque: applied.opaque,
-            implied: applied.implied.iter().map(|path| hex::encode(path.bytes())).collect(),
-        };
-        let dir = file::open_dir(staged).map_err(failed)?;
-        let json = serde_json::to_vec(&record).map_err(|e| failed(e.into()))?;
-        file::write_atomic(&dir, RECORD, &json, Durability::Cached).map_err(failed)?;
-        // One call for all files, instead of one each.
-        rustix::fs::syncfs(&dir).map_err(|e| failed(e.into()))?;
-        Ok(record)
+        seal(staged, &applied).map_err(SnapshotError::io("write layer", diff_id))
     }
 
     /// The layers that show, topmost first: nothing below one that hides everything, and each only once, because an
@@ -220,6 +207,32 @@ impl Snapshotter for Directory {
         Ok(Layer { diff_id: diff_id.clone(), bytes: record.bytes })
     }
 
+    fn unpack_new(
+        &self,
+        source: &mut (dyn BufRead + Send),
+        limits: &Limits,
+        keep: &mut dyn FnMut(&Digest) -> bool,
+    ) -> Result<Digest, SnapshotError> {
+        let (name, path) = self.stage("unpack-new")?;
+        let fill = || -> Result<Digest, SnapshotError> {
+            let failed = |e| SnapshotError::io("write", path.display())(e);
+            let root = Root::open(&path.join("fs")).map_err(failed)?;
+            let (applied, diff_id) = unpack_plain(source, root, limits)?;
+            seal(&path, &applied).map_err(failed)?;
+            Ok(diff_id)
+        };
+        let diff_id = match fill() {
+            Ok(diff_id) if keep(&diff_id) => diff_id,
+            other => {
+                self.sweeper.push(path);
+                return other;
+            }
+        };
+        self.publish(&name, diff_id.hex())?;
+        file::sync_dir(&self.layers_fd).map_err(SnapshotError::io("publish layer", &diff_id))?;
+        Ok(diff_id)
+    }
+
     fn mount(&self, diff_ids: &[Digest]) -> Result<Mount, SnapshotError> {
         let visible = self.visible(diff_ids)?;
         let mut lower: Vec<PathBuf> = parents::layer(self, &visible)?.into_iter().collect();
@@ -244,6 +257,22 @@ impl Snapshotter for Directory {
     fn list(&self) -> Result<Vec<(Digest, SystemTime)>, SnapshotError> {
         list(&self.layers).map_err(SnapshotError::io("list", self.layers.display()))
     }
+}
+
+/// Writes what is to be known about a staged layer beside its files, and waits until all of it is durable.
+fn seal(staged: &Path, applied: &Applied) -> io::Result<Record> {
+    let record = Record {
+        version: 1,
+        bytes: applied.bytes,
+        entries: applied.entries,
+        opaque: applied.opaque,
+        implied: applied.implied.iter().map(|path| hex::encode(path.bytes())).collect(),
+    };
+    let dir = file::open_dir(staged)?;
+    file::write_atomic(&dir, RECORD, &serde_json::to_vec(&record)?, Durability::Cached)?;
+    // One call for all files, instead of one each.
+    rustix::fs::syncfs(&dir)?;
+    Ok(record)
 }
 
 /// A name that no other staging or removal has, of this process or of one before.

@@ -84,6 +84,15 @@ pub trait Snapshotter: Debug + Send + Sync {
         limits: &Limits,
     ) -> Result<Layer, SnapshotError>;
 
+    /// As [`Snapshotter::unpack`], for a stream that is not compressed and whose diff id only its bytes tell. `keep` is
+    /// told it before the layer is to be seen, and whether the layer is kept is its answer.
+    fn unpack_new(
+        &self,
+        source: &mut (dyn BufRead + Send),
+        limits: &Limits,
+        keep: &mut dyn FnMut(&Digest) -> bool,
+    ) -> Result<Digest, SnapshotError>;
+
     /// The mount that shows layers, the lowest first, as one read-only tree.
     fn mount(&self, diff_ids: &[Digest]) -> Result<Mount, SnapshotError>;
 

@@ -27,6 +27,37 @@ pub fn unpack(
     diff_id: &Digest,
     limits: &Limits,
 ) -> Result<Applied, UnpackError> {
+    let (applied, actual) = unpack_as(source, root, limits, Expected::Any)?;
+    if actual != *diff_id {
+        return Err(UnpackError::DiffId { expected: diff_id.clone(), actual });
+    }
+    Ok(applied)
+}
+
+/// As [`unpack`], for a layer that is not compressed, whatever its first bytes look like; tells its diff id.
+pub fn unpack_plain(
+    source: impl BufRead + Send,
+    root: Root,
+    limits: &Limits,
+) -> Result<(Applied, Digest), UnpackError> {
+    unpack_as(source, root, limits, Expected::Plain)
+}
+
+/// What a source may be.
+#[derive(Debug, Clone, Copy)]
+enum Expected {
+    /// Compressed in a way that its first bytes tell, or not.
+    Any,
+    /// Not compressed.
+    Plain,
+}
+
+fn unpack_as(
+    source: impl BufRead + Send,
+    root: Root,
+    limits: &Limits,
+    expected: Expected,
+) -> Result<(Applied, Digest), UnpackError> {
     thread::scope(|scope| {
         let (to_apply, from_inflate) = sync_channel(BUFFERS);
         let (to_hash, for_hash) = sync_channel::<Arc<Buffer>>(BUFFERS);
@@ -39,7 +70,7 @@ pub fn unpack(
         });
         let limits_of_inflate = *limits;
         scope.spawn(move || {
-            let failed = inflate(source, &limits_of_inflate, &to_apply, to_hash).err();
+            let failed = inflate(source, expected, &limits_of_inflate, &to_apply, to_hash).err();
             // Whoever would read this has ended already when it cannot be sent.
             let _ = to_apply.send(failed.map_or(Piece::End, Piece::Failed));
         });
@@ -54,10 +85,7 @@ pub fn unpack(
         let actual = hash.join().map_err(|_| {
             UnpackError::Layer(Problem::Source(io::Error::other("hashing thread ended early")))
         })?;
-        if actual != *diff_id {
-            return Err(UnpackError::DiffId { expected: diff_id.clone(), actual });
-        }
-        Ok(applied)
+        Ok((applied, actual))
     })
 }
 
@@ -84,6 +112,7 @@ enum Piece {
 /// Why inflating ended before its end.
 fn inflate(
     source: impl BufRead,
+    expected: Expected,
     limits: &Limits,
     to_apply: &SyncSender<Piece>,
     to_hash: SyncSender<Arc<Buffer>>,
@@ -93,7 +122,11 @@ fn inflate(
     let known = fill(&mut counted, &mut head).map_err(Problem::Source)?;
     let head = &head[..known];
     let mut whole: Whole<'_, _> = head.chain(&mut counted);
-    let result = match magic(head) {
+    let kind = match expected {
+        Expected::Any => magic(head),
+        Expected::Plain => Magic::None,
+    };
+    let result = match kind {
         Magic::Gzip => pump(MultiGzDecoder::new(&mut whole), limits, to_apply, &to_hash),
         Magic::Zstd => {
             let mut decoder = zstd::Decoder::with_buffer(&mut whole).map_err(Problem::Decompress)?;
