@@ -26,6 +26,11 @@ pub fn size(bytes: u64) -> String {
     scaled(bytes, 1000.0, 3, &["B", "kB", "MB", "GB", "TB", "PB", "EB"])
 }
 
+/// Bytes in powers of 1000 with four digits: "16.43MB", as docker tells sums.
+pub fn exact_size(bytes: u64) -> String {
+    scaled(bytes, 1000.0, 4, &["B", "kB", "MB", "GB", "TB", "PB", "EB"])
+}
+
 /// Bytes in powers of 1024 with four digits: "3.852GiB".
 pub fn binary_size(bytes: u64) -> String {
     scaled(bytes, 1024.0, 4, &["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"])
@@ -155,6 +160,7 @@ mod tests {
         assert_eq!(binary_size(4_136_000_000), "3.852GiB");
         assert_eq!(binary_size(1024), "1KiB");
         assert_eq!(size(u64::MAX), "18.4EB");
+        assert_eq!((exact_size(16_430_123), exact_size(212)), ("16.43MB".into(), "212B".into()));
     }
 
     #[test]

@@ -20,6 +20,7 @@ mod many;
 mod network;
 mod output;
 mod patience;
+mod prune;
 mod reference;
 mod spec;
 mod stream;

@@ -1,7 +1,9 @@
 //! The verbs of the engine as a whole, one file each.
 
 pub mod completion;
+pub mod df;
 pub mod events;
 pub mod info;
 pub mod inspect;
+pub mod prune;
 pub mod version;

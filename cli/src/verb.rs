@@ -227,11 +227,13 @@ fn networks() -> Vec<Verb> {
     ]
 }
 
-/// `davit system …`; all also without the group.
+/// `davit system …`; the first ones also without the group.
 fn systems() -> Vec<Verb> {
     vec![
         Verb::of("info", "Show the state of engine and host", "[OPTIONS]", system::info::run),
         Verb::of("events", "Print changes as they happen", "[OPTIONS]", system::events::run),
+        Verb::of("df", "Show disk space", "[OPTIONS]", system::df::run),
+        Verb::of("prune", "Remove all that nothing uses", "[OPTIONS]", system::prune::run),
     ]
 }
 
@@ -248,7 +250,7 @@ fn shorts() -> Vec<Verb> {
 }
 
 /// Names that mean something else, or nothing, without their group.
-const ONLY_IN_GROUP: [&str; 3] = ["ls", "inspect", "prune"];
+const ONLY_IN_GROUP: [&str; 4] = ["ls", "inspect", "prune", "df"];
 
 /// A group of verbs.
 #[derive(Clone, Copy)]
@@ -309,7 +311,7 @@ fn ungrouped() -> Vec<Verb> {
         .filter(alone)
         .chain(shorts())
         .chain(images.filter(alone))
-        .chain(systems())
+        .chain(systems().into_iter().filter(alone))
         .collect()
 }
 

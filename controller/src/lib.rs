@@ -20,3 +20,4 @@ pub mod serve;
 pub mod shim;
 pub mod store;
 pub mod supervise;
+pub mod usage;

@@ -9,6 +9,7 @@ mod handle;
 mod lock;
 mod root;
 mod tree;
+mod usage;
 
 pub use atomic::{Durability, read_bounded, read_bounded_file, sync_dir, sync_file_system, write_atomic};
 pub use entry::{
@@ -24,6 +25,7 @@ pub use handle::{
 pub use lock::Flock;
 pub use root::{Parent, Root};
 pub use tree::{list_dirs, list_names, remove_children, remove_tree};
+pub use usage::{Usage, disk_of, usage, usage_below};
 
 /// The type bits of a file's mode.
 pub use rustix::fs::FileType;

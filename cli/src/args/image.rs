@@ -62,6 +62,9 @@ pub struct RemoveArgs {
     /// Remove all names of an image, and even when a stopped container uses it
     #[arg(short, long)]
     pub force: bool,
+    /// Keep untagged parents; there are none
+    #[arg(long)]
+    pub no_prune: bool,
     /// Images.
     #[arg(required = true, value_name = "IMAGE")]
     pub images: Vec<String>,
@@ -157,7 +160,7 @@ pub struct PruneArgs {
     /// Do not ask
     #[arg(short, long)]
     pub force: bool,
-    /// Only those that match: until=24h, label=a=b
+    /// Only those that match: until=24h, label=a=b, label!=a
     #[arg(long, value_name = "KEY=VALUE")]
     pub filter: Vec<String>,
 }

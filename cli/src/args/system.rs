@@ -10,6 +10,34 @@ pub struct FormatArgs {
     pub format: Option<String>,
 }
 
+/// `davit system df`.
+#[derive(Debug, Args)]
+pub struct DiskUsageArgs {
+    /// table, table TEMPLATE, json, or a Go template
+    #[arg(long)]
+    pub format: Option<String>,
+    /// Show each image, container and volume
+    #[arg(short, long)]
+    pub verbose: bool,
+}
+
+/// `davit system prune`.
+#[derive(Debug, Args)]
+pub struct PruneArgs {
+    /// All images that no container uses, not only those without a name
+    #[arg(short, long)]
+    pub all: bool,
+    /// Do not ask
+    #[arg(short, long)]
+    pub force: bool,
+    /// Anonymous volumes too
+    #[arg(long)]
+    pub volumes: bool,
+    /// Only those that match: until=24h, label=a=b, label!=a
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub filter: Vec<String>,
+}
+
 /// Kinds of objects that can be inspected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum ObjectType {

@@ -13,7 +13,8 @@ use crate::error::Error;
 use crate::format::{Column, Format, Listing};
 use crate::{exit, filter, human, output, reference, time};
 
-const COLUMNS: &[Column] = &[
+/// Docker's fields and heads.
+pub const COLUMNS: &[Column] = &[
     Column { field: "ID", head: "IMAGE ID" },
     Column { field: "Repository", head: "REPOSITORY" },
     Column { field: "Tag", head: "TAG" },
@@ -50,8 +51,9 @@ pub async fn run(engine: Engine, args: ListArgs) -> Result<u8, Error> {
     images.sort_by_key(|image| std::cmp::Reverse(image.created_at.map(|at| (at.seconds, at.nanos))));
     let now = SystemTime::now();
     let digests = args.digests || args.format.as_deref().is_some_and(|format| format.contains(".Digest"));
+    let shown = Shown { no_trunc: args.no_trunc, digests };
     let rows: Vec<Document> =
-        images.iter().flat_map(|image| rows(image, now, args.no_trunc, digests)).collect();
+        images.iter().flat_map(|image| rows(image, now, shown)).collect();
     if args.quiet && args.format.is_none() {
         return quiet(&rows);
     }
@@ -73,8 +75,35 @@ fn quiet(rows: &[Document]) -> Result<u8, Error> {
     Ok(exit::SUCCESS)
 }
 
+/// How much of an image is shown.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Shown {
+    /// Whole ids.
+    pub no_trunc: bool,
+    /// The digest of an image without a name.
+    pub digests: bool,
+}
+
+/// What an image takes, as it is shown.
+#[derive(Debug)]
+pub struct Sizes {
+    /// All of it.
+    pub size: String,
+    /// What another image has too.
+    pub shared: String,
+    /// What only this one has.
+    pub unique: String,
+}
+
 /// A row a name; one without a name when there is none.
-fn rows(image: &Image, now: SystemTime, no_trunc: bool, digests: bool) -> Vec<Document> {
+fn rows(image: &Image, now: SystemTime, shown: Shown) -> Vec<Document> {
+    let sizes = Sizes { size: human::size(image.size), shared: "N/A".into(), unique: "N/A".into() };
+    rows_with(image, now, shown, &sizes)
+}
+
+/// The same with sizes that were found otherwise.
+pub fn rows_with(image: &Image, now: SystemTime, shown: Shown, sizes: &Sizes) -> Vec<Document> {
+    let Shown { no_trunc, digests } = shown;
     let digest_of = |repository: &str| {
         let all = image.digests.iter().map(|digest| reference::familiar(digest));
         all.filter_map(|digest| digest.split_once('@'))
@@ -93,11 +122,11 @@ fn rows(image: &Image, now: SystemTime, no_trunc: bool, digests: bool) -> Vec<Do
             ("ID", id.into()),
             ("Labels", labels.join(",").into()),
             ("Repository", repository.into()),
-            ("SharedSize", "N/A".into()),
-            ("Size", human::size(image.size).into()),
+            ("SharedSize", sizes.shared.as_str().into()),
+            ("Size", sizes.size.as_str().into()),
             ("Tag", tag.into()),
-            ("UniqueSize", "N/A".into()),
-            ("VirtualSize", human::size(image.size).into()),
+            ("UniqueSize", sizes.unique.as_str().into()),
+            ("VirtualSize", sizes.size.as_str().into()),
         ])
     };
     if !image.references.is_empty() {
@@ -120,7 +149,7 @@ mod tests {
     use super::*;
 
     fn shown(image: &Image, digests: bool) -> Vec<String> {
-        let rows = rows(image, SystemTime::now(), false, digests);
+        let rows = rows(image, SystemTime::now(), Shown { no_trunc: false, digests });
         let field = |row: &Document, name: &str| match row.field(name) {
             Some(Document::Text(text)) => text.clone(),
             other => panic!("{name}: {other:?}"),

@@ -15,7 +15,8 @@ pub async fn run(engine: Engine, args: RemoveArgs) -> Result<u8, Error> {
     // One after the other: a layer that the first leaves behind may go with the second.
     for image in args.images {
         usage::check_target(&image)?;
-        let request = RemoveRequest { image, force: args.force };
+        let request =
+            RemoveRequest { image, force: args.force, no_prune: args.no_prune, ..RemoveRequest::default() };
         match engine.images().await?.remove(request).await.map_err(RemoteError::from) {
             Ok(answer) => output::print(&lines(&answer.into_inner().removed))?,
             Err(error) if args.force && error.is(reason::IMAGE_NOT_FOUND) => output::error(&error),
@@ -30,11 +31,16 @@ pub async fn run(engine: Engine, args: RemoveArgs) -> Result<u8, Error> {
 
 /// Docker's lines for what was removed.
 pub fn lines(removed: &[Removed]) -> String {
+    told(removed, ["Untagged", "Deleted"])
+}
+
+/// The same with docker's words of a removal or of a prune.
+pub fn told(removed: &[Removed], [untagged, deleted]: [&str; 2]) -> String {
     let lines = removed.iter().filter_map(|removed| match &removed.what {
         Some(What::Untagged(name)) => {
-            Some(format!("Untagged: {}\n", output::visible(reference::familiar(name))))
+            Some(format!("{untagged}: {}\n", output::visible(reference::familiar(name))))
         }
-        Some(What::Deleted(digest)) => Some(format!("Deleted: {}\n", output::visible(digest))),
+        Some(What::Deleted(digest)) => Some(format!("{deleted}: {}\n", output::visible(digest))),
         None => None,
     });
     lines.collect()

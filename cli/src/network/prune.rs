@@ -1,12 +1,9 @@
 //! `davit network prune`.
 
-use davit_proto::network::PruneRequest;
-use davit_proto::status::RemoteError;
-
 use crate::args::network::PruneArgs;
 use crate::client::Engine;
 use crate::error::Error;
-use crate::{confirm, exit, filter, output};
+use crate::{confirm, exit, filter, output, prune};
 
 /// Removes networks that nobody uses.
 pub async fn run(engine: Engine, args: PruneArgs) -> Result<u8, Error> {
@@ -15,18 +12,6 @@ pub async fn run(engine: Engine, args: PruneArgs) -> Result<u8, Error> {
     if !args.force && !confirm::ask(warning)? {
         return Ok(exit::SUCCESS);
     }
-    let answer = engine
-        .networks()
-        .await?
-        .prune(PruneRequest { filters })
-        .await
-        .map_err(RemoteError::from)?
-        .into_inner();
-    let mut text = String::new();
-    if !answer.names.is_empty() {
-        text.push_str("Deleted Networks:\n");
-        text.extend(answer.names.iter().map(|name| format!("{}\n", output::visible(name))));
-    }
-    output::print(&text)?;
+    output::print(&prune::networks(&engine, filters).await?.text)?;
     Ok(exit::SUCCESS)
 }

@@ -15,6 +15,7 @@ use futures_util::stream::{self, Stream};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::proxy::{Answers, internal, note, passed};
+use crate::container::live;
 use crate::engine::Engine;
 
 /// The public face of the image service.
@@ -50,6 +51,7 @@ impl images_server::Images for Images {
     type ListStream = Streaming<ListResponse>;
     type LoadStream = Answers<LoadResponse>;
     type SaveStream = Streaming<SaveResponse>;
+    type DiskUsageStream = Streaming<DiskUsageResponse>;
 
     async fn pull(&self, request: Request<PullRequest>) -> Result<Response<Self::PullStream>, Status> {
         let answers = self.engine.images().pull(passed(request)).await?.into_inner();
@@ -85,7 +87,9 @@ impl images_server::Images for Images {
     }
 
     async fn remove(&self, request: Request<RemoveRequest>) -> Result<Response<RemoveResponse>, Status> {
-        let answer = self.engine.images().remove(passed(request)).await?;
+        let mut request = passed(request);
+        request.get_mut().running_container_ids = live::running(&self.engine);
+        let answer = self.engine.images().remove(request).await?;
         self.note_removed(&answer.get_ref().removed);
         Ok(answer)
     }
@@ -158,8 +162,9 @@ impl images_server::Images for Images {
     async fn disk_usage(
         &self,
         request: Request<DiskUsageRequest>,
-    ) -> Result<Response<DiskUsageResponse>, Status> {
-        self.engine.images().disk_usage(passed(request)).await
+    ) -> Result<Response<Self::DiskUsageStream>, Status> {
+        let answers = self.engine.images().disk_usage(passed(request)).await?;
+        Ok(Response::new(answers.into_inner()))
     }
 }
 

@@ -4,14 +4,15 @@ use std::sync::Arc;
 
 use davit_proto::status::status;
 use davit_proto::system::{
-    InfoRequest, InfoResponse, VersionRequest, VersionResponse, WatchRequest, WatchResponse, system_server,
+    DiskUsageRequest, DiskUsageResponse, InfoRequest, InfoResponse, VersionRequest, VersionResponse,
+    WatchRequest, WatchResponse, system_server,
 };
-use futures_util::TryStreamExt as _;
+use futures_util::{TryStreamExt as _, stream};
 use tonic::{Request, Response, Status};
 
 use super::proxy::Answers;
 use crate::engine::Engine;
-use crate::{events, info};
+use crate::{events, info, usage};
 
 /// Tells of the engine.
 #[derive(Debug, Clone)]
@@ -43,5 +44,15 @@ impl system_server::System for System {
         let changes =
             events::watch(&self.engine, request.into_inner()).await.map_err(|error| status(&error))?;
         Ok(Response::new(Box::pin(changes.map_err(|error| status(&error)))))
+    }
+
+    type DiskUsageStream = Answers<DiskUsageResponse>;
+
+    async fn disk_usage(
+        &self,
+        request: Request<DiskUsageRequest>,
+    ) -> Result<Response<Self::DiskUsageStream>, Status> {
+        let frames = usage::disk_usage(&self.engine, request.into_inner()).await;
+        Ok(Response::new(Box::pin(stream::iter(frames.into_iter().map(Ok)))))
     }
 }

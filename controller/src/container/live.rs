@@ -9,6 +9,7 @@ use davit_proto::task::{Snapshot, TaskState};
 use davit_proto::types::{Exit, exit::How};
 
 use super::{journal, network, signal};
+use crate::engine::Engine;
 use crate::events;
 use crate::store::{Change, Draft};
 
@@ -203,6 +204,16 @@ pub fn may_restart(spec: Option<&ContainerSpec>) -> bool {
 #[must_use]
 pub fn is_live(phase: Phase) -> bool {
     matches!(phase, Phase::Running | Phase::Paused | Phase::Restarting)
+}
+
+/// Full ids of the containers that may have a process.
+#[must_use]
+pub fn running(engine: &Engine) -> Vec<String> {
+    let may_run = |container: &Container| {
+        let phase = status_of(container).phase();
+        is_live(phase) || phase == Phase::Unknown
+    };
+    engine.containers().0.into_iter().filter(may_run).map(|container| container.id).collect()
 }
 
 /// A container's status; empty when it has none.

@@ -22,9 +22,11 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::archive::SavedImage;
 use crate::error::Error;
 use crate::filter::Filter;
+use crate::lease::Lease;
 use crate::pull::Board;
 use crate::reference::ImageRef;
 use crate::registry;
+use crate::remove::How;
 use crate::store::Store;
 
 /// Most images of one save.
@@ -130,8 +132,10 @@ impl Service for Api {
     }
 
     async fn remove(&self, request: Request<RemoveRequest>) -> Result<Response<RemoveResponse>, Status> {
-        let RemoveRequest { image, force } = request.into_inner();
-        let removed = self.call(move |store| Ok(store.remove(&image, force)?)).await?;
+        let RemoveRequest { image, force, running_container_ids, no_prune: _ } = request.into_inner();
+        let running = running_container_ids.iter().map(|id| id.parse()).collect::<Result<_, _>>();
+        let how = How { force, running: decode(running)? };
+        let removed = self.call(move |store| Ok(store.remove(&image, &how)?)).await?;
         Ok(Response::new(RemoveResponse { removed: removed.into_iter().map(encode::removed).collect() }))
     }
 
@@ -171,9 +175,12 @@ impl Service for Api {
         if named.is_empty() || named.len() > SAVED {
             return Err(status(&Error::Invalid { field: "images", rule: "must be 1 to 1024" }));
         }
-        let images = self.call(move |store| select(store, &named)).await?;
+        let (images, leases) = self.call(move |store| select(store, &named)).await?;
         let content = self.store.content().clone();
-        let answers = stream::sink(move |out| Ok(crate::archive::save(&images, &content, format, out)?));
+        let answers = stream::sink(move |out| {
+            let _held = leases;
+            Ok(crate::archive::save(&images, &content, format, out)?)
+        });
         Ok(Response::new(answers))
     }
 
@@ -196,7 +203,7 @@ impl Service for Api {
         let PruneRequest { all, filters } = request.into_inner();
         let filter = decode(Filter::parse_prune(&encode::conditions(filters)))?;
         let (removed, reclaimed_bytes) =
-            self.call(move |store| Ok(store.prune(all, |image| filter.holds(image))?)).await?;
+            self.call(move |store| Ok(store.prune(filter.scope(all), |image| filter.holds(image))?)).await?;
         let removed = removed.into_iter().map(encode::removed).collect();
         Ok(Response::new(PruneResponse { removed, reclaimed_bytes }))
     }
@@ -222,22 +229,24 @@ impl Service for Api {
         Ok(Response::new(ListHoldersResponse { container_ids }))
     }
 
-    async fn disk_usage(&self, _: Request<DiskUsageRequest>) -> Result<Response<DiskUsageResponse>, Status> {
+    type DiskUsageStream = Answers<DiskUsageResponse>;
+
+    async fn disk_usage(
+        &self,
+        request: Request<DiskUsageRequest>,
+    ) -> Result<Response<Self::DiskUsageStream>, Status> {
+        let verbose = request.into_inner().verbose;
         let usage = self.call(|store| Ok(store.disk_usage()?)).await?;
-        Ok(Response::new(DiskUsageResponse {
-            images: usage.images,
-            active: usage.active,
-            layer_bytes: usage.layer_bytes,
-            reclaimable_bytes: usage.reclaimable_bytes,
-        }))
+        Ok(Response::new(Box::pin(tokio_stream::iter(encode::disk_usage(usage, verbose).map(Ok)))))
     }
 }
 
-/// The images that are to be saved, each once, with all the references that it was asked for by.
-fn select(store: &Store, named: &[String]) -> Result<Vec<SavedImage>, Error> {
-    let mut images: Vec<SavedImage> = Vec::new();
+/// The images that are to be saved, each once, with all the references that it was asked for by, held until the end.
+fn select(store: &Store, named: &[String]) -> Result<(Vec<SavedImage>, Vec<Lease>), Error> {
+    let (mut images, mut leases): (Vec<SavedImage>, Vec<Lease>) = (Vec::new(), Vec::new());
     for text in named {
-        let found = store.find(text)?;
+        let (found, lease) = store.find_held(text)?;
+        leases.push(lease);
         let digest: &Digest = &found.image.descriptor.digest;
         let references: Vec<ImageRef> = found.reference.into_iter().collect();
         match images.iter_mut().find(|image| image.manifest.digest == *digest) {
@@ -245,5 +254,5 @@ fn select(store: &Store, named: &[String]) -> Result<Vec<SavedImage>, Error> {
             None => images.push(SavedImage { references, manifest: found.image.descriptor.clone() }),
         }
     }
-    Ok(images)
+    Ok((images, leases))
 }

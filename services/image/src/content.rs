@@ -133,6 +133,20 @@ impl Content {
         self.folders.root.join("blobs/sha256").join(digest.hex())
     }
 
+    /// The folder of the whole layout.
+    pub(crate) fn root(&self) -> &Path {
+        &self.folders.root
+    }
+
+    /// Bytes of disk of a blob; none when it is not here.
+    pub fn disk(&self, digest: &Digest) -> Result<u64, ContentError> {
+        match file::stat_at(&self.folders.blobs, digest.hex().as_ref()) {
+            Ok(stat) => Ok(file::disk_of(&stat)),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(0),
+            Err(e) => Err(ContentError::io("look for blob", digest)(e)),
+        }
+    }
+
     /// The folder for what is on its way.
     #[must_use]
     pub fn ingest_path(&self) -> PathBuf {
@@ -231,15 +245,70 @@ impl Content {
         list(&path).map_err(ContentError::io("list", path.display()))
     }
 
+    /// Removes a blob, and tells the bytes of disk that came free; of one that is not here none.
+    pub fn free(&self, digest: &Digest) -> Result<u64, ContentError> {
+        let bytes = self.disk(digest)?;
+        self.remove(digest)?;
+        Ok(bytes)
+    }
+
+    /// Notes that a blob was used now, where it costs nothing more: in its own time stamp.
+    pub fn touch(&self, digest: &Digest) -> Result<(), ContentError> {
+        match file::set_times_at(&self.folders.blobs, digest.hex().as_ref(), file::Times::now()) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                Err(ContentError::io("note the use of blob", digest)(e))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// When a blob was used last, or became whole; `None` when it is not here.
+    pub fn used_at(&self, digest: &Digest) -> Result<Option<SystemTime>, ContentError> {
+        match std::fs::symlink_metadata(self.path(digest)).and_then(|about| about.modified()) {
+            Ok(at) => Ok(Some(at)),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(ContentError::io("look for blob", digest)(e)),
+        }
+    }
+
+    /// Removes partial downloads that nobody continues now nor did since `before`. Tells how many, and the bytes of disk
+    /// that came free.
+    pub fn sweep_partial(&self, before: SystemTime) -> Result<(u64, u64), ContentError> {
+        let failed = |e| ContentError::io("sweep", self.ingest_path().display())(e);
+        let (mut count, mut bytes) = (0, 0);
+        for entry in std::fs::read_dir(self.ingest_path()).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let name = entry.file_name();
+            let hex = name.to_str().and_then(|name| name.strip_suffix(".part"));
+            let Some(digest) = hex.and_then(|hex| format!("sha256:{hex}").parse::<Digest>().ok()) else {
+                continue;
+            };
+            let Some(_turn) = self.turns.try_take(&digest) else { continue };
+            let about = match entry.metadata() {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+                other => other.map_err(failed)?,
+            };
+            if about.modified().map_err(failed)? < before {
+                self.remove_partial(&digest).map_err(failed)?;
+                count += 1;
+                bytes += std::os::unix::fs::MetadataExt::blocks(&about) * 512;
+            }
+        }
+        Ok((count, bytes))
+    }
+
+    fn remove_partial(&self, digest: &Digest) -> io::Result<()> {
+        remove_file(&self.folders.ingest, &format!("{}.part", digest.hex()))
+    }
+
     /// Removes partial downloads that nobody continued since `before`, and what was being written when we died. To be
     /// called before anything is taken in.
     pub fn sweep(&self, before: SystemTime) -> Result<(), ContentError> {
         let failed = |e| ContentError::io("sweep", self.ingest_path().display())(e);
+        self.sweep_partial(before)?;
         for entry in std::fs::read_dir(self.ingest_path()).map_err(failed)? {
-            let entry = entry.map_err(failed)?;
-            let name = entry.file_name().to_string_lossy().into_owned();
-            let old = || Ok(entry.metadata()?.modified()? < before);
-            if fresh::is_left(&name) || name.ends_with(".part") && old().map_err(failed)? {
+            let name = entry.map_err(failed)?.file_name().to_string_lossy().into_owned();
+            if fresh::is_left(&name) {
                 remove_file(&self.folders.ingest, &name).map_err(failed)?;
             }
         }

@@ -175,7 +175,7 @@ fn store_values(error: &StoreError) -> Vec<(&'static str, String)> {
         StoreError::NotFound(image) | StoreError::Ambiguous(image) | StoreError::TagDigest(image) => {
             vec![("image", image.clone())]
         }
-        StoreError::InUse { image, container_ids } => {
+        StoreError::InUse { image, container_ids, .. } => {
             vec![("image", image.clone()), ("container", container_ids.join(","))]
         }
         StoreError::SeveralReferences { image, .. } => vec![("image", image.clone())],

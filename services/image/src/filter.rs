@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 use crate::image::Image;
 use crate::list::Summary;
 use crate::reference::ImageRef;
+use crate::remove::Scope;
 use crate::store::{Store, StoreError};
 
 /// One condition as it came.
@@ -44,14 +45,17 @@ impl Filter {
         let mut filter = Self::default();
         for (key, value) in conditions {
             match key.as_str() {
-                // Whether named images go too has a field of its own.
-                "dangling" => {
-                    truth(key, value)?;
-                }
+                "dangling" => filter.dangling = Some(truth(key, value)?),
                 _ => filter.common(key, value, "must be dangling, label, label! or until")?,
             }
         }
         Ok(filter)
+    }
+
+    /// What a removal of many takes: named images too when asked for, or by `dangling=false`.
+    #[must_use]
+    pub fn scope(&self, all: bool) -> Scope {
+        if all || self.dangling == Some(false) { Scope::Unused } else { Scope::Dangling }
     }
 
     fn common(&mut self, key: &str, value: &str, rule: &'static str) -> Result<(), StoreError> {

@@ -27,6 +27,11 @@ impl Leases {
         Lease { leases: self.clone(), digests: Vec::new() }
     }
 
+    /// All that is held now.
+    pub(crate) fn held(&self) -> Vec<Digest> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
+    }
+
     /// Does something to content, such as removing it, unless somebody holds it; nobody can begin to meanwhile.
     pub fn unless_held<T>(&self, digest: &Digest, act: impl FnOnce() -> T) -> Option<T> {
         let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);

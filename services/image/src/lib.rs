@@ -38,6 +38,7 @@ pub mod remove;
 pub mod snapshot;
 pub mod store;
 pub mod unpack;
+pub mod usage;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -42,19 +42,6 @@ pub struct HistoryStep {
     pub references: Vec<String>,
 }
 
-/// Disk space of images.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct DiskUsage {
-    /// Number of images.
-    pub images: u64,
-    /// Images that a container uses.
-    pub active: u64,
-    /// Bytes of all layers, each counted once.
-    pub layer_bytes: u64,
-    /// Bytes that only unused images need.
-    pub reclaimable_bytes: u64,
-}
-
 impl Store {
     /// All images, the newest first.
     pub fn list(&self) -> Result<Vec<Summary>, StoreError> {
@@ -111,39 +98,11 @@ impl Store {
         Ok(steps)
     }
 
-    /// Disk space of all images.
-    pub fn disk_usage(&self) -> Result<DiskUsage, StoreError> {
-        let list = self.list()?;
-        let (active, idle): (Vec<_>, Vec<_>) =
-            list.iter().partition(|summary| !summary.container_ids.is_empty());
-        let layers = |images: &[&Summary]| -> BTreeSet<Digest> {
-            images.iter().flat_map(|summary| summary.image.diff_ids().iter().cloned()).collect()
-        };
-        let needed = layers(&active);
-        let mut reclaimable_bytes = 0u64;
-        for diff_id in layers(&idle).difference(&needed) {
-            reclaimable_bytes = reclaimable_bytes.saturating_add(self.size(diff_id)?);
-        }
-        Ok(DiskUsage {
-            images: list.len() as u64,
-            active: active.len() as u64,
-            layer_bytes: self.layer_bytes()?,
-            reclaimable_bytes,
-        })
-    }
-
-    /// Bytes of all layers, each counted once.
-    pub(crate) fn layer_bytes(&self) -> Result<u64, StoreError> {
-        let mut bytes = 0u64;
-        for (diff_id, _) in self.snapshots().list()? {
-            bytes = bytes.saturating_add(self.size(&diff_id)?);
-        }
-        Ok(bytes)
-    }
-
-    /// Bytes of each of an image's layers, lowest first.
+    /// Bytes of each of an image's layers, lowest first. One that it has twice adds nothing the second time.
     fn sizes(&self, image: &Image) -> Result<Vec<u64>, StoreError> {
-        image.diff_ids().iter().map(|diff_id| self.size(diff_id)).collect()
+        let mut seen = BTreeSet::new();
+        let size = |diff_id| if seen.insert(diff_id) { self.size(diff_id) } else { Ok(0) };
+        image.diff_ids().iter().map(size).collect()
     }
 
     fn size(&self, diff_id: &Digest) -> Result<u64, StoreError> {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use davit_proto::id::ContainerId;
 
+use crate::document::Descriptor;
 use crate::holder::Holder;
 use crate::image::Image;
 use crate::snapshot::Mount;
@@ -28,6 +29,7 @@ impl Store {
             Some(holder) => holder,
             None => self.hold(container_id, image)?,
         };
+        self.touch(&holder.manifest);
         let image = self.load(&holder.manifest)?;
         self.restore_layers(&image)?;
         let rootfs = self.snapshots().mount(image.diff_ids())?;
@@ -39,11 +41,19 @@ impl Store {
     pub fn release(&self, container_id: &ContainerId) -> Result<(), StoreError> {
         let _gate = self.gate();
         let Some(holder) = self.holders().remove(container_id)? else { return Ok(()) };
+        self.touch(&holder.manifest);
         let entries = self.references().entries()?;
         if !entries.iter().any(|entry| entry.descriptor().digest == holder.manifest.digest) {
-            self.collect(std::slice::from_ref(&holder.manifest))?;
+            self.collect(&holder.manifest)?;
         }
         Ok(())
+    }
+
+    /// Notes that an image was used now. Whether it is remembered decides nothing that cannot be undone by a pull.
+    fn touch(&self, manifest: &Descriptor) {
+        if let Err(error) = self.content().touch(&manifest.digest) {
+            tracing::warn!(%error, "the time of an image's last use is not kept");
+        }
     }
 
     /// Under the gate, so that a removal sees either no record and no image, or both.

@@ -58,17 +58,23 @@ pub enum StoreError {
     #[error(transparent)]
     Reference(#[from] ReferenceError),
     /// Containers use the image.
-    #[error("image {image} is being used by {}", crate::remove::containers(.container_ids))]
+    #[error("conflict: {conflict}")]
     InUse {
         /// Which image.
         image: String,
         /// Their ids.
         container_ids: Vec<String>,
+        /// What that keeps from being done, in docker's words.
+        conflict: String,
     },
     /// Removing by id would take several names.
-    #[error("image {image} has several references ({}), remove them one by one or with force", references.join(", "))]
+    #[error(
+        "conflict: unable to delete {} (must be forced) - image is referenced in multiple repositories: {}",
+        image.get(..12).unwrap_or(image),
+        references.join(", ")
+    )]
     SeveralReferences {
-        /// Which image.
+        /// Hex digits of the image's id.
         image: String,
         /// Its references.
         references: Vec<String>,
@@ -337,8 +343,21 @@ impl Store {
         if target.digest().is_some() {
             return Err(StoreError::TagDigest(target.to_string()));
         }
-        let found = self.find(source)?;
+        let (found, _lease) = self.find_held(source)?;
         self.name(&found.image.descriptor, Some(target), None).map(|_| ())
+    }
+
+    /// As [`Store::find`], and keeps all that the image is made of from being collected until the lease is dropped,
+    /// whatever becomes of its names meanwhile.
+    pub fn find_held(&self, text: &str) -> Result<(Found, Lease), StoreError> {
+        // Everything is collected under the gate, so between finding and holding nothing can go.
+        let _gate = self.gate();
+        let found = self.find(text)?;
+        let mut lease = self.lease();
+        for digest in found.image.blobs().chain(found.image.diff_ids()) {
+            lease.add(digest);
+        }
+        Ok((found, lease))
     }
 }
 

@@ -124,7 +124,7 @@ async fn an_image_lives_from_load_to_prune() {
 
     let tag = TagRequest { source: "hello:1".into(), target: "third".into() };
     client.tag(tag).await.unwrap();
-    let remove = |image: &str| RemoveRequest { image: image.into(), force: false };
+    let remove = |image: &str| RemoveRequest { image: image.into(), ..RemoveRequest::default() };
     for name in ["hello:1", "third"] {
         client.remove(remove(name)).await.unwrap();
     }

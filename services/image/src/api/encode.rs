@@ -21,6 +21,7 @@ use crate::reference::ImageRef;
 use crate::registry::{Credential, Secret};
 use crate::remove::Removed;
 use crate::store::StoreError;
+use crate::usage::DiskUsage;
 
 /// Most images of one frame, and about how many bytes.
 const PAGE: usize = 100;
@@ -213,6 +214,40 @@ pub(super) fn pages(images: Vec<wire::Image>) -> impl Iterator<Item = wire::List
         }
         (!page.images.is_empty()).then_some(page)
     })
+}
+
+/// The sums, and then the images where they are wanted.
+pub(super) fn disk_usage(
+    usage: DiskUsage,
+    verbose: bool,
+) -> impl Iterator<Item = wire::DiskUsageResponse> + Send {
+    let sums = wire::DiskUsageResponse {
+        images: usage.images.len() as u64,
+        active: usage.active,
+        layer_bytes: usage.layer_bytes,
+        blob_bytes: usage.blob_bytes,
+        other_bytes: usage.other_bytes,
+        reclaimable_bytes: usage.reclaimable_bytes,
+        partial: usage.partial,
+        usages: Vec::new(),
+    };
+    let images = if verbose { usage.images } else { Vec::new() };
+    let mut usages = images.into_iter().map(|usage| wire::ImageUsage {
+        image: Some(image(usage.summary)),
+        bytes: usage.bytes,
+        shared_bytes: usage.shared_bytes,
+    });
+    let pages = std::iter::from_fn(move || {
+        let mut page = wire::DiskUsageResponse::default();
+        let mut bytes = 0;
+        while page.usages.len() < PAGE && bytes < PAGE_BYTES {
+            let Some(usage) = usages.next() else { break };
+            bytes += usage.encoded_len();
+            page.usages.push(usage);
+        }
+        (!page.usages.is_empty()).then_some(page)
+    });
+    std::iter::once(sums).chain(pages)
 }
 
 pub(super) fn inspected(summary: Summary, paths: Vec<PathBuf>) -> wire::InspectResponse {

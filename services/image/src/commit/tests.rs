@@ -241,7 +241,7 @@ fn a_base_that_only_a_container_holds_is_found_by_its_id() {
     let base = scene.base();
     let id: ContainerId = "ab".repeat(32).parse().unwrap();
     scene.store.prepare(&id, "base:1").unwrap();
-    scene.store.remove("base:1", true).unwrap();
+    scene.store.remove("base:1", &crate::remove::How { force: true, ..Default::default() }).unwrap();
     assert!(commit(&scene.store, &request("base:1"), &layer()[..]).is_err());
     let made = commit(&scene.store, &request(base.id.as_str()), &layer()[..]).unwrap();
     scene.store.release(&id).unwrap();

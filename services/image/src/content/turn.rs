@@ -32,6 +32,12 @@ impl Turns {
         Turn { _guard: self.lock(digest).blocking_lock_owned() }
     }
 
+    /// The turn, if nobody has it.
+    #[must_use]
+    pub fn try_take(&self, digest: &Digest) -> Option<Turn> {
+        self.lock(digest).try_lock_owned().ok().map(|guard| Turn { _guard: guard })
+    }
+
     fn lock(&self, digest: &Digest) -> Arc<Lock> {
         let mut locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(lock) = locks.get(digest).and_then(Weak::upgrade) {

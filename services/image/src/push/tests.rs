@@ -188,7 +188,7 @@ async fn nobody_takes_away_what_is_being_pushed() {
     let pushing = tokio::spawn(async move { try_push(&of, patient(), &to).await.0 });
     fixture.hung().await;
     let (of, named) = (store.clone(), name.clone());
-    spawn_blocking(move || of.remove(&named, false)).await.unwrap().unwrap();
+    spawn_blocking(move || of.remove(&named, &crate::remove::How::default())).await.unwrap().unwrap();
     for layer in &made.layers {
         assert!(store.content().size(&layer.digest).unwrap().is_some(), "kept while it is pushed");
     }

@@ -10,19 +10,20 @@
 //! ```
 
 use std::collections::{HashMap, HashSet};
+use std::ffi::OsStr;
 use std::io::{self, BufRead};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use davit_proto::id::Digest;
-use davit_sys::file::{self, Durability, Root};
+use davit_sys::file::{self, Durability, Root, Usage};
 use serde::{Deserialize, Serialize};
 
 use super::sweeper::Sweeper;
-use super::{Layer, Mount, SnapshotError, Snapshotter, parents};
+use super::{Layer, Mount, Removal, SnapshotError, Snapshotter, parents};
 use crate::content::{list, make_dirs};
 use crate::unpack::{Applied, Limits, unpack, unpack_plain};
 
@@ -30,6 +31,8 @@ const RECORD: &str = "layer.json";
 const RECORD_BYTES: usize = 8 << 20;
 const EMPTY: &str = "empty";
 const ROOT_MODE: u32 = 0o755;
+/// How long earlier deletions are waited for when there is no room for another one's name.
+const DRAIN: Duration = Duration::from_secs(30);
 
 /// What is kept about a layer beside its files.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -64,6 +67,8 @@ pub struct Directory {
     ingest_fd: OwnedFd,
     /// Records never change while their layer is here.
     records: Mutex<HashMap<Digest, Arc<Record>>>,
+    /// What layers take on the disk, as far as it was asked.
+    taken: Mutex<HashMap<Digest, Usage>>,
     sweeper: Sweeper,
 }
 
@@ -88,7 +93,7 @@ impl Directory {
                 sweeper.push(entry.path());
             }
         }
-        Ok(Self { layers, ingest, layers_fd, ingest_fd, records: Mutex::default(), sweeper })
+        Ok(Self { layers, ingest, layers_fd, ingest_fd, records: Mutex::default(), taken: Mutex::default(), sweeper })
     }
 
     /// Where a layer's files lie.
@@ -124,14 +129,22 @@ impl Directory {
     }
 
     /// Takes a folder away from the layers; its files are deleted later.
-    pub(super) fn trash(&self, name: &str) -> Result<(), SnapshotError> {
+    pub(super) fn trash(&self, name: &str) -> Result<Removal, SnapshotError> {
         let trash = unique("trash");
-        match file::rename_at(&self.layers_fd, name.as_ref(), &self.ingest_fd, trash.as_ref()) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        let rename = || file::rename_at(&self.layers_fd, name.as_ref(), &self.ingest_fd, trash.as_ref());
+        let renamed = rename().or_else(|error| match error.kind() {
+            // A name more may need a block more: the trash that is there gives some back.
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                self.sweeper.drain(Instant::now() + DRAIN);
+                rename()
+            }
+            _ => Err(error),
+        });
+        match renamed {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Removal::default()),
             other => other.map_err(SnapshotError::io("remove layer", name))?,
         }
-        self.sweeper.push(self.ingest.join(trash));
-        Ok(())
+        Ok(self.sweeper.push(self.ingest.join(trash)))
     }
 
     fn record(&self, diff_id: &Digest) -> Result<Option<Arc<Record>>, SnapshotError> {
@@ -233,6 +246,23 @@ impl Snapshotter for Directory {
         Ok(diff_id)
     }
 
+    fn disk(&self, diff_id: &Digest, until: Instant) -> Result<Usage, SnapshotError> {
+        let lock = || self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(taken) = lock().get(diff_id) {
+            return Ok(*taken);
+        }
+        let name = OsStr::new(diff_id.hex());
+        let inode = || file::stat_at(&self.layers_fd, name).map(|stat| stat.st_ino).ok();
+        let before = inode();
+        let taken = file::usage(&self.layers_fd, name, until)
+            .map_err(SnapshotError::io("measure layer", diff_id))?;
+        // One that was removed meanwhile was counted in part.
+        if !taken.partial && before.is_some() && before == inode() {
+            lock().insert(diff_id.clone(), taken);
+        }
+        Ok(taken)
+    }
+
     fn mount(&self, diff_ids: &[Digest]) -> Result<Mount, SnapshotError> {
         let visible = self.visible(diff_ids)?;
         let mut lower: Vec<PathBuf> = parents::layer(self, &visible)?.into_iter().collect();
@@ -248,10 +278,12 @@ impl Snapshotter for Directory {
         diff_ids.iter().map(|diff_id| self.files(diff_id)).collect()
     }
 
-    fn remove(&self, diff_id: &Digest) -> Result<(), SnapshotError> {
-        parents::remove_with(self, diff_id)?;
+    fn remove(&self, diff_id: &Digest) -> Result<Removal, SnapshotError> {
+        let mut removal = parents::remove_with(self, diff_id)?;
         self.records.lock().unwrap_or_else(PoisonError::into_inner).remove(diff_id);
-        self.trash(diff_id.hex())
+        removal.join(self.trash(diff_id.hex())?);
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner).remove(diff_id);
+        Ok(removal)
     }
 
     fn list(&self) -> Result<Vec<(Digest, SystemTime)>, SnapshotError> {
@@ -302,9 +334,9 @@ mod tests {
         let partial = dir.path().join("ingest/aa.part");
         std::fs::write(&partial, "to be continued").unwrap();
         let directory = Directory::open(dir.path()).unwrap();
-        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        let deadline = Instant::now() + Duration::from_secs(20);
         while left.iter().any(|folder| folder.exists()) {
-            assert!(std::time::Instant::now() < deadline, "nothing was swept");
+            assert!(Instant::now() < deadline, "nothing was swept");
             std::thread::yield_now();
         }
         assert!(partial.exists());

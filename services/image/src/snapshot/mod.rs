@@ -13,11 +13,13 @@ pub(crate) mod conformance;
 use std::fmt::Debug;
 use std::io::{self, BufRead};
 use std::path::PathBuf;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use davit_proto::id::Digest;
+use davit_sys::file::Usage;
 
 pub use directory::Directory;
+pub use sweeper::Removal;
 
 use crate::unpack::{Limits, UnpackError};
 
@@ -93,14 +95,18 @@ pub trait Snapshotter: Debug + Send + Sync {
         keep: &mut dyn FnMut(&Digest) -> bool,
     ) -> Result<Digest, SnapshotError>;
 
+    /// What a layer takes on the disk. Found out once, by a walk that ends at the given moment; of a layer that is not
+    /// here nothing.
+    fn disk(&self, diff_id: &Digest, until: Instant) -> Result<Usage, SnapshotError>;
+
     /// The mount that shows layers, the lowest first, as one read-only tree.
     fn mount(&self, diff_ids: &[Digest]) -> Result<Mount, SnapshotError>;
 
     /// The folders of layers, the lowest first; those that another one hides whole are there too.
     fn paths(&self, diff_ids: &[Digest]) -> Vec<PathBuf>;
 
-    /// Removes a layer; its space comes back soon after. One that is not here is no error.
-    fn remove(&self, diff_id: &Digest) -> Result<(), SnapshotError>;
+    /// Removes a layer; its space comes back when what this answers is over. One that is not here is no error.
+    fn remove(&self, diff_id: &Digest) -> Result<Removal, SnapshotError>;
 
     /// All layers, with the time each became whole.
     fn list(&self) -> Result<Vec<(Digest, SystemTime)>, SnapshotError>;

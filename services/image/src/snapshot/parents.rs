@@ -17,7 +17,7 @@ use std::sync::Arc;
 use davit_proto::id::Digest;
 use davit_sys::file::{self, Durability, FileType, Times};
 
-use super::SnapshotError;
+use super::{Removal, SnapshotError};
 use super::directory::{Directory, Record};
 use crate::digest::Hasher;
 
@@ -88,7 +88,8 @@ pub(super) fn layer(
 }
 
 /// Removes the folders of all chains that a layer is part of.
-pub(super) fn remove_with(snapshots: &Directory, diff_id: &Digest) -> Result<(), SnapshotError> {
+pub(super) fn remove_with(snapshots: &Directory, diff_id: &Digest) -> Result<Removal, SnapshotError> {
+    let mut removal = Removal::default();
     let (layers, _) = snapshots.layers();
     let failed = |e| SnapshotError::io("list", layers.display())(e);
     for entry in std::fs::read_dir(layers).map_err(failed)? {
@@ -101,10 +102,10 @@ pub(super) fn remove_with(snapshots: &Directory, diff_id: &Digest) -> Result<(),
         };
         // One that cannot be read is made anew when it is needed.
         if chain.is_empty() || chain.contains(diff_id) {
-            snapshots.trash(name)?;
+            removal.join(snapshots.trash(name)?);
         }
     }
-    Ok(())
+    Ok(removal)
 }
 
 fn name<'a>(chain: impl Iterator<Item = &'a Digest>) -> String {

@@ -4,7 +4,7 @@ use davit_proto::id::ContainerId;
 
 use super::*;
 use crate::fixture::{Made, Says};
-use crate::remove::Removed;
+use crate::remove::{How, Removed, Scope};
 use davit_archive::fixture::Archive;
 
 struct Host {
@@ -26,6 +26,10 @@ impl Host {
     fn layers(&self) -> usize {
         self.store.snapshots().list().unwrap().len()
     }
+}
+
+fn forced() -> How {
+    How { force: true, ..How::default() }
 }
 
 fn container(n: u8) -> ContainerId {
@@ -115,17 +119,17 @@ fn removal_keeps_what_others_share() {
     a.put(&host.store, &["a:1", "a:2"]);
     b.put(&host.store, &["b:1"]);
     assert_eq!((host.blobs(), host.layers()), (7, 3));
-    let removed = host.store.remove("a:1", false).unwrap();
+    let removed = host.store.remove("a:1", &How::default()).unwrap();
     assert_eq!(removed, [Removed::Untagged("docker.io/library/a:1".to_owned())]);
     assert_eq!((host.blobs(), host.layers()), (7, 3));
-    let removed = host.store.remove("a:2", false).unwrap();
+    let removed = host.store.remove("a:2", &How::default()).unwrap();
     assert_eq!(deleted(&removed), 2, "the image and the layer that only it had: {removed:?}");
     assert!(removed.contains(&Removed::Deleted(a.id.clone())));
     assert_eq!((host.blobs(), host.layers()), (4, 2));
     assert!(host.store.prepare(&container(1), "b:1").is_ok());
-    assert!(matches!(host.store.remove("a:2", false), Err(StoreError::NotFound(_))));
+    assert!(matches!(host.store.remove("a:2", &How::default()), Err(StoreError::NotFound(_))));
     host.store.release(&container(1)).unwrap();
-    host.store.remove(b.id.hex(), false).unwrap();
+    host.store.remove(b.id.hex(), &How::default()).unwrap();
     assert_eq!((host.blobs(), host.layers()), (0, 0));
 }
 
@@ -143,7 +147,7 @@ fn a_name_takes_along_what_it_moved_away_from_within_one_image() {
     host.store.name(&manifest, Some(reference), None).unwrap();
     assert_eq!(host.store.references().entries().unwrap().len(), 2);
     assert_eq!(host.store.list().unwrap().len(), 1);
-    assert_eq!(deleted(&host.store.remove("a:1", false).unwrap()), 3);
+    assert_eq!(deleted(&host.store.remove("a:1", &How::default()).unwrap()), 3);
     assert_eq!((host.blobs(), host.layers(), host.store.list().unwrap().len()), (0, 0, 0));
 }
 
@@ -165,7 +169,7 @@ fn every_image_of_an_index_from_another_tool_stays() {
     host.store.references().change(|entries| entries.push(Entry::new(&index, None, None))).unwrap();
     let all: Vec<Digest> = a.blobs.keys().chain(&a.diff_ids).chain([&index.digest]).cloned().collect();
     host.store.abandon(&all).unwrap();
-    host.store.remove("b:1", false).unwrap();
+    host.store.remove("b:1", &How::default()).unwrap();
     assert_eq!((host.blobs(), host.layers()), (5, 2), "the index, its image and that image's layers");
 }
 
@@ -174,12 +178,12 @@ fn an_id_with_several_names_needs_force() {
     let host = Host::new();
     let (a, _) = pair();
     a.put(&host.store, &["a:1", "other/a:2"]);
-    let error = host.store.remove(a.id.hex(), false).unwrap_err();
+    let error = host.store.remove(a.id.hex(), &How::default()).unwrap_err();
     assert!(
         matches!(&error, StoreError::SeveralReferences { references, .. } if references.len() == 2),
         "{error}"
     );
-    let removed = host.store.remove(a.id.hex(), true).unwrap();
+    let removed = host.store.remove(a.id.hex(), &forced()).unwrap();
     assert!(removed.contains(&Removed::Untagged("docker.io/other/a:2".to_owned())));
     assert_eq!((host.blobs(), host.layers(), host.store.list().unwrap().len()), (0, 0, 0));
 }
@@ -192,13 +196,13 @@ fn what_a_container_uses_stays() {
     let prepared = host.store.prepare(&container(1), "a:1").unwrap();
     assert_eq!(prepared.reference, "docker.io/library/a:1");
     assert_eq!(prepared.rootfs.options.len(), 2);
-    let error = host.store.remove("a:1", false).unwrap_err();
+    let error = host.store.remove("a:1", &How::default()).unwrap_err();
     assert!(
         matches!(&error, StoreError::InUse { container_ids, .. } if *container_ids == [container(1).to_string()])
     );
     host.store.tag("a:1", "a:2").unwrap();
-    host.store.remove("a:1", false).unwrap();
-    let removed = host.store.remove("a:2", true).unwrap();
+    host.store.remove("a:1", &How::default()).unwrap();
+    let removed = host.store.remove("a:2", &forced()).unwrap();
     assert!(removed.contains(&Removed::Deleted(a.id.clone())));
     assert!(host.store.list().unwrap().is_empty());
     let again = host.store.prepare(&container(1), "whatever it is called now").unwrap();
@@ -231,7 +235,7 @@ fn leases_and_young_content_are_left_alone() {
     let mut lease = host.store.lease();
     lease.add(&a.layers[1].digest);
     lease.add(&a.diff_ids[1]);
-    host.store.remove("a:1", false).unwrap();
+    host.store.remove("a:1", &How::default()).unwrap();
     assert!(host.store.content().size(&a.layers[1].digest).unwrap().is_some());
     assert!(host.store.snapshots().layer(&a.diff_ids[1]).unwrap().is_some());
     assert!(
@@ -256,7 +260,7 @@ fn an_image_that_cannot_be_read_stops_collection_and_not_lists() {
     std::fs::write(store.content().path(&b.id), "{}").unwrap();
     assert_eq!(store.list().unwrap().len(), 1);
     assert!(matches!(store.find("b:1"), Err(StoreError::Image(_))));
-    store.remove("a:1", false).unwrap();
+    store.remove("a:1", &How::default()).unwrap();
     assert_eq!(store.snapshots().list().unwrap().len(), 3, "nobody knows what b:1 needs");
 }
 
@@ -289,17 +293,92 @@ fn pruning_and_disk_usage_agree() {
     let (a, b) = pair();
     a.put(&host.store, &["a:1"]);
     b.put(&host.store, &["a:1"]);
-    let usage = host.store.disk_usage().unwrap();
-    assert_eq!((usage.images, usage.active, usage.layer_bytes, usage.reclaimable_bytes), (2, 0, 7, 7));
+    let usage = || host.store.disk_usage().unwrap();
+    let before = usage();
+    assert_eq!((before.images.len(), before.active), (2, 0));
+    assert_eq!(before.reclaimable_bytes, before.layer_bytes + before.blob_bytes);
     host.store.prepare(&container(1), "a:1").unwrap();
-    assert_eq!(host.store.disk_usage().unwrap().reclaimable_bytes, 1);
-    let (removed, bytes) = host.store.prune(false, |_| true).unwrap();
-    assert_eq!((deleted(&removed), bytes), (2, 1));
-    assert_eq!(host.store.prune(true, |_| true).unwrap(), (Vec::new(), 0), "a container uses it");
+    let reclaimable = usage().reclaimable_bytes;
+    let (removed, bytes) = host.store.prune(Scope::Dangling, |_| true).unwrap();
+    assert_eq!((deleted(&removed), bytes), (2, reclaimable));
+    assert_eq!(usage().reclaimable_bytes, 0);
+    assert_eq!(host.store.prune(Scope::Unused, |_| true).unwrap(), (Vec::new(), 0), "a container uses it");
     host.store.release(&container(1)).unwrap();
-    assert_eq!(host.store.prune(true, |_| false).unwrap(), (Vec::new(), 0), "a condition keeps it");
-    assert_eq!(host.store.prune(true, |_| true).unwrap().1, 6);
+    assert_eq!(host.store.prune(Scope::Unused, |_| false).unwrap(), (Vec::new(), 0), "a condition keeps it");
+    let rest = usage().reclaimable_bytes;
+    assert_eq!(host.store.prune(Scope::Unused, |_| true).unwrap().1, rest);
     assert_eq!((host.blobs(), host.layers()), (0, 0));
+    assert_eq!(reclaimable + rest, before.reclaimable_bytes);
+}
+
+#[test]
+fn pruning_all_takes_what_was_begun_and_nobody_goes_on_with() {
+    let host = Host::new();
+    let (a, b) = pair();
+    a.put(&host.store, &[]);
+    let partial = host.store.content().ingest_path().join(format!("{}.part", b.id.hex()));
+    std::fs::write(&partial, vec![1; 10_000]).unwrap();
+    let turned = host.store.content().ingest_blocking(&b.id, 20_000).unwrap();
+    let mut lease = host.store.lease();
+    lease.add(&a.id);
+    assert_eq!(host.store.prune(Scope::Dangling, |_| true).unwrap().1, 0);
+    assert_eq!((host.blobs(), host.layers()), (4, 2), "a killed pull may go on with them");
+    assert!(host.store.prune(Scope::Unused, |_| true).unwrap().1 > 0);
+    assert_eq!((host.blobs(), host.layers()), (1, 0), "only what somebody is about to use");
+    assert!(partial.exists(), "somebody writes it");
+    drop((turned, lease));
+    host.store.prune(Scope::Unused, |_| true).unwrap();
+    assert_eq!(host.blobs(), 0);
+    assert!(!partial.exists());
+}
+
+#[test]
+fn refusals_and_lines_are_dockers() {
+    let host = Host::new();
+    let (a, _) = pair();
+    a.put(&host.store, &["localhost:5000/app:1", "localhost:5000/app:2"]);
+    host.store.prepare(&container(1), "localhost:5000/app:1").unwrap();
+    let remove = |name: &str, how: &How| host.store.remove(name, how);
+    let by_digest = format!("localhost:5000/app@{}", a.manifest.digest);
+    assert_eq!(
+        remove("localhost:5000/app:1", &How::default()).unwrap(),
+        [Removed::Untagged("localhost:5000/app:1".to_owned())],
+        "the other name keeps the digest"
+    );
+    let (short, user) = (&a.id.hex()[..12], &container(1).to_string()[..12]);
+    let told = |name: &str, how: &How| remove(name, how).unwrap_err().to_string();
+    assert_eq!(
+        told("localhost:5000/app:2", &How::default()),
+        format!(
+            "conflict: unable to remove repository reference \"localhost:5000/app:2\" (must force) - container \
+             {user} is using its referenced image {short}"
+        )
+    );
+    assert_eq!(
+        told(a.id.hex(), &How::default()),
+        format!(
+            "conflict: unable to delete {short} (must be forced) - image is being used by stopped container {user}"
+        )
+    );
+    let running = How { force: true, running: [container(1)].into() };
+    assert_eq!(
+        told(a.id.hex(), &running),
+        format!(
+            "conflict: unable to delete {short} (cannot be forced) - image is being used by running container {user}"
+        )
+    );
+    let untagged = ["localhost:5000/app:2", &by_digest].map(|name| Removed::Untagged(name.to_owned()));
+    assert_eq!(remove("localhost:5000/app:2", &running).unwrap(), untagged, "the name goes, the image stays");
+    assert_eq!(host.layers(), 2);
+    host.store.release(&container(1)).unwrap();
+    assert_eq!((host.blobs(), host.layers()), (0, 0));
+
+    a.put(&host.store, &["localhost:5000/app:1"]);
+    let layers = a.diff_ids.iter().rev().chain([]).cloned().map(Removed::Deleted);
+    let first = ["localhost:5000/app:1", &by_digest].map(|name| Removed::Untagged(name.to_owned()));
+    let wanted: Vec<Removed> =
+        first.into_iter().chain([Removed::Deleted(a.id.clone())]).chain(layers).collect();
+    assert_eq!(remove("localhost:5000/app:1", &How::default()).unwrap(), wanted, "the topmost layer first");
 }
 
 #[test]
