@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::Parser;
 use davit_proto::id::ContainerId;
 use davit_proto::transport::Address;
+use davit_volume::DriverAddress;
 use ipnet::Ipv4Net;
 use serde::Deserialize;
 use sha2::Digest as _;
@@ -65,6 +66,9 @@ pub struct Flags {
     /// Use the volume service that listens here instead of the own one
     #[arg(long, value_name = "ADDRESS")]
     pub volume_service: Option<String>,
+    /// Driver of volumes beside the local one (may be repeated)
+    #[arg(long, value_name = "NAME=ADDRESS")]
+    pub volume_driver: Vec<String>,
     /// Use the network service that listens here instead of the own one
     #[arg(long, value_name = "ADDRESS")]
     pub network_service: Option<String>,
@@ -134,6 +138,8 @@ pub struct Config {
     pub image_service: Option<Address>,
     /// A volume service of its own.
     pub volume_service: Option<Address>,
+    /// Drivers of the embedded volume service.
+    pub volume_drivers: Vec<DriverAddress>,
     /// A network service of its own.
     pub network_service: Option<Address>,
 }
@@ -166,13 +172,15 @@ impl Config {
         check_interface(&bridge)?;
         let optional =
             |flag, text: Option<String>| text.map(|text| socket(flag, &text).map(Address::Unix)).transpose();
+        let volume_service = optional("volume-service", flags.volume_service)?;
         Ok(Self {
             bridge,
+            volume_drivers: volume_drivers(&flags.volume_driver, volume_service.is_some())?,
             bridge_subnet: flags.bridge_subnet,
             cgroup_parent: cgroup_parent(flags.cgroup_parent, &instance)?,
             log_level: flags.log_level.unwrap_or_else(|| "info".to_owned()),
             image_service: optional("image-service", flags.image_service)?,
-            volume_service: optional("volume-service", flags.volume_service)?,
+            volume_service,
             network_service: optional("network-service", flags.network_service)?,
             insecure_registry: flags.insecure_registry,
             registry_mirror: flags.registry_mirror,
@@ -250,6 +258,7 @@ impl Flags {
             log_level: self.log_level.or(file.log_level),
             image_service: self.image_service.or(file.image_service),
             volume_service: self.volume_service.or(file.volume_service),
+            volume_driver: list(self.volume_driver, file.volume_driver),
             network_service: self.network_service.or(file.network_service),
             list_failpoints: self.list_failpoints,
         }
@@ -288,6 +297,16 @@ fn socket(flag: &'static str, text: &str) -> Result<PathBuf, Error> {
     }
     let path = text.strip_prefix("unix://").filter(|path| path.starts_with('/'));
     path.map(PathBuf::from).ok_or_else(|| value(flag, text, "must be unix:///absolute/path"))
+}
+
+/// Drivers are the volume service's own business; one of its own has to be told itself.
+fn volume_drivers(given: &[String], elsewhere: bool) -> Result<Vec<DriverAddress>, Error> {
+    let flag = "volume-driver";
+    if let Some(first) = given.first().filter(|_| elsewhere) {
+        return Err(value(flag, first, "goes to davit-volume, which --volume-service names"));
+    }
+    let rule = "must be NAME=unix:///absolute/path, and the name another one than local";
+    given.iter().map(|text| text.parse().map_err(|_| value(flag, text, rule))).collect()
 }
 
 fn instance(root: &Path, run: &Path) -> String {
@@ -391,6 +410,8 @@ mod tests {
             (["--cgroup-parent", "x"], "cgroup-parent"),
             (["--listen", "tcp://0.0.0.0:1"], "listen"),
             (["--image-service", "image.sock"], "image-service"),
+            (["--volume-driver", "loop"], "volume-driver"),
+            (["--volume-driver", "local=unix:///run/x.sock"], "volume-driver"),
         ] {
             match parse(&args) {
                 Err(Error::Value { flag: named, .. }) => assert_eq!(named, flag),

@@ -5,10 +5,10 @@ mod host;
 use std::sync::Arc;
 
 use davit_proto::container::Phase;
-use davit_proto::image;
 use davit_proto::network::CheckRequest;
 use davit_proto::status::{RemoteError, chain};
 use davit_proto::system::{InfoResponse, VersionResponse};
+use davit_proto::{image, volume};
 use sha2::Digest as _;
 
 use crate::container::live::status_of;
@@ -57,6 +57,15 @@ pub async fn info(engine: &Arc<Engine>) -> Result<InfoResponse, Error> {
         Ok(checked) => warnings.extend(checked.warnings),
         Err(error) => warnings.push(format!("the network service does not answer: {}", chain(&error))),
     }
+    let mut volumes = engine.volumes();
+    let asked = volumes.list_drivers(volume::ListDriversRequest {});
+    let volume_drivers = match within(SHORT, "ask the volume service", asked).await {
+        Ok(listed) => listed.drivers.into_iter().map(|driver| driver.name).collect(),
+        Err(error) => {
+            warnings.push(format!("the volume service does not answer: {}", chain(&error)));
+            Vec::new()
+        }
+    };
     let (containers, revision) = engine.containers();
     let count = |wanted: &[Phase]| {
         containers.iter().filter(|c| wanted.contains(&status_of(c).phase())).count() as u64
@@ -88,7 +97,7 @@ pub async fn info(engine: &Arc<Engine>) -> Result<InfoResponse, Error> {
         registry_mirrors: config.registry_mirror.clone(),
         security_options: facts.security_options,
         network_drivers: ["bridge", "host", "null"].map(str::to_owned).to_vec(),
-        volume_drivers: vec!["local".to_owned()],
+        volume_drivers,
         warnings,
         revision,
         recovery: engine.recovery(),

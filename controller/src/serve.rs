@@ -236,7 +236,10 @@ async fn volume_service(config: &Config) -> Result<Channel, OpenError> {
     let address = match &config.volume_service {
         Some(address) => address.clone(),
         None => {
-            let routes = davit_volume::routes(davit_volume::Config { root: config.root.clone() });
+            let routes = davit_volume::routes(davit_volume::Config {
+                root: config.root.clone(),
+                drivers: config.volume_drivers.clone(),
+            });
             Address::Here(InProcess::serve(routes.await.map_err(OpenError::Volume)?))
         }
     };

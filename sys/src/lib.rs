@@ -12,6 +12,8 @@
 //! | sealed executables | [`memory`] |
 //! | fsopen, open_tree, move_mount, mount_setattr, pivot_root | [`mount`] |
 //! | setns, unshare, host names | [`namespace`] |
+//! | limits of what a directory takes | [`quota`] |
+//! | files as block devices | [`loop_device`] |
 //! | sockets that hold and serve ports of the host | [`port`] |
 //! | signalfd, ended children | [`supervise`] |
 //! | giving back stack pages | [`stack`] |
@@ -19,6 +21,7 @@
 pub mod bpf;
 pub mod fd;
 pub mod file;
+pub mod loop_device;
 pub mod memory;
 pub mod mount;
 pub mod namespace;
@@ -26,6 +29,7 @@ pub mod port;
 pub mod privilege;
 pub mod process;
 pub mod pty;
+pub mod quota;
 pub mod seccomp;
 pub mod stack;
 pub mod supervise;

@@ -87,11 +87,7 @@ impl Service for Api {
     async fn remove(&self, request: Request<RemoveRequest>) -> Result<Response<RemoveResponse>, Status> {
         let RemoveRequest { name, force } = request.into_inner();
         let name: Name = decode(name.parse())?;
-        self.call(move |volumes| match volumes.remove(&name) {
-            Err(Error::NotFound(_)) if force => Ok(()),
-            other => other,
-        })
-        .await?;
+        self.call(move |volumes| volumes.remove(&name, force)).await?;
         Ok(Response::new(RemoveResponse {}))
     }
 
@@ -151,22 +147,19 @@ impl Service for Api {
         &self,
         _request: Request<ListDriversRequest>,
     ) -> Result<Response<ListDriversResponse>, Status> {
-        let local = Driver { name: LOCAL.to_owned(), address: String::new() };
-        Ok(Response::new(ListDriversResponse { drivers: vec![local] }))
+        let mut drivers = vec![Driver { name: LOCAL.to_owned(), address: String::new() }];
+        let others = self.volumes.drivers().all();
+        drivers.extend(others.map(|(name, address)| Driver { name: name.to_owned(), address }));
+        Ok(Response::new(ListDriversResponse { drivers }))
     }
 }
 
 fn wanted(request: CreateRequest) -> Result<Wanted, Error> {
-    if !request.driver.is_empty() && request.driver != LOCAL {
-        return Err(Error::Unserved { what: "volume driver", value: request.driver });
-    }
-    if let Some(option) = request.options.into_keys().min() {
-        return Err(Error::Unserved { what: "volume option", value: option });
-    }
     let wanted = match request.name.as_str() {
         "" => Wanted::anonymous()?,
         name => Wanted::named(name.parse()?),
     };
+    let wanted = wanted.driven(request.driver, request.options.into_iter().collect());
     wanted.labelled(request.labels.into_iter().collect())
 }
 
@@ -175,7 +168,14 @@ fn use_(wire: WireUse) -> Result<Use, Error> {
         return Err(Error::Unserved { what: "a folder inside a volume,", value: wire.subpath });
     }
     let name = if wire.name.is_empty() { None } else { Some(wire.name.parse()?) };
-    Ok(Use { name, target: wire.target.try_into()?, read_only: wire.read_only })
+    Ok(Use {
+        name,
+        target: wire.target.try_into()?,
+        read_only: wire.read_only,
+        driver: wire.driver,
+        options: wire.options.into_iter().collect(),
+        labels: wire.labels.into_iter().collect(),
+    })
 }
 
 fn filter(conditions: Vec<WireFilter>) -> Result<Filter, Error> {
@@ -189,12 +189,12 @@ fn wire(volume: Volume) -> WireVolume {
         driver: record.driver,
         mountpoint: volume.mountpoint,
         labels: record.labels.into_iter().collect(),
-        options: std::collections::HashMap::new(),
+        options: record.options.into_iter().collect(),
         created_at: Some(davit_proto::time::timestamp(record.created_at.into())),
         anonymous: record.anonymous,
         container_ids: volume.holders.into_iter().map(String::from).collect(),
-        status: std::collections::HashMap::new(),
-        scope: "local".to_owned(),
+        status: volume.status.into_iter().collect(),
+        scope: if record.global { "global" } else { "local" }.to_owned(),
     }
 }
 

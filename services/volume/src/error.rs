@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use davit_proto::id::InvalidId;
 use davit_proto::reason;
-use davit_proto::status::{Classify, ErrorKind};
+use davit_proto::status::{Classify, ErrorKind, RemoteError};
 
 /// A failure of the volume service.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +22,101 @@ pub enum Error {
         value: String,
         /// What it would have to be.
         rule: &'static str,
+    },
+    /// An option that the volume's driver cannot use.
+    #[error("invalid volume option {option}={value}: {rule}")]
+    Option {
+        /// Which.
+        option: String,
+        /// Its value, or the word of it that is wrong.
+        value: String,
+        /// What is wrong with it.
+        rule: String,
+    },
+    /// A volume of that name is another driver's.
+    #[error("a volume named {name:?} already exists with the {driver:?} driver: choose a different name")]
+    OtherDriver {
+        /// The volume.
+        name: String,
+        /// Its driver.
+        driver: String,
+    },
+    /// A volume of that name was made otherwise.
+    #[error(
+        "a volume named {name:?} already exists with {}: choose a different name",
+        if options.is_empty() { "no options".to_owned() } else { format!("the options {}", options.join(", ")) }
+    )]
+    OtherOptions {
+        /// The volume.
+        name: String,
+        /// Its options.
+        options: Vec<String>,
+    },
+    /// A volume did not get mounted.
+    #[error("mount volume {name:?} from {device:?}")]
+    Mount {
+        /// The volume.
+        name: String,
+        /// What is mounted.
+        device: String,
+        /// Why not.
+        source: io::Error,
+    },
+    /// Something hangs.
+    #[error("{what}: {why}")]
+    Late {
+        /// What was tried.
+        what: String,
+        /// How it hangs.
+        why: String,
+    },
+    /// A call of ours works with the volume.
+    #[error("volume {0:?} is being exported, imported or cloned")]
+    Busy(String),
+    /// No driver has this name.
+    #[error(
+        "no volume driver {0:?} is configured: the volume service has it with --volume-driver NAME=unix:///path"
+    )]
+    NoDriver(String),
+    /// A driver does not answer.
+    #[error("volume driver {driver:?} does not answer at {}: {why}", socket.display())]
+    DriverAway {
+        /// The driver.
+        driver: String,
+        /// Where it should be.
+        socket: PathBuf,
+        /// How that was found.
+        why: String,
+    },
+    /// A driver refused.
+    #[error("volume driver {driver:?} did not {doing}")]
+    Driver {
+        /// The driver.
+        driver: String,
+        /// What it was to do.
+        doing: String,
+        /// Its own words.
+        source: Box<RemoteError>,
+    },
+    /// A driver answered what cannot be used.
+    #[error("volume driver {driver:?} answered with {what} {value:?} that {rule}")]
+    DriverAnswer {
+        /// The driver.
+        driver: String,
+        /// What the answer is.
+        what: &'static str,
+        /// The answer.
+        value: String,
+        /// What is wrong with it.
+        rule: &'static str,
+    },
+    /// A driver no longer knows a volume that it made.
+    #[error("volume driver {driver:?} no longer has volume {name:?}")]
+    DriverLost {
+        /// The driver.
+        driver: String,
+        /// The volume.
+        name: String,
     },
     /// Right, and not served yet.
     #[error("{what} {value:?} is not served by this version of davit")]
@@ -85,7 +180,15 @@ impl Classify for Error {
             Self::Id(_) | Self::Invalid { .. } => ErrorKind::InvalidArgument,
             Self::Unserved { .. } => ErrorKind::Unimplemented,
             Self::NotFound(_) => ErrorKind::NotFound,
-            Self::InUse { .. } | Self::Locked(_) => ErrorKind::FailedPrecondition,
+            Self::Option { .. } | Self::NoDriver(_) => ErrorKind::InvalidArgument,
+            Self::OtherDriver { .. } | Self::OtherOptions { .. } => ErrorKind::AlreadyExists,
+            Self::InUse { .. } | Self::Busy(_) | Self::Locked(_) | Self::Mount { .. } => {
+                ErrorKind::FailedPrecondition
+            }
+            Self::Late { .. } => ErrorKind::DeadlineExceeded,
+            Self::DriverAway { .. } => ErrorKind::Unavailable,
+            Self::Driver { source, .. } => source.kind,
+            Self::DriverAnswer { .. } | Self::DriverLost { .. } => ErrorKind::DataLoss,
             Self::Record { .. } => ErrorKind::DataLoss,
             Self::File { source, .. } => match source.kind() {
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ErrorKind::ResourceExhausted,
@@ -102,6 +205,14 @@ impl Classify for Error {
             Self::Unserved { .. } => reason::NOT_IMPLEMENTED,
             Self::NotFound(_) => reason::VOLUME_NOT_FOUND,
             Self::InUse { .. } => reason::VOLUME_IN_USE,
+            Self::Option { .. } => "INVALID_OPTION",
+            Self::OtherDriver { .. } | Self::OtherOptions { .. } => reason::VOLUME_EXISTS,
+            Self::Busy(_) => "VOLUME_BUSY",
+            Self::Mount { .. } | Self::Late { .. } => "VOLUME_NOT_MOUNTED",
+            Self::NoDriver(_) => "VOLUME_DRIVER_UNKNOWN",
+            Self::DriverAway { .. } => reason::VOLUME_DRIVER_AWAY,
+            Self::Driver { .. } => "VOLUME_DRIVER_REFUSED",
+            Self::DriverAnswer { .. } | Self::DriverLost { .. } => "VOLUME_DRIVER_ANSWER",
             Self::Locked(_) => "ROOT_IN_USE",
             Self::Record { .. } => "VOLUME_RECORD_BROKEN",
             Self::File { .. } => "VOLUME_IO",
@@ -114,14 +225,23 @@ impl Classify for Error {
             Self::Id(invalid) => vec![("name", invalid.value.clone())],
             Self::Invalid { field, value, .. } => vec![("field", (*field).into()), ("value", value.clone())],
             Self::Unserved { value, .. } => vec![("value", value.clone())],
-            Self::NotFound(name) => vec![("name", name.clone())],
+            Self::NotFound(name) | Self::Busy(name) => vec![("name", name.clone())],
+            Self::Option { option, value, .. } => vec![("option", option.clone()), ("value", value.clone())],
+            Self::OtherDriver { name, .. } | Self::OtherOptions { name, .. } | Self::Mount { name, .. } => {
+                vec![("name", name.clone())]
+            }
+            Self::NoDriver(driver)
+            | Self::DriverAway { driver, .. }
+            | Self::Driver { driver, .. }
+            | Self::DriverAnswer { driver, .. }
+            | Self::DriverLost { driver, .. } => vec![("driver", driver.clone())],
             Self::InUse { name, holders } => {
                 vec![("name", name.clone()), ("containers", holders.join(","))]
             }
             Self::Locked(path) | Self::Record { path, .. } | Self::File { path, .. } => {
                 vec![("path", path.display().to_string())]
             }
-            Self::Random(_) | Self::Lost => Vec::new(),
+            Self::Random(_) | Self::Lost | Self::Late { .. } => Vec::new(),
         }
     }
 }

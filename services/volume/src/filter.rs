@@ -1,4 +1,4 @@
-//! Conditions of a list, in docker's words: `name`, `driver`, `label`, `label!`, `dangling`.
+//! Conditions of a list, in docker's words: `name`, `driver`, `label`, `label!`, `dangling`; `all` of a prune.
 
 use std::collections::BTreeMap;
 
@@ -16,6 +16,7 @@ pub struct Filter {
     labels: Vec<Label>,
     without: Vec<Label>,
     dangling: Option<bool>,
+    all: bool,
 }
 
 /// A label, with any value or this one.
@@ -52,17 +53,23 @@ impl Filter {
                 "driver" => filter.drivers.push(value),
                 "label" => filter.labels.push(Label::parse(&value)),
                 "label!" => filter.without.push(Label::parse(&value)),
-                "dangling" => filter.dangling = Some(boolean(value)?),
+                "dangling" => filter.dangling = Some(boolean("dangling", value)?),
+                "all" => filter.all = boolean("all", value)?,
                 _ => {
                     return Err(Error::Invalid {
                         field: "filter",
                         value: key,
-                        rule: "must be one of name, driver, label, label!, dangling",
+                        rule: "must be one of name, driver, label, label!, dangling, all",
                     });
                 }
             }
         }
         Ok(filter)
+    }
+
+    /// Whether a prune means named volumes too.
+    pub fn all(&self) -> bool {
+        self.all
     }
 
     /// Whether a volume is wanted.
@@ -77,11 +84,11 @@ impl Filter {
     }
 }
 
-fn boolean(value: String) -> Result<bool, Error> {
+fn boolean(field: &'static str, value: String) -> Result<bool, Error> {
     match value.to_ascii_lowercase().as_str() {
         "true" | "1" | "t" => Ok(true),
         "false" | "0" | "f" => Ok(false),
-        _ => Err(Error::Invalid { field: "dangling", value, rule: "must be true or false" }),
+        _ => Err(Error::Invalid { field, value, rule: "must be true or false" }),
     }
 }
 
@@ -95,7 +102,7 @@ mod tests {
         let record = Wanted::named("web-data".parse().unwrap()).labelled(labels).unwrap().record();
         let holders =
             if used { [davit_proto::id::ContainerId::generate().unwrap()].into() } else { [].into() };
-        Volume { record, mountpoint: String::new(), holders }
+        Volume { record, mountpoint: String::new(), holders, status: BTreeMap::new() }
     }
 
     fn admits(conditions: &[(&str, &str)], volume: &Volume) -> bool {

@@ -19,6 +19,9 @@ struct Args {
     /// Socket to serve on.
     #[arg(long, default_value = "unix:///run/davit/volume.sock")]
     listen: transport::Address,
+    /// Driver of volumes beside the local one (may be repeated)
+    #[arg(long, value_name = "NAME=ADDRESS")]
+    volume_driver: Vec<davit_volume::DriverAddress>,
     /// What to log: error, warn, info, debug, trace, or a filter such as `davit_volume=debug`.
     #[arg(long, default_value = "info")]
     log_level: EnvFilter,
@@ -31,7 +34,8 @@ async fn main() -> anyhow::Result<()> {
     let transport::Address::Unix(socket) = args.listen else {
         anyhow::bail!("only unix:// addresses can be listened on");
     };
-    let routes = davit_volume::routes(davit_volume::Config { root: args.root }).await?;
+    let routes =
+        davit_volume::routes(davit_volume::Config { root: args.root, drivers: args.volume_driver }).await?;
     let routes = transport::with_standard(routes, davit_volume::SERVICES).await?;
     if let Some(folder) = socket.parent() {
         let mut private = std::fs::DirBuilder::new();

@@ -1,12 +1,13 @@
 //! `Prepare`: a container begins to use volumes.
 //!
-//! The use is recorded before a volume is made: a crash between leaves a use of nothing, which Release ends.
+//! The use is recorded before a volume is made or mounted: a crash between leaves a use of nothing, which Release ends.
 
 use std::collections::BTreeMap;
 
 use davit_proto::id::{ContainerId, Name};
 
 use crate::error::Error;
+use crate::options::Options;
 use crate::usage::Uses;
 use crate::volume::{Volume, Wanted};
 use crate::volumes::Volumes;
@@ -25,6 +26,12 @@ pub struct Use {
     pub target: Target,
     /// The container may not write to it.
     pub read_only: bool,
+    /// Driver of one that has to be made; empty for local.
+    pub driver: String,
+    /// Options of one that has to be made.
+    pub options: Options,
+    /// Labels of one that has to be made.
+    pub labels: BTreeMap<String, String>,
 }
 
 /// An absolute path inside a container that is not its root.
@@ -72,15 +79,16 @@ impl Volumes {
         if wanted.is_empty() {
             return Ok(Vec::new());
         }
-        let mut state = self.state();
-        let known = state.usage.of(container_id).cloned().unwrap_or_else(Uses::none);
-        let plan = plan(known, &wanted)?;
-        state.usage.record(container_id, plan.uses)?;
+        let plan = {
+            let mut state = self.state();
+            let known = state.usage.of(container_id).cloned().unwrap_or_else(Uses::none);
+            let plan = plan(known, &wanted)?;
+            state.usage.record(container_id, plan.uses.clone())?;
+            plan
+        };
         let mut prepared = Vec::with_capacity(wanted.len());
         for (use_, volume) in wanted.into_iter().zip(plan.volumes) {
-            let name = volume.name.clone();
-            state.ensure(volume)?;
-            let volume = state.volume(&name)?;
+            let volume = self.ready(volume, container_id.as_str())?;
             prepared.push(Prepared { volume, target: use_.target, read_only: use_.read_only });
         }
         Ok(prepared)
@@ -110,15 +118,18 @@ fn plan(mut uses: Uses, wanted: &[Use]) -> Result<Plan, Error> {
         if seen.insert(target.clone(), ()).is_some() {
             return Err(Error::Invalid { field: "target", value: target, rule: "may be given once" });
         }
+        let asked = |volume: Wanted| -> Result<Wanted, Error> {
+            volume.driven(use_.driver.clone(), use_.options.clone()).labelled(use_.labels.clone())
+        };
         let volume = match (&use_.name, uses.by_target.get(&target)) {
             // In later lives the container knows the name of a volume that it did not name.
-            (Some(name), Some(had)) if name == had => Wanted::named(name.clone()),
+            (Some(name), Some(had)) if name == had => asked(Wanted::named(name.clone()))?,
             (Some(name), _) => {
                 uses.called.insert(target.clone());
-                Wanted::named(name.clone())
+                asked(Wanted::named(name.clone()))?
             }
-            (None, Some(had)) => Wanted { anonymous: true, ..Wanted::named(had.clone()) },
-            (None, None) => Wanted::anonymous()?,
+            (None, Some(had)) => asked(Wanted { anonymous: true, ..Wanted::named(had.clone()) })?,
+            (None, None) => asked(Wanted::anonymous()?)?,
         };
         uses.by_target.insert(target, volume.name.clone());
         volumes.push(volume);
@@ -132,7 +143,14 @@ mod tests {
 
     fn use_(name: &str, target: &str) -> Use {
         let name = (!name.is_empty()).then(|| name.parse().unwrap());
-        Use { name, target: target.to_owned().try_into().unwrap(), read_only: false }
+        Use {
+            name,
+            target: target.to_owned().try_into().unwrap(),
+            read_only: false,
+            driver: String::new(),
+            options: Options::new(),
+            labels: BTreeMap::new(),
+        }
     }
 
     #[test]

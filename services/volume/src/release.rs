@@ -1,35 +1,51 @@
 //! `Release`: a container no longer uses its volumes.
 //!
-//! The volumes go before the record that names them, so that a crash between is repaired by asking again.
+//! The volumes go before the record that names them, so that a crash between is repaired by asking again. What a driver
+//! holds for it goes after: a driver that is away keeps nobody from being removed.
 
-use davit_proto::id::ContainerId;
+use std::collections::BTreeSet;
+
+use davit_proto::id::{ContainerId, Name};
+use davit_proto::status::chain;
 
 use crate::error::Error;
-use crate::volumes::{Volumes, delete_later};
+use crate::volumes::Volumes;
 
 impl Volumes {
     /// Ends all uses of a container, and removes the volumes that it did not name when asked to and nobody else has
     /// them. Once more is no error.
     pub fn release(&self, container_id: &ContainerId, remove_anonymous: bool) -> Result<(), Error> {
-        let mut state = self.state();
-        let Some(uses) = state.usage.of(container_id).cloned() else { return Ok(()) };
-        let mut trash = Vec::new();
+        let uses = self.state().usage.of(container_id).cloned();
+        let Some(uses) = uses else { return Ok(()) };
         if remove_anonymous {
             for (target, name) in &uses.by_target {
-                if uses.called.contains(target) {
-                    continue;
-                }
-                let anonymous = state.records.get(name).is_some_and(|record| record.anonymous);
-                let others = state.usage.holders(name).iter().any(|holder| holder != container_id);
-                if anonymous && !others {
-                    trash.push(state.store.remove(name)?);
-                    state.records.remove(name);
+                if !uses.called.contains(target) && self.goes_with(name, container_id) {
+                    self.discard(name, container_id)?;
                 }
             }
         }
-        state.usage.forget(container_id)?;
-        drop(state);
-        delete_later(trash);
+        self.state().usage.forget(container_id)?;
+        let names: BTreeSet<&Name> = uses.by_target.values().collect();
+        self.settle(names, container_id.as_str());
+        Ok(())
+    }
+
+    fn goes_with(&self, name: &Name, container_id: &ContainerId) -> bool {
+        let state = self.state();
+        let anonymous = state.records.get(name).is_some_and(|record| record.anonymous);
+        anonymous && !state.usage.holders(name).iter().any(|holder| holder != container_id)
+    }
+
+    /// Removes a container's own volume. One whose driver is away stays, unused, for a prune.
+    fn discard(&self, name: &Name, container_id: &ContainerId) -> Result<(), Error> {
+        match self.take(name, Some(container_id)) {
+            Ok(trash) => crate::volumes::delete_later(vec![trash]),
+            Err(Error::NotFound(_) | Error::InUse { .. } | Error::Busy(_)) => {}
+            Err(error @ (Error::DriverAway { .. } | Error::Driver { .. } | Error::NoDriver(_))) => {
+                tracing::warn!(volume = %name, error = chain(&error), "left a volume without a name");
+            }
+            Err(error) => return Err(error),
+        }
         Ok(())
     }
 }

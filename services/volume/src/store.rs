@@ -4,25 +4,62 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use davit_proto::id::{Name, random_hex};
 use davit_sys::file::{self, Durability, Flock};
 
 use crate::error::Error;
+use crate::options::Medium;
 use crate::volume::Record;
 
 /// Name of the record in a volume's folder.
 const RECORD: &str = "volume.json";
 /// Name of the folder that containers see.
 pub const DATA: &str = "data";
+/// Name of the file with what drivers know this store by.
+const ID: &str = ".id";
 /// Largest record that is read.
 const MAX_RECORD: usize = 1 << 20;
 /// Beginning of the names of half-made volumes.
 const NEW: &str = ".new-";
 /// Beginning of the names of half-removed volumes.
 const TRASH: &str = ".trash-";
+
+/// A volume that is being made; dropped, it never was.
+#[derive(Debug)]
+pub struct Unborn {
+    path: PathBuf,
+    temporary: String,
+    /// What removes it; taken when it has got its name.
+    trash: Option<Trash>,
+}
+
+impl Unborn {
+    /// Where its data goes.
+    pub fn data(&self) -> PathBuf {
+        self.path.join(DATA)
+    }
+
+    /// Gives it its name, which must be free; it survives a power cut when this returns.
+    pub fn commit(mut self, name: &Name) -> Result<(), Error> {
+        let Some(trash) = &self.trash else { return Ok(()) };
+        let path = self.path.with_file_name(name.as_str());
+        file::rename_new_at(&trash.dir, self.temporary.as_ref(), &trash.dir, name.as_str().as_ref())
+            .map_err(Error::file("create", &path))?;
+        let dir = self.trash.take().map(|trash| trash.dir);
+        dir.map_or(Ok(()), file::sync_dir).map_err(Error::file("create", &path))
+    }
+}
+
+impl Drop for Unborn {
+    fn drop(&mut self) {
+        if let Some(trash) = self.trash.take() {
+            trash.delete();
+        }
+    }
+}
 
 /// The folder that holds all volumes.
 #[derive(Debug)]
@@ -48,6 +85,23 @@ impl Store {
         let lock = Flock::try_lock_at(&dir, OsStr::new(".lock")).map_err(Error::file("lock", path))?;
         let lock = lock.ok_or_else(|| Error::Locked(path.to_owned()))?;
         Ok(Self { path: path.to_owned(), dir, _lock: lock })
+    }
+
+    /// By which drivers know this store: chosen once.
+    pub fn id(&self) -> Result<String, Error> {
+        let path = self.path.join(ID);
+        match file::read_bounded(&path, 64) {
+            Ok(bytes) if bytes.len() == 64 && bytes.iter().all(u8::is_ascii_hexdigit) => {
+                return Ok(String::from_utf8_lossy(&bytes).into_owned());
+            }
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(Error::file("read", &path)(error)),
+        }
+        let id = random()?;
+        file::write_atomic(&self.dir, ID, id.as_bytes(), Durability::Synced)
+            .map_err(Error::file("write", &path))?;
+        Ok(id)
     }
 
     /// Where a volume's data lies.
@@ -84,27 +138,39 @@ impl Store {
     }
 
     /// Makes a volume; it survives a power cut when this returns.
-    pub fn create(&self, record: &Record) -> Result<(), Error> {
-        let temporary = format!("{NEW}{}", random()?);
-        let path = self.path.join(record.name.as_str());
-        let made = self.fill(&temporary, record).and_then(|()| {
-            file::rename_at(&self.dir, temporary.as_ref(), &self.dir, record.name.as_str().as_ref())?;
-            file::sync_dir(&self.dir)
-        });
-        made.map_err(|source| {
-            if let Err(error) = file::remove_tree(&self.dir, temporary.as_ref()) {
-                tracing::warn!(%error, folder = temporary, "left a half-made volume for the next start");
-            }
-            Error::File { what: "create", path, source }
-        })
+    pub fn create(&self, record: &Record, medium: &Medium) -> Result<(), Error> {
+        self.begin(record, medium)?.commit(&record.name)
     }
 
-    fn fill(&self, temporary: &str, record: &Record) -> io::Result<()> {
-        file::make_dir_at(&self.dir, temporary.as_ref(), 0o700)?;
-        let dir = file::open_dir_at(&self.dir, temporary.as_ref())?;
-        file::make_dir_at(&dir, DATA.as_ref(), 0o755)?;
-        let bytes = serde_json::to_vec(record)?;
-        file::write_atomic(&dir, RECORD, &bytes, Durability::Synced)
+    /// Makes a volume out of sight, to be filled and then [`Unborn::commit`]ted.
+    pub fn begin(&self, record: &Record, medium: &Medium) -> Result<Unborn, Error> {
+        let temporary = format!("{NEW}{}", random()?);
+        let trash = Some(self.trash(temporary.clone())?);
+        let unborn = Unborn { path: self.path.join(&temporary), temporary, trash };
+        let path = self.path.join(record.name.as_str());
+        let made = (|| {
+            file::make_dir_at(&self.dir, unborn.temporary.as_ref(), 0o700)?;
+            let dir = file::open_dir_at(&self.dir, unborn.temporary.as_ref())?;
+            file::make_dir_at(&dir, DATA.as_ref(), 0o755)?;
+            let bytes = serde_json::to_vec(record)?;
+            file::write_atomic(&dir, RECORD, &bytes, Durability::Synced)?;
+            file::open_dir_at(&dir, DATA.as_ref())
+        })();
+        let data = made.map_err(Error::file("create", &path))?;
+        if let Medium::Folder(Some(bytes)) = medium {
+            crate::quota::limit(data.as_fd(), &self.path, *bytes)?;
+        }
+        Ok(unborn)
+    }
+
+    /// Replaces the record of a volume.
+    pub fn rewrite(&self, record: &Record) -> Result<(), Error> {
+        let path = self.path.join(record.name.as_str()).join(RECORD);
+        let written = (|| {
+            let dir = file::open_dir_at(&self.dir, record.name.as_str().as_ref())?;
+            file::write_atomic(&dir, RECORD, &serde_json::to_vec(record)?, Durability::Synced)
+        })();
+        written.map_err(Error::file("write", &path))
     }
 
     /// Takes a volume out of sight, durably; what is left is to be [`Trash::delete`]d.
@@ -144,8 +210,29 @@ impl Trash {
 
     /// Removes it from the disk. What cannot be removed now is removed at the next start.
     pub fn delete(self) {
+        // A volume's own mount comes off; what somebody mounted in it is theirs, and so is all below that.
+        let data = self.path.join(DATA);
+        let cleared = match self.path.is_dir() {
+            true => crate::local::unmount(&data).and_then(|()| crate::local::mounted_below(&self.path)),
+            false => Ok(Vec::new()),
+        };
+        match cleared {
+            Ok(mounted) if mounted.is_empty() => {}
+            Ok(mounted) => {
+                tracing::warn!(path = %self.path.display(), ?mounted, "left a removed volume: something is mounted in it");
+                return;
+            }
+            Err(error) => {
+                let error = davit_proto::status::chain(&error);
+                tracing::warn!(path = %self.path.display(), error, "left a removed volume");
+                return;
+            }
+        }
+        let project = file::open_dir(&data).ok().and_then(crate::quota::project);
         if let Err(error) = file::remove_tree(&self.dir, self.name.as_ref()) {
             tracing::warn!(%error, path = %self.path.display(), "removed a volume only in part");
+        } else if let Some(project) = project {
+            crate::quota::forget(&self.dir, project);
         }
     }
 }
@@ -170,10 +257,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(&folder.path().join("volume")).unwrap();
         let record = Wanted::named("db".parse().unwrap()).record();
-        store.create(&record).unwrap();
+        store.create(&record, &Medium::Folder(None)).unwrap();
         assert!(store.data(&record.name).is_dir());
         assert_eq!(store.load().unwrap().values().collect::<Vec<_>>(), [&record]);
-        assert!(store.create(&record).is_err(), "a volume with data is not replaced");
+        assert!(store.create(&record, &Medium::Folder(None)).is_err(), "a volume with data is not replaced");
         assert!(store.leftovers().unwrap().is_empty());
 
         fs::write(store.data(&record.name).join("f"), [0_u8; 10_000]).unwrap();

@@ -6,8 +6,9 @@ use davit_proto::id::{ContainerId, Name, random_hex};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
+use crate::options::Options;
 
-/// The one driver: a directory of this host.
+/// The driver of our own: a directory of this host.
 pub const LOCAL: &str = "local";
 /// Bytes that all labels of a volume may have together.
 const MAX_LABELS: usize = 256 << 10;
@@ -29,6 +30,26 @@ pub struct Record {
     /// Nobody named it.
     #[serde(default)]
     pub anonymous: bool,
+    /// What was given to the driver.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub options: Options,
+    /// Its driver has not yet said that it made it.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub unmade: bool,
+    /// It is the same volume on all hosts.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub global: bool,
+}
+
+fn is_false(flag: &bool) -> bool {
+    !flag
+}
+
+impl Record {
+    /// Whether it is nothing but its folder: never mounted, and nobody else's.
+    pub fn is_plain(&self) -> bool {
+        self.driver == LOCAL && self.options.keys().all(|key| key == "size")
+    }
 }
 
 /// A volume and who uses it.
@@ -40,6 +61,8 @@ pub struct Volume {
     pub mountpoint: String,
     /// Containers that use it.
     pub holders: BTreeSet<ContainerId>,
+    /// What its driver says about it, when it was asked.
+    pub status: BTreeMap<String, String>,
 }
 
 /// What a volume is to be.
@@ -51,18 +74,28 @@ pub struct Wanted {
     pub labels: BTreeMap<String, String>,
     /// The service chose the name.
     pub anonymous: bool,
+    /// Its driver; empty for whatever it has, and local for a new one.
+    pub driver: String,
+    /// Options for the driver; none for whatever it has.
+    pub options: Options,
 }
 
 impl Wanted {
     /// A volume of this name without labels.
     pub fn named(name: Name) -> Self {
-        Self { name, labels: BTreeMap::new(), anonymous: false }
+        Self {
+            name,
+            labels: BTreeMap::new(),
+            anonymous: false,
+            driver: String::new(),
+            options: Options::new(),
+        }
     }
 
     /// A volume that nobody named.
     pub fn anonymous() -> Result<Self, Error> {
         let hex = random_hex().map_err(|error| Error::Random(error.to_string()))?;
-        Ok(Self { name: hex.parse()?, labels: BTreeMap::new(), anonymous: true })
+        Ok(Self { anonymous: true, ..Self::named(hex.parse()?) })
     }
 
     /// With these labels.
@@ -86,12 +119,34 @@ impl Wanted {
         Ok(self)
     }
 
+    /// On this driver, with these options.
+    pub fn driven(self, driver: String, options: Options) -> Self {
+        Self { driver, options, ..self }
+    }
+
+    /// Whether a volume that is there is the one that is wanted. Labels do not make another one, as with docker.
+    pub fn agrees(&self, known: &Record) -> Result<(), Error> {
+        let name = || known.name.to_string();
+        if !self.driver.is_empty() && self.driver != known.driver {
+            return Err(Error::OtherDriver { name: name(), driver: known.driver.clone() });
+        }
+        if !self.options.is_empty() && self.options != known.options {
+            let options: Vec<_> = known.options.iter().map(|(key, value)| format!("{key}={value}")).collect();
+            return Err(Error::OtherOptions { name: name(), options });
+        }
+        Ok(())
+    }
+
     /// Its record, made now.
     pub fn record(self) -> Record {
+        let driver = if self.driver.is_empty() { LOCAL.to_owned() } else { self.driver };
         Record {
             version: 1,
             name: self.name,
-            driver: LOCAL.to_owned(),
+            unmade: driver != LOCAL,
+            global: false,
+            driver,
+            options: self.options,
             labels: self.labels,
             created_at: jiff::Timestamp::now(),
             anonymous: self.anonymous,

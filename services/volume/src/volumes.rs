@@ -1,21 +1,47 @@
-//! The volumes of an engine: one lock over what is on disk and in memory.
+//! The volumes of an engine: one lock over what is on disk and in memory, held for no longer than the disk takes. What
+//! may take longer has the volume's turn instead.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use davit_proto::id::{ContainerId, Name};
+use davit_proto::status::chain;
 
+use crate::driver::{DriverAddress, Drivers};
 use crate::error::Error;
 use crate::filter::Filter;
-use crate::store::{DATA, Store, Trash};
+use crate::store::{Store, Trash};
+use crate::sweep::{Sweeper, sweep};
+use crate::turn::Turns;
 use crate::usage::Usage;
-use crate::volume::{Record, Volume, Wanted};
+use crate::volume::{LOCAL, Record, Volume, Wanted};
 
 /// Handle of all volumes; clones share them.
 #[derive(Debug, Clone)]
 pub struct Volumes {
-    state: Arc<Mutex<State>>,
+    shared: Arc<Shared>,
+}
+
+/// A handle that keeps nothing.
+#[derive(Debug, Clone)]
+pub struct WeakVolumes {
+    shared: Weak<Shared>,
+}
+
+impl WeakVolumes {
+    /// The volumes, if somebody still has them.
+    pub fn upgrade(&self) -> Option<Volumes> {
+        self.shared.upgrade().map(|shared| Volumes { shared })
+    }
+}
+
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    turns: Turns,
+    drivers: Drivers,
+    sweeper: Sweeper,
 }
 
 /// What the lock guards.
@@ -27,36 +53,85 @@ pub struct State {
     pub records: BTreeMap<Name, Record>,
     /// Who uses them.
     pub usage: Usage,
+    /// Calls of our own that hold them.
+    pub visits: BTreeMap<Name, BTreeSet<String>>,
+    /// Where drivers have mounted theirs.
+    pub paths: BTreeMap<Name, String>,
 }
 
 impl Volumes {
-    /// Opens the volumes below an engine's root, and sweeps what a crash left.
-    pub fn open(root: &Path) -> Result<Self, Error> {
+    /// Opens the volumes below an engine's root, and sweeps what a crash left. On the present runtime, from a thread
+    /// that may wait.
+    pub fn open(root: &Path, drivers: Vec<DriverAddress>) -> Result<Self, Error> {
         let path = std::path::absolute(root).map_err(Error::file("resolve", root))?.join("volume");
         let store = Store::open(&path)?;
         let leftovers = store.leftovers()?;
         let records = store.load()?;
         let usage = Usage::open(&path.join(".use"))?;
+        let drivers = Drivers::new(drivers, store.id()?)?;
         delete_later(leftovers);
-        Ok(Self { state: Arc::new(Mutex::new(State { store, records, usage })) })
+        let state = State { store, records, usage, visits: BTreeMap::new(), paths: BTreeMap::new() };
+        let (sweeper, waiting) = Sweeper::new();
+        let shared = Shared { state: Mutex::new(state), turns: Turns::default(), drivers, sweeper };
+        let volumes = Self { shared: Arc::new(shared) };
+        volumes.settle_all();
+        if volumes.drivers().all().next().is_some() {
+            let weak = WeakVolumes { shared: Arc::downgrade(&volumes.shared) };
+            std::thread::Builder::new()
+                .name("volume-sweep".to_owned())
+                .spawn(move || sweep(&weak, &waiting))
+                .map_err(Error::file("start a thread for", &path))?;
+        }
+        Ok(volumes)
     }
 
     /// The state. A panic of another holder left it consistent: disk is written before memory.
     pub fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes a volume; one that exists is answered as it is.
+    /// The turns of volumes.
+    pub fn turns(&self) -> &Turns {
+        &self.shared.turns
+    }
+
+    /// The drivers beside our own.
+    pub fn drivers(&self) -> &Drivers {
+        &self.shared.drivers
+    }
+
+    /// Who looks again at drivers that were away.
+    pub fn sweeper(&self) -> &Sweeper {
+        &self.shared.sweeper
+    }
+
+    /// Makes a volume; one that exists alike is answered as it is.
     pub fn create(&self, wanted: Wanted) -> Result<Volume, Error> {
-        let mut state = self.state();
         let name = wanted.name.clone();
-        state.ensure(wanted)?;
-        state.volume(&name)
+        let _turn = self.turns().take(&name);
+        self.ensure(wanted)?;
+        self.state().volume(&name)
     }
 
-    /// One volume.
+    /// One volume, with what its driver says about it. One whose driver is away is known all the same.
     pub fn inspect(&self, name: &Name) -> Result<Volume, Error> {
-        self.state().volume(name)
+        let mut volume = self.state().volume(name)?;
+        if volume.record.driver == LOCAL {
+            return Ok(volume);
+        }
+        let asked = self.drivers().get(&volume.record.driver).and_then(|driver| driver.inspect(name));
+        match asked {
+            Ok(told) => {
+                if volume.mountpoint.is_empty() && told.mountpoint.starts_with('/') {
+                    volume.mountpoint = told.mountpoint.chars().take(4095).collect();
+                }
+                volume.status = told.status.into_iter().collect();
+            }
+            Err(error) => {
+                volume.status.insert("Error".to_owned(), chain(&error));
+            }
+        }
+        Ok(volume)
     }
 
     /// All volumes that a filter admits.
@@ -64,22 +139,12 @@ impl Volumes {
         let state = self.state();
         let mut holders = state.usage.by_volume();
         let volumes = state.records.values().map(|record| Volume {
-            mountpoint: state.mountpoint(&record.name),
+            mountpoint: state.mountpoint(record),
             holders: holders.remove(&record.name).unwrap_or_default(),
             record: record.clone(),
+            status: BTreeMap::new(),
         });
         volumes.filter(|volume| filter.admits(volume)).collect()
-    }
-
-    /// Volumes that a filter admits, with the bytes of disk that each takes.
-    pub fn disk_usage(&self, filter: &Filter) -> Vec<(Volume, Option<u64>)> {
-        let measured = self.list(filter).into_iter().map(|volume| {
-            let folder = Path::new(&volume.mountpoint).parent();
-            let size = folder.and_then(|folder| davit_sys::file::open_dir(folder).ok());
-            let size = size.map(|folder| crate::size::disk_usage(folder, DATA.as_ref()));
-            (volume, size)
-        });
-        measured.collect()
     }
 
     /// Containers that use anything.
@@ -89,43 +154,33 @@ impl Volumes {
 }
 
 impl State {
-    /// Makes a volume unless it is there.
-    pub fn ensure(&mut self, wanted: Wanted) -> Result<(), Error> {
-        if self.records.contains_key(&wanted.name) {
-            return Ok(());
-        }
-        let record = wanted.record();
-        self.store.create(&record)?;
-        tracing::debug!(volume = %record.name, "made a volume");
-        self.records.insert(record.name.clone(), record);
-        Ok(())
-    }
-
     /// A volume as it is now.
     pub fn volume(&self, name: &Name) -> Result<Volume, Error> {
         let record = self.records.get(name).ok_or_else(|| Error::NotFound(name.to_string()))?;
         Ok(Volume {
             record: record.clone(),
-            mountpoint: self.mountpoint(name),
+            mountpoint: self.mountpoint(record),
             holders: self.usage.holders(name),
+            status: BTreeMap::new(),
         })
     }
 
-    /// Takes a volume away, unless it is used; answers with what is to be deleted.
-    pub fn take(&mut self, name: &Name) -> Result<Trash, Error> {
-        let volume = self.volume(name)?;
-        if !volume.holders.is_empty() {
-            let holders = volume.holders.iter().map(ToString::to_string).collect();
-            return Err(Error::InUse { name: name.to_string(), holders });
-        }
-        let trash = self.store.remove(name)?;
-        self.records.remove(name);
-        tracing::debug!(volume = %name, "removed a volume");
-        Ok(trash)
+    /// Whether anybody holds a volume.
+    pub fn is_held(&self, name: &Name) -> bool {
+        self.visits.contains_key(name) || !self.usage.holders(name).is_empty()
     }
 
-    fn mountpoint(&self, name: &Name) -> String {
-        self.store.data(name).display().to_string()
+    /// Whether this one holds a volume: a container, or a call of our own.
+    pub fn is_held_by(&self, name: &Name, holder: &str) -> bool {
+        let visits = self.visits.get(name).is_some_and(|visits| visits.contains(holder));
+        visits || self.usage.holders(name).iter().any(|container_id| container_id.as_str() == holder)
+    }
+
+    fn mountpoint(&self, record: &Record) -> String {
+        if record.driver == LOCAL {
+            return self.store.data(&record.name).display().to_string();
+        }
+        self.paths.get(&record.name).cloned().unwrap_or_default()
     }
 }
 

@@ -22,7 +22,7 @@ type Client = VolumesClient<Channel>;
 
 /// Serves a root; the service ends with its last client, as a process would by a kill.
 async fn serve(root: &Path) -> Client {
-    let routes = routes(Config { root: root.to_owned() }).await.unwrap();
+    let routes = routes(Config { root: root.to_owned(), drivers: Vec::new() }).await.unwrap();
     VolumesClient::new(transport::dial(&Address::Here(InProcess::serve(routes))).await.unwrap())
 }
 
@@ -30,7 +30,7 @@ async fn serve(root: &Path) -> Client {
 async fn restart(client: Client, root: &Path) -> Client {
     drop(client);
     for _ in 0..500 {
-        if let Ok(routes) = routes(Config { root: root.to_owned() }).await {
+        if let Ok(routes) = routes(Config { root: root.to_owned(), drivers: Vec::new() }).await {
             let address = Address::Here(InProcess::serve(routes));
             return VolumesClient::new(transport::dial(&address).await.unwrap());
         }
@@ -151,13 +151,15 @@ async fn what_cannot_be_is_refused_in_words() {
         let error = create(&mut client, name).await.unwrap_err();
         assert_eq!(error.kind, ErrorKind::InvalidArgument, "{name}");
     }
-    let option = HashMap::from([("type".into(), "nfs".into())]);
+    let option = HashMap::from([("kind".into(), "nfs".into())]);
     let request = CreateRequest { name: "n".into(), options: option, ..CreateRequest::default() };
     let error = RemoteError::from(client.create(request).await.unwrap_err());
-    assert_eq!(error.kind, ErrorKind::Unimplemented);
-    assert!(error.message.contains("type"), "{error}");
+    assert_eq!(error.kind, ErrorKind::InvalidArgument);
+    assert!(error.message.contains("kind=nfs"), "{error}");
     let request = CreateRequest { driver: "ceph".into(), ..CreateRequest::default() };
-    assert_eq!(client.create(request).await.unwrap_err().code(), tonic::Code::Unimplemented);
+    let error = RemoteError::from(client.create(request).await.unwrap_err());
+    assert_eq!(error.kind, ErrorKind::InvalidArgument);
+    assert!(error.message.contains("ceph") && error.message.contains("--volume-driver"), "{error}");
 
     let id = ContainerId::generate().unwrap().to_string();
     for (container_id, use_) in [

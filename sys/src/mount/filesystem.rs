@@ -18,8 +18,14 @@ impl FileSystem {
     /// Starts a file system of a kernel type (`overlay`, `tmpfs`, `proc`…), which is also what mount tables call its
     /// source.
     pub fn open(kind: &str) -> io::Result<Self> {
+        Self::open_from(kind, kind)
+    }
+
+    /// Starts a file system of a kernel type from a source: a device, a server's directory. `ENODEV` means that this
+    /// kernel has no such type.
+    pub fn open_from(kind: &str, source: &str) -> io::Result<Self> {
         let context = Self { fd: rustix::mount::fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)? };
-        context.set("source", kind)?;
+        context.set("source", source)?;
         Ok(context)
     }
 

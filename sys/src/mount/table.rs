@@ -20,16 +20,18 @@ pub struct MountEntry {
 
 /// Reads this thread's mount table, in the order of mounting.
 pub fn mount_table() -> io::Result<Vec<MountEntry>> {
-    Ok(parse(&std::fs::read_to_string("/proc/thread-self/mountinfo")?))
+    Ok(parse(&std::fs::read("/proc/thread-self/mountinfo")?))
 }
 
-fn parse(text: &str) -> Vec<MountEntry> {
-    text.lines().filter_map(parse_line).collect()
+/// Paths may be any bytes; only blank, tab, newline and backslash are written otherwise.
+fn parse(text: &[u8]) -> Vec<MountEntry> {
+    text.split(|&byte| byte == b'\n').filter_map(parse_line).collect()
 }
 
-fn parse_line(line: &str) -> Option<MountEntry> {
-    let (mount, filesystem) = line.split_once(" - ")?;
-    let mut mount = mount.split(' ').skip(3);
+fn parse_line(line: &[u8]) -> Option<MountEntry> {
+    let dash = line.windows(3).position(|part| part == b" - ")?;
+    let (mount, filesystem) = (&line[..dash], String::from_utf8_lossy(&line[dash + 3..]));
+    let mut mount = mount.split(|&byte| byte == b' ').skip(3);
     let root = unescape(mount.next()?);
     let target = unescape(mount.next()?);
     let mut filesystem = filesystem.split(' ');
@@ -39,9 +41,9 @@ fn parse_line(line: &str) -> Option<MountEntry> {
 }
 
 /// The kernel writes blank, tab, newline and backslash as three octal digits.
-fn unescape(field: &str) -> PathBuf {
+fn unescape(field: &[u8]) -> PathBuf {
     let mut bytes = Vec::with_capacity(field.len());
-    let mut rest = field.as_bytes();
+    let mut rest = field;
     while let Some((&byte, after)) = rest.split_first() {
         let octal = after.get(..3).filter(|d| byte == b'\\' && d.iter().all(|c| (b'0'..b'8').contains(c)));
         match octal {
@@ -68,7 +70,7 @@ mod tests {
         let text = "36 31 0:33 / /sys/fs/cgroup/devices rw,relatime - cgroup cgroup rw,devices\n\
                     41 31 0:38 /a\\040b /x\\134y rw shared:3 master:1 - cgroup2 cgroup2 rw\n\
                     nonsense\n";
-        let entries = parse(text);
+        let entries = parse(text.as_bytes());
         assert_eq!(entries.len(), 2);
         assert_eq!(entries[0].kind, "cgroup");
         assert_eq!(entries[0].options, ["rw", "devices"]);
