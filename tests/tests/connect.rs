@@ -163,6 +163,21 @@ fn a_stopped_container_joins_at_its_next_start() {
     engine.ok(["start", "d"]);
 }
 
+/// The name of a network that is gone is not taken for the beginning of another one's id.
+#[test]
+fn a_network_that_is_gone_is_nobody_else() {
+    let engine = Engine::start().unwrap();
+    let host = engine.ok(["network", "ls", "-q", "--no-trunc", "--filter", "name=host"]).stdout;
+    let name = host.get(..2).unwrap();
+    engine.ok(["network", "create", name]);
+    engine.ok(["run", "--name", "c", "--network", name, "busybox", "true"]);
+    engine.ok(["network", "rm", name]);
+    let said = refused(&engine, 1, &["start", "c"]);
+    assert!(said.contains(&format!("network {name} not found")), "{said}");
+    engine.ok(["network", "disconnect", name, "c"]);
+    engine.ok(["start", "-a", "c"]);
+}
+
 #[test]
 fn what_cannot_be_is_refused_in_dockers_words() {
     let engine = Engine::start().unwrap();

@@ -57,17 +57,16 @@ async fn admit(
     let container = engine.container(id)?;
     network::admit(id, &container, "disconnect", request.if_revision)?;
     let spec = container.spec.unwrap_or_default();
+    let known = spec.networks.iter().any(|known| known.network == request.network);
     let found = match network::find(engine, &request.network).await {
-        Ok(found) => found,
+        // What was its network's name may be the beginning of another one's id since that network is gone.
+        Ok(found) if !known || found.name == request.network => found,
+        Err(error) if !known || error.kind() != ErrorKind::NotFound => return Err(error),
         // A container that does not run may be on a network that is gone.
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            if !spec.networks.iter().any(|known| known.network == request.network) {
-                return Err(error);
-            }
+        _ => {
             let (name, driver) = (request.network.clone(), "bridge".to_owned());
             davit_proto::network::Network { name, driver, ..Default::default() }
         }
-        Err(error) => return Err(error),
     };
     let alone = spec.networks.first().is_some_and(|first| first.network == "none");
     let mut endpoints = match found.driver.as_str() {

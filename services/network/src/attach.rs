@@ -29,7 +29,7 @@ pub struct Request {
     pub links: Vec<holding::Link>,
     /// Its namespace; none when it shares the host's.
     pub netns: Option<Reference>,
-    /// Networks, by what a person calls them.
+    /// Networks.
     pub endpoints: Vec<Wanted>,
     /// Ports.
     pub ports: Vec<Wish>,
@@ -38,7 +38,7 @@ pub struct Request {
 /// A network that a container asks for.
 #[derive(Debug, Clone)]
 pub struct Wanted {
-    /// Its name, id, or the beginning of one id.
+    /// Its name, or its id.
     pub network: String,
     /// Address.
     pub ipv4: Option<Ipv4Addr>,
@@ -142,7 +142,7 @@ impl Networks {
         let (mut networks, mut joins): (Vec<Network>, Vec<Join>) = (Vec::new(), Vec::new());
         let books = self.books();
         for wanted in &request.endpoints {
-            let network = books.find(&wanted.network)?;
+            let network = books.of_container(&wanted.network)?;
             if networks.iter().any(|other| other.id == network.id) {
                 return Err(Error::invalid("endpoints", &network.name, "may be given once"));
             }

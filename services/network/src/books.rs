@@ -14,6 +14,9 @@ use crate::network::{Network, NetworkId};
 use crate::port::Publication;
 use crate::store::{Cursor, Store};
 
+/// Digits of an id that stand for the whole.
+const SHORT_ID: usize = 12;
+
 /// The books.
 #[derive(Debug)]
 pub struct Books {
@@ -74,6 +77,15 @@ impl Books {
             (Some(_), Some(_)) => Err(Error::Ambiguous(shown(text))),
             (None, _) => Err(Error::NotFound(shown(text))),
         }
+    }
+
+    /// A network that a container is to be on, or to leave. Records outlive networks: what was a name must not become
+    /// the beginning of another one's id, so only a short id or a longer beginning counts as one.
+    pub fn of_container(&self, text: &str) -> Result<&Network, Error> {
+        if text.len() < SHORT_ID && self.named(text).is_none() {
+            return Err(Error::NotFound(shown(text)));
+        }
+        self.find(text)
     }
 
     /// Writes a network down, new or changed. A record that could not be read is never replaced.

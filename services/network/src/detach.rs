@@ -18,7 +18,7 @@ use crate::port::Publication;
 pub struct Request {
     /// The container.
     pub container_id: ContainerId,
-    /// The network, by what a person calls it.
+    /// The network: its name, or its id.
     pub network: String,
     /// The container's namespace; none when it has none any more.
     pub netns: Option<Reference>,
@@ -29,7 +29,7 @@ impl Networks {
     pub fn detach(&self, request: &Request) -> Result<(), Error> {
         let container_id = &request.container_id;
         let _turn = self.turn(container_id);
-        let network = self.books().find(&request.network)?.id.clone();
+        let network = self.books().of_container(&request.network)?.id.clone();
         let Some(had) = self.books().holding(container_id).cloned() else { return Ok(()) };
         let Some(lease) = had.on(&network).cloned() else { return Ok(()) };
         if had.netns.is_none() {

@@ -85,7 +85,7 @@ fn privileged_networks_that_people_make() {
         assert_eq!((&*made.subnets[0].cidr, &*made.driver, made.id.len()), ("172.18.0.0/16", "bridge", 64));
         let (a, b, c) = (Place::new(), Place::new(), Place::new());
         assert_eq!(engine.attach(&a, "blue", &[]).await.unwrap().endpoints[0].ipv4, "172.18.0.2");
-        engine.attach(&b, &made.id[..8], &[]).await.unwrap();
+        engine.attach(&b, &made.id[..12], &[]).await.unwrap();
         engine.run(&c, &[]).await;
         let _responder = Responder::new(&a, "a", "0.0.0.0:80");
         for over in BOTH {
