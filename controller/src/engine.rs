@@ -272,6 +272,13 @@ impl Engine {
         }
     }
 
+    /// Whether a container's init waits for its first life in this shim.
+    #[must_use]
+    pub fn is_new(&self, id: &ContainerId) -> bool {
+        let contacts = lock(&self.contacts);
+        contacts.get(id).is_some_and(|contact| matches!(contact.heard, Heard::Known(_, TaskState::Created)))
+    }
+
     /// Whether the container has a shim, as far as is known.
     #[must_use]
     pub fn has_shim(&self, id: &ContainerId) -> bool {

@@ -31,7 +31,7 @@ use tokio::task::JoinSet;
 
 use crate::container::bundle::Bundle;
 use crate::container::release::{self, How, UNDO, VOLUMES};
-use crate::container::{converge, journal, live, publish};
+use crate::container::{converge, journal, live, publish, start};
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::events;
@@ -222,10 +222,15 @@ fn judge(engine: &Arc<Engine>, ground: &Ground) -> JoinSet<()> {
     tasks
 }
 
-/// What was being changed of a container that lives.
+/// What was being changed of a container that lives, or begun.
 async fn go_on(engine: &Arc<Engine>, id: &ContainerId) {
     let _turn = engine.turn(id).await;
     if engine.shim(id).is_err() || engine.store.get(id).is_none() {
+        return;
+    }
+    if let Err(error) = start::forget_cut_off(engine, id).await {
+        engine.recovered(format!("what container {id} has was not released yet: {}", chain(&error)));
+        supervise::later(engine, id);
         return;
     }
     if let Err(error) = converge::converge(engine, id).await {

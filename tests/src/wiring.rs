@@ -93,7 +93,7 @@ fn told(container: &Value) -> Told {
     let mut ports = BTreeSet::new();
     // What waits for its start holds its ports, as long as its shim holds them; they are shown when it runs.
     let networks = || settings["Networks"].as_object().into_iter().flatten();
-    let waits = container["State"]["Status"] == "created"
+    let waits = ["created", "exited"].iter().any(|status| container["State"]["Status"] == *status)
         && networks().any(|(_, network)| !text(&network["IPAddress"]).is_empty());
     let bindings = if waits { &container["HostConfig"]["PortBindings"] } else { &settings["Ports"] };
     for (inside, bindings) in bindings.as_object().into_iter().flatten() {

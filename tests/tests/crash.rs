@@ -3,10 +3,12 @@
 
 use std::collections::BTreeSet;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use davit_tests::engine::{Engine, binaries};
 use davit_tests::left;
-use davit_tests::wait::until;
+use davit_tests::wait::{DEADLINE, until};
+use davit_tests::wiring;
 
 fn failpoints() -> Vec<String> {
     let listed = Command::new(binaries().join("davitd")).arg("--list-failpoints").output().unwrap();
@@ -60,6 +62,62 @@ fn sweep(action: &str) {
 #[test]
 fn an_engine_that_dies_at_any_step_leaves_all_or_nothing() {
     sweep("abort");
+}
+
+/// What an engine had made for the next life of a stopped container, and did not come to tell of, is nobody's.
+#[test]
+fn a_start_that_is_cut_off_leaves_the_container_stopped_or_ready() {
+    let mut engine = Engine::start().unwrap();
+    engine.ok(["network", "create", "beside"]);
+    engine.ok(["run", "--rm", "busybox", "true"]);
+    engine.ok(["run", "--rm", "--network", "beside", "busybox", "true"]);
+    let nothing = left::nothing(&engine);
+    engine.ok([
+        "run",
+        "-d",
+        "--name",
+        "c",
+        "--network",
+        "beside",
+        "-p",
+        "9080:80",
+        "busybox",
+        "sleep",
+        "1000",
+    ]);
+    engine.ok(["stop", "-t", "0", "c"]);
+    for point in failpoints().iter().filter(|point| point.starts_with("create.") || *point == "start.wanted")
+    {
+        engine.kill_controller().unwrap();
+        engine.start_controller_at(&format!("{point}=abort")).unwrap();
+        engine.davit(["start", "c"]);
+        engine.end_controller().unwrap();
+        engine.start_controller().unwrap();
+        agree(&engine, point);
+        engine.ok(["network", "connect", "bridge", "c"]);
+        agree(&engine, point);
+        engine.ok(["start", "c"]);
+        agree(&engine, point);
+        engine.ok(["network", "disconnect", "bridge", "c"]);
+        engine.ok(["stop", "-t", "0", "c"]);
+        agree(&engine, point);
+    }
+    engine.ok(["rm", "c"]);
+    left::settle(&engine, &nothing, "starts that were cut off");
+}
+
+/// Waits until all who keep something of the network tell the same.
+fn agree(engine: &Engine, point: &str) {
+    let mut faults = Vec::new();
+    let begun = Instant::now();
+    while begun.elapsed() < DEADLINE {
+        faults = wiring::faults(engine);
+        if faults.is_empty() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    panic!("{point}: {faults:#?}");
 }
 
 #[test]

@@ -169,11 +169,15 @@ pub fn admit(
     }
 }
 
-/// A container's shim and the namespace that it holds; none when it has neither.
+/// The namespace of a container, which its shim holds; none when it has neither. One that the record does not tell of
+/// was made by an engine that was cut off then, and goes.
 ///
 /// # Errors
 /// When it may live and does not answer.
 pub async fn namespace(engine: &Engine, id: &ContainerId) -> Result<Option<NetworkNamespace>, Error> {
+    if status_of(&engine.container(id)?).netns_path.is_empty() {
+        return Ok(None);
+    }
     let shim: Shim = match engine.shim(id) {
         Ok(shim) => shim,
         Err(Error::NotRunning { .. }) => return Ok(None),

@@ -206,7 +206,7 @@ async fn gate(
     size: Option<TerminalSize>,
     actor: &Actor,
 ) -> Result<Shim, Error> {
-    if let Some(shim) = engine.shim_at_gate(id) {
+    if let Some(shim) = engine.shim_at_gate(id).filter(|_| knows_shim(engine, id)) {
         return Ok(shim);
     }
     release::settle(engine, id).await?;
@@ -224,6 +224,25 @@ async fn gate(
             Err(error)
         }
     }
+}
+
+/// Whether the record tells of the shim that there is: an engine may have been cut off between making one and saying
+/// so, and then nobody knows what it holds.
+fn knows_shim(engine: &Engine, id: &ContainerId) -> bool {
+    engine.container(id).is_ok_and(|container| status_of(&container).shim_pid != 0)
+}
+
+/// Ends a shim that an engine was cut off over before its record told of it: whoever starts the container makes another
+/// one, and until then it holds nothing. The caller holds the container's turn.
+///
+/// # Errors
+/// When the shim will not end, or the network service fails.
+pub async fn forget_cut_off(engine: &Arc<Engine>, id: &ContainerId) -> Result<(), Error> {
+    if engine.is_new(id) && !knows_shim(engine, id) {
+        engine.recovered(format!("a start of container {id} was cut off and is undone"));
+        release::settle(engine, id).await?;
+    }
+    Ok(())
 }
 
 async fn assemble(
