@@ -43,6 +43,7 @@ use tonic::service::Routes;
 
 pub use driver::{DriverAddress, InvalidDriver};
 pub use error::Error;
+pub use options::size as parse_size;
 
 /// What the service needs to know.
 #[derive(Debug, Clone)]
