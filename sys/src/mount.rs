@@ -7,6 +7,7 @@
 
 mod filesystem;
 mod overlay;
+mod subtree;
 mod table;
 
 use std::io;
@@ -17,6 +18,7 @@ use rustix::mount::{MoveMountFlags, OpenTreeFlags, UnmountFlags};
 
 pub use filesystem::{FileSystem, reconfigure};
 pub use overlay::Overlay;
+pub use subtree::open_subtree;
 pub use table::{MountEntry, mount_table};
 
 /// Whether a call means one mount or the whole tree below it.

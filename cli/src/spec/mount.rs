@@ -11,13 +11,19 @@ use crate::error::Error;
 
 /// Ways a mount may pass on to others.
 const PROPAGATION: [&str; 6] = ["rprivate", "private", "rslave", "slave", "rshared", "shared"];
+/// What may become of the mounts below the source of a bind.
+const RECURSIVE: [&str; 4] = ["enabled", "disabled", "writable", "readonly"];
 /// Words of docker that change nothing here: labels of SELinux and hints for macOS.
 const IGNORED: [&str; 5] = ["z", "Z", "consistent", "cached", "delegated"];
 
 /// Fills in what a container mounts.
 pub fn fill(spec: &mut ContainerSpec, args: &StorageArgs) -> Result<(), Error> {
     for text in &args.volume {
-        spec.mounts.push(volume(text)?);
+        let mut mount = volume(text)?;
+        if mount.kind() == MountKind::Volume {
+            mount.driver.clone_from(&args.volume_driver);
+        }
+        spec.mounts.push(mount);
     }
     for text in &args.mount {
         spec.mounts.push(mount(text)?);
@@ -37,16 +43,16 @@ pub fn fill(spec: &mut ContainerSpec, args: &StorageArgs) -> Result<(), Error> {
 pub fn volume(text: &str) -> Result<MountSpec, Invalid> {
     let invalid = |rule: &str| Invalid::new("--volume", text, rule);
     let parts: Vec<&str> = text.split(':').collect();
+    if parts.len() > 1 && parts.iter().any(|part| part.is_empty()) {
+        return Err(invalid("empty section between colons"));
+    }
     let (source, target, options) = match parts.as_slice() {
         [target] => ("", *target, ""),
         [source, target] => (*source, *target, ""),
         [source, target, options] => (*source, *target, *options),
-        _ => return Err(invalid("SOURCE:TARGET[:OPTIONS] is wanted")),
+        _ => return Err(invalid("too many colons; SOURCE:TARGET[:OPTIONS] is wanted")),
     };
     let mut mount = MountSpec { target: target_of("--volume", text, target)?, ..MountSpec::default() };
-    if parts.len() > 1 && source.is_empty() {
-        return Err(invalid("the source must not be empty"));
-    }
     if source.starts_with(['/', '.']) {
         mount.set_kind(MountKind::Bind);
         mount.source = absolute(source).ok_or_else(|| invalid("the source cannot be found from here"))?;
@@ -55,7 +61,11 @@ pub fn volume(text: &str) -> Result<MountSpec, Invalid> {
         mount.set_kind(MountKind::Volume);
         source.clone_into(&mut mount.source);
     } else {
-        return Err(invalid("the source must be a path that begins with / or ., or the name of a volume"));
+        let rule = format!(
+            "{source:?} includes invalid characters for a local volume name, only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are \
+             allowed; if you intended to pass a host directory, use absolute path"
+        );
+        return Err(invalid(&rule));
     }
     for option in options.split(',').filter(|option| !option.is_empty()) {
         volume_option(&mut mount, option).map_err(|rule| invalid(&rule))?;
@@ -74,7 +84,7 @@ fn volume_option(mount: &mut MountSpec, option: &str) -> Result<(), String> {
         _ if PROPAGATION.contains(&option) && mount.kind() == MountKind::Bind => {
             option.clone_into(&mut mount.propagation);
         }
-        _ => return Err(format!("{option:?} is no option of such a mount")),
+        _ => return Err(format!("invalid mode: {option}")),
     }
     Ok(())
 }
@@ -100,13 +110,22 @@ pub fn mount(text: &str) -> Result<MountSpec, Invalid> {
         Some(Some("volume")) => MountKind::Volume,
         Some(Some("tmpfs")) => MountKind::Tmpfs,
         Some(Some("image")) => MountKind::Image,
-        Some(_) => return Err(invalid("the type must be bind, volume, tmpfs or image")),
+        Some(other) => {
+            let other = other.unwrap_or_default();
+            return Err(invalid(&format!(
+                "mount type unknown: {other:?}; bind, volume, tmpfs or image is wanted"
+            )));
+        }
     };
     let mut mount = MountSpec { kind: kind.into(), ..MountSpec::default() };
     for (key, value) in &fields {
         field(&mut mount, key, value.as_deref()).map_err(|rule| invalid(&rule))?;
     }
+    if mount.target.is_empty() {
+        return Err(invalid("target is required"));
+    }
     mount.target = target_of("--mount", text, &mount.target)?;
+    check_recursive(&mount).map_err(|rule| invalid(&rule))?;
     match kind {
         MountKind::Bind => {
             mount.source = Some(mount.source.as_str())
@@ -122,6 +141,23 @@ pub fn mount(text: &str) -> Result<MountSpec, Invalid> {
         _ => {}
     }
     Ok(mount)
+}
+
+/// docker's conditions, in its words.
+fn check_recursive(mount: &MountSpec) -> Result<(), String> {
+    let word = mount.recursive.as_str();
+    if matches!(word, "writable" | "readonly") && !mount.read_only {
+        return Err(format!(
+            "option 'bind-recursive={word}' requires 'readonly' to be specified in conjunction"
+        ));
+    }
+    if word == "readonly" && !matches!(mount.propagation.as_str(), "" | "rprivate") {
+        let needed = "'bind-propagation=rprivate'";
+        return Err(format!(
+            "option 'bind-recursive=readonly' requires {needed} to be specified in conjunction"
+        ));
+    }
+    Ok(())
 }
 
 fn field(mount: &mut MountSpec, key: &str, value: Option<&str>) -> Result<(), String> {
@@ -142,6 +178,23 @@ fn field(mount: &mut MountSpec, key: &str, value: Option<&str>) -> Result<(), St
             // A volume always is.
             mount.idmap = switch(key, value)? && kind == MountKind::Bind;
         }
+        "bind-recursive" if kind == MountKind::Bind => {
+            mount.recursive = wanted()?;
+            if !RECURSIVE.contains(&mount.recursive.as_str()) {
+                return Err(format!(
+                    "invalid value for bind-recursive: {} (must be \"enabled\", \"disabled\", \"writable\", or \
+                     \"readonly\")",
+                    mount.recursive
+                ));
+            }
+        }
+        "bind-nonrecursive" if kind == MountKind::Bind => {
+            let word = if switch(key, value)? { "disabled" } else { "enabled" };
+            word.clone_into(&mut mount.recursive);
+        }
+        "volume-driver" if kind == MountKind::Volume => mount.driver = wanted()?,
+        "volume-opt" if kind == MountKind::Volume => mount.driver_options.push(pair(key, wanted()?)?),
+        "volume-label" if kind == MountKind::Volume => mount.volume_labels.push(pair(key, wanted()?)?),
         "bind-create-src" if kind == MountKind::Bind => mount.create_source = switch(key, value)?,
         "volume-nocopy" if kind == MountKind::Volume => mount.no_copy = switch(key, value)?,
         "volume-subpath" if kind == MountKind::Volume => mount.subpath = wanted()?,
@@ -158,9 +211,18 @@ fn field(mount: &mut MountSpec, key: &str, value: Option<&str>) -> Result<(), St
             }
             mount.options.push(format!("mode={mode}"));
         }
-        _ => return Err(format!("{key:?} is no field of such a mount")),
+        _ => return Err(format!("unexpected key '{key}' for this type of mount")),
     }
     Ok(())
+}
+
+/// A label may be without a value.
+fn pair(key: &str, text: String) -> Result<String, String> {
+    match text.split_once('=') {
+        Some(("", _)) => Err(format!("{key} wants a name before the =")),
+        Some(_) => Ok(text),
+        None => Ok(format!("{text}=")),
+    }
 }
 
 fn switch(key: &str, value: Option<&str>) -> Result<bool, String> {
@@ -169,10 +231,11 @@ fn switch(key: &str, value: Option<&str>) -> Result<bool, String> {
 
 fn target_of(flag: &str, whole: &str, target: &str) -> Result<String, Invalid> {
     if !target.starts_with('/') {
-        return Err(Invalid::new(flag, whole, "the path inside the container must begin with /"));
+        let rule = format!("invalid mount path: '{target}' mount path must be absolute");
+        return Err(Invalid::new(flag, whole, rule));
     }
     if target.split('/').all(|part| part.is_empty() || part == ".") {
-        return Err(Invalid::new(flag, whole, "the root of the container cannot be mounted over"));
+        return Err(Invalid::new(flag, whole, "invalid specification: destination can't be '/'"));
     }
     Ok(target.to_owned())
 }
@@ -230,6 +293,22 @@ mod tests {
     }
 
     #[test]
+    fn what_is_wrong_is_said_in_dockers_words() {
+        for (bad, words) in [
+            (":/b", "empty section between colons"),
+            ("/a::ro", "empty section between colons"),
+            ("/a:/b:ro:rw", "too many colons"),
+            ("/a:/b:odd", "invalid mode: odd"),
+            ("/a:b", "invalid mount path: 'b' mount path must be absolute"),
+            ("/a:/", "destination can't be '/'"),
+            ("a/b:/c", "includes invalid characters for a local volume name"),
+        ] {
+            let said = volume(bad).unwrap_err().to_string();
+            assert!(said.contains(words), "{bad}: {said}");
+        }
+    }
+
+    #[test]
     fn mounts() {
         let bind = mount("type=bind,source=/a,target=/b,readonly").unwrap();
         assert_eq!(
@@ -244,6 +323,19 @@ mod tests {
         let memory = mount("type=tmpfs,target=/b,tmpfs-size=64m,tmpfs-mode=1777").unwrap();
         assert_eq!(memory.options, ["size=67108864", "mode=1777"]);
         assert!(mount("type=volume,src=d,dst=/b,volume-nocopy,volume-subpath=x").unwrap().no_copy);
+        let made = mount("src=d,dst=/b,volume-driver=image,volume-opt=size=1g,volume-opt=o=a,volume-label=x")
+            .unwrap();
+        assert_eq!((made.driver.as_str(), made.driver_options.len()), ("image", 2));
+        assert_eq!((made.driver_options[0].as_str(), made.volume_labels[0].as_str()), ("size=1g", "x="));
+        let image = mount("type=image,source=busybox:1,target=/i,image-subpath=etc").unwrap();
+        assert_eq!((image.source.as_str(), image.subpath.as_str()), ("busybox:1", "etc"));
+        let recursive =
+            |more: &str| mount(&format!("type=bind,src=/a,dst=/b{more}")).map(|mount| mount.recursive);
+        assert_eq!(recursive(",bind-nonrecursive").unwrap(), "disabled");
+        assert_eq!(recursive(",ro,bind-recursive=writable").unwrap(), "writable");
+        assert_eq!(recursive(",ro,bind-propagation=rprivate,bind-recursive=readonly").unwrap(), "readonly");
+        assert!(recursive(",bind-recursive=readonly").is_err() && recursive(",bind-recursive=odd").is_err());
+        assert!(recursive(",ro,bind-propagation=rslave,bind-recursive=readonly").is_err());
         assert_eq!(mount("\"type=bind\",\"src=/a,b\",dst=/c").unwrap().source, "/a,b");
         for bad in [
             "",

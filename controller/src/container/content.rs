@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use davit_proto::container::{Container, ContainerSpec, MountKind, MountStatus};
 use davit_proto::id::ContainerId;
-use davit_proto::status::{ErrorKind, RemoteError};
+use davit_proto::status::{ErrorKind, RemoteError, chain};
 use davit_proto::{image, types, volume};
 
 use super::copy;
+use super::spec::held::{self, Held};
 use super::spec::{self, Devices, ImageConfig, Resolved, Wanted, mounts, source};
 use crate::engine::Engine;
 use crate::error::Error;
@@ -26,8 +27,8 @@ pub struct Content {
     pub resolved: Resolved,
     /// The plan of the mounts.
     pub wanted: Vec<Wanted>,
-    /// The volume service's answers, in the order of the plan.
-    pub volumes: Vec<types::Mount>,
+    /// The services' answers, in the order of the plan.
+    pub held: Held,
     /// What each mount came to.
     pub mounts: Vec<MountStatus>,
     /// Devices found on the host.
@@ -42,24 +43,33 @@ pub async fn hold(engine: &Arc<Engine>, id: &ContainerId, container: &Container)
     let wish = container.spec.clone().unwrap_or_default();
     // A tag may have moved since the container was made; the id has not.
     let name = if container.image_id.is_empty() { &wish.image } else { &container.image_id };
-    let request = image::PrepareRequest { container_id: id.to_string(), image: name.clone() };
+    let request = image::PrepareRequest {
+        container_id: id.to_string(),
+        image: name.clone(),
+        ..image::PrepareRequest::default()
+    };
     let image = engine.images().prepare(request).await;
     let image = image.map_err(|status| of_image_service(status.into()))?.into_inner();
     let config = ImageConfig::parse(&image.config)?;
     let resolved = spec::resolve(&wish, &config, id, &engine.facts.host)?;
     let wanted = mounts::plan(&wish, &config)?;
 
-    let (held, found) = tokio::join!(volumes(engine, id, container, &wanted), of_host(wish, wanted.clone()));
-    let (held, devices) = (held?, found?);
+    let (volumes, images, found) = tokio::join!(
+        volumes(engine, id, container, &wanted),
+        images(engine, id, container, &wanted),
+        of_host(wish, wanted.clone())
+    );
+    let (volumes, images, devices) = (volumes?, images?, found?);
     let rootfs = image.rootfs.unwrap_or_default();
-    let candidates = mounts::candidates(&wanted, &held, container.image_id.is_empty());
-    copy::populate(engine, id, &container.name, mounts::layers(&rootfs), candidates).await?;
+    let candidates = held::candidates(&wanted, &volumes.mounts, container.image_id.is_empty());
+    copy::populate(engine, id, &container.name, held::layers(&rootfs), candidates).await?;
+    let held = Held { volumes, images };
     failpoint::pass(failpoint::CREATE_CONTENT).await?;
     Ok(Content {
         image_id: image.image_id,
         rootfs,
-        mounts: mounts::statuses(&wanted, &held),
-        volumes: held.mounts,
+        mounts: held::statuses(&wanted, &held),
+        held,
         resolved,
         wanted,
         devices,
@@ -80,7 +90,7 @@ async fn volumes(
     container: &Container,
     wanted: &[Wanted],
 ) -> Result<volume::PrepareResponse, Error> {
-    let mut uses = mounts::uses(wanted);
+    let mut uses = held::uses(wanted);
     if uses.is_empty() {
         return Ok(volume::PrepareResponse::default());
     }
@@ -94,6 +104,39 @@ async fn volumes(
     }
     let request = volume::PrepareRequest { container_id: id.to_string(), uses };
     within(LONG, "prepare the volumes", engine.volumes().prepare(request)).await
+}
+
+/// The images that the container mounts: known only when its own is held.
+async fn images(
+    engine: &Arc<Engine>,
+    id: &ContainerId,
+    container: &Container,
+    wanted: &[Wanted],
+) -> Result<Vec<image::MountedImage>, Error> {
+    let mut mounted = held::images(wanted);
+    if mounted.is_empty() {
+        return Ok(Vec::new());
+    }
+    // A tag may have moved since the container was made; what it mounts has not.
+    let status = container.status.clone().unwrap_or_default();
+    let before: Vec<_> = status.mounts.iter().filter(|mount| mount.kind() == MountKind::Image).collect();
+    for text in &mut mounted {
+        if let Some(known) = before.iter().find(|mount| mount.source == *text && !mount.image_id.is_empty()) {
+            text.clone_from(&known.image_id);
+        }
+    }
+    let wish = container.spec.clone().unwrap_or_default();
+    let request = image::PrepareRequest { container_id: id.to_string(), image: wish.image, mounted };
+    let answer = engine.images().prepare(request).await;
+    let failed = |status| match of_image_service(RemoteError::from(status)) {
+        // Not as of the container's own image, which whoever asked would pull.
+        Error::Remote(error) if error.kind == ErrorKind::NotFound => {
+            let rule = format!("no such image; it is not pulled for a mount: {}", chain(&error));
+            spec::Error::invalid("mounts.source", &held::images(wanted).join(" "), rule).into()
+        }
+        other => other,
+    };
+    Ok(answer.map_err(failed)?.into_inner().mounted)
 }
 
 async fn of_host(wish: ContainerSpec, wanted: Vec<Wanted>) -> Result<Devices, Error> {

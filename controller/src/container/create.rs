@@ -273,7 +273,7 @@ pub async fn assemble(
         resolved: &content.resolved,
         rootfs: &content.rootfs,
         wanted: &content.wanted,
-        volumes: &content.volumes,
+        held: &content.held,
         devices: &content.devices,
         bundle: bundle.path(),
         cgroup_path: &engine.config.cgroup_path(&id, &wish.cgroup_parent),

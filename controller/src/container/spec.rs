@@ -13,6 +13,7 @@ pub mod device;
 mod error;
 pub mod files;
 pub mod health;
+pub mod held;
 mod host;
 pub mod hosts;
 mod image;
@@ -46,6 +47,7 @@ use oci_spec::runtime::{
 pub use capability::Cap;
 pub use device::Devices;
 pub use error::Error;
+pub use held::Held;
 pub use host::{Host, architecture};
 pub use image::ImageConfig;
 pub use mounts::Wanted;
@@ -159,8 +161,8 @@ pub struct Input<'a> {
     pub rootfs: &'a types::Mount,
     /// The plan of the mounts.
     pub wanted: &'a [Wanted],
-    /// The volume service's answers, in the order of the plan.
-    pub volumes: &'a [types::Mount],
+    /// The services' answers, in the order of the plan.
+    pub held: &'a Held,
     /// Devices found on the host.
     pub devices: &'a Devices,
     /// Folder of the container.

@@ -209,10 +209,14 @@ impl Service for Api {
     }
 
     async fn prepare(&self, request: Request<PrepareRequest>) -> Result<Response<PrepareResponse>, Status> {
-        let PrepareRequest { container_id, image } = request.into_inner();
+        let PrepareRequest { container_id, image, mounted } = request.into_inner();
         let container_id: ContainerId = decode(container_id.parse::<ContainerId>())?;
-        let prepared = self.call(move |store| Ok(store.prepare(&container_id, &image)?)).await?;
-        Ok(Response::new(encode::prepared(prepared)))
+        let prepared = self.call(move |store| {
+            let own = store.prepare(&container_id, &image)?;
+            Ok((own, store.prepare_further(&container_id, &mounted)?))
+        });
+        let (own, further) = prepared.await?;
+        Ok(Response::new(encode::prepared(own, further)))
     }
 
     async fn release(&self, request: Request<ReleaseRequest>) -> Result<Response<ReleaseResponse>, Status> {

@@ -153,6 +153,8 @@ fn store_class(error: &StoreError) -> Class {
     match error {
         StoreError::NotFound(_) => (ErrorKind::NotFound, reason::IMAGE_NOT_FOUND),
         StoreError::InUse { .. } => (ErrorKind::FailedPrecondition, reason::IMAGE_IN_USE),
+        StoreError::NotPrepared(_) => (ErrorKind::FailedPrecondition, "NOT_PREPARED"),
+        StoreError::TooMany(_) => (ErrorKind::InvalidArgument, "TOO_MANY_IMAGES"),
         StoreError::SeveralReferences { .. } => (ErrorKind::FailedPrecondition, "IMAGE_HAS_REFERENCES"),
         StoreError::Locked(_) => (ErrorKind::FailedPrecondition, "IMAGE_STORE_LOCKED"),
         StoreError::Ambiguous(_) => (ErrorKind::InvalidArgument, "IMAGE_AMBIGUOUS"),

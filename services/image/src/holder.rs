@@ -41,6 +41,72 @@ pub struct Holder {
     pub image_id: Digest,
     /// The reference that it was found by; empty when it was found by id.
     pub reference: String,
+    /// Further images, which it mounts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mounted: Vec<Mounted>,
+}
+
+/// A further image of a container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Mounted {
+    /// What was asked for.
+    pub asked: String,
+    /// The manifest of the image.
+    pub manifest: Descriptor,
+    /// Image id.
+    pub image_id: Digest,
+    /// The reference that it was found by; empty when it was found by id.
+    pub reference: String,
+}
+
+impl Holder {
+    /// Each image of it by itself, once.
+    fn each(&self) -> Vec<Self> {
+        let own = Self { mounted: Vec::new(), ..self.clone() };
+        let mut all = vec![own];
+        for Mounted { manifest, image_id, reference, .. } in self.mounted.clone() {
+            if all.iter().all(|known| known.manifest != manifest) {
+                all.push(Self { manifest, image_id, reference, mounted: Vec::new() });
+            }
+        }
+        all
+    }
+
+    /// The manifests of all its images.
+    pub fn manifests(&self) -> Vec<Descriptor> {
+        self.each().into_iter().map(|holder| holder.manifest).collect()
+    }
+}
+
+/// Who uses what: a container and an image at a time, and so a container as often as it uses images.
+#[derive(Debug, Clone)]
+pub struct Held(Vec<(ContainerId, Holder)>);
+
+impl Held {
+    /// Containers and images.
+    pub fn iter(&self) -> impl Iterator<Item = (&ContainerId, &Holder)> {
+        self.0.iter().map(|(container_id, holder)| (container_id, holder))
+    }
+
+    /// Images.
+    pub fn values(&self) -> impl Iterator<Item = &Holder> {
+        self.0.iter().map(|(_, holder)| holder)
+    }
+
+    /// Images.
+    pub fn into_values(self) -> impl Iterator<Item = Holder> {
+        self.0.into_iter().map(|(_, holder)| holder)
+    }
+}
+
+impl IntoIterator for Held {
+    type Item = (ContainerId, Holder);
+    type IntoIter = std::vec::IntoIter<Self::Item>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
 }
 
 /// All containers that use images.
@@ -125,8 +191,12 @@ impl Holders {
     }
 
     /// What is used, by whom.
-    pub fn all(&self) -> BTreeMap<ContainerId, Holder> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub fn all(&self) -> Held {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let each = |(container_id, holder): (&ContainerId, &Holder)| -> Vec<_> {
+            holder.each().into_iter().map(|one| (container_id.clone(), one)).collect()
+        };
+        Held(known.iter().flat_map(each).collect())
     }
 
     /// Whether all records could be read.
@@ -157,14 +227,33 @@ mod tests {
             manifest: Descriptor::new("m", digest(b"m"), 1),
             image_id: digest(b"c"),
             reference: "docker.io/library/a:1".to_owned(),
+            mounted: Vec::new(),
         };
         holders.add(&id, holder.clone()).unwrap();
         assert_eq!(holders.get(&id), Some(holder.clone()));
         let again = Holders::open(dir.path()).unwrap();
-        assert_eq!(again.all().get(&id), Some(&holder));
+        assert_eq!(again.all().into_iter().collect::<Vec<_>>(), [(id.clone(), holder.clone())]);
         assert_eq!(again.remove(&id).unwrap(), Some(holder));
         assert_eq!(again.remove(&id).unwrap(), None);
         assert!(Holders::open(dir.path()).unwrap().container_ids().is_empty());
+    }
+
+    #[test]
+    fn each_image_of_a_container_is_held_once() {
+        let further = |asked: &str, bytes: &[u8]| Mounted {
+            asked: asked.to_owned(),
+            manifest: Descriptor::new("m", digest(bytes), 1),
+            image_id: digest(bytes),
+            reference: asked.to_owned(),
+        };
+        let holder = Holder {
+            manifest: Descriptor::new("m", digest(b"own"), 1),
+            image_id: digest(b"own"),
+            reference: String::new(),
+            mounted: vec![further("a", b"a"), further("own", b"own"), further("b", b"a")],
+        };
+        let images: Vec<_> = holder.each().into_iter().map(|one| one.image_id).collect();
+        assert_eq!(images, [digest(b"own"), digest(b"a")]);
     }
 
     #[test]

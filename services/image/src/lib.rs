@@ -28,6 +28,7 @@ pub mod index;
 pub mod lease;
 pub mod list;
 pub mod load;
+pub mod mounted;
 mod platform;
 pub mod prepare;
 pub mod pull;

@@ -43,8 +43,10 @@ impl Store {
         let Some(holder) = self.holders().remove(container_id)? else { return Ok(()) };
         self.touch(&holder.manifest);
         let entries = self.references().entries()?;
-        if !entries.iter().any(|entry| entry.descriptor().digest == holder.manifest.digest) {
-            self.collect(&holder.manifest)?;
+        for manifest in holder.manifests() {
+            if !entries.iter().any(|entry| entry.descriptor().digest == manifest.digest) {
+                self.collect(&manifest)?;
+            }
         }
         Ok(())
     }
@@ -64,13 +66,14 @@ impl Store {
             manifest: found.image.descriptor.clone(),
             image_id: found.image.id().clone(),
             reference: found.reference.map(|reference| reference.to_string()).unwrap_or_default(),
+            mounted: Vec::new(),
         };
         self.holders().add(container_id, holder.clone())?;
         Ok(holder)
     }
 
     /// A reference is written after its layers, so this mostly only looks; what somebody deleted is unpacked again.
-    fn restore_layers(&self, image: &Image) -> Result<(), StoreError> {
+    pub(crate) fn restore_layers(&self, image: &Image) -> Result<(), StoreError> {
         for (blob, diff_id) in image.manifest.layers.iter().zip(image.diff_ids()) {
             if self.snapshots().layer(diff_id)?.is_none() {
                 tracing::warn!(%diff_id, "a layer is gone, unpacking it again");

@@ -67,6 +67,12 @@ pub enum StoreError {
         /// What that keeps from being done, in docker's words.
         conflict: String,
     },
+    /// A container that has no image of its own wants further ones.
+    #[error("container {0} was not prepared")]
+    NotPrepared(String),
+    /// A container wants more further images than there may be.
+    #[error("mount another image: a container may have {0} of them")]
+    TooMany(usize),
     /// Removing by id would take several names.
     #[error(
         "conflict: unable to delete {} (must be forced) - image is referenced in multiple repositories: {}",

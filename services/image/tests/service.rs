@@ -111,7 +111,7 @@ async fn an_image_lives_from_load_to_prune() {
     let history = client.history(HistoryRequest { image: image.id.clone() }).await.unwrap().into_inner();
     assert_eq!((history.steps[0].created_by.as_str(), history.steps[0].size), ("ADD hello", 7));
 
-    let prepare = PrepareRequest { container_id: id(1), image: "hello:1".into() };
+    let prepare = PrepareRequest { container_id: id(1), image: "hello:1".into(), mounted: Vec::new() };
     let prepared = client.prepare(prepare).await.unwrap().into_inner();
     let rootfs = prepared.rootfs.unwrap();
     assert_eq!(
@@ -187,10 +187,11 @@ async fn requests_that_make_no_sense_are_told_so() {
         assert_eq!(kind(client.pull(pull).await.unwrap_err()), ErrorKind::InvalidArgument, "{image:?}");
     }
     for container_id in ["", "abc", "../../x", &"g".repeat(64)] {
-        let prepare = PrepareRequest { container_id: container_id.to_owned(), image: "x".into() };
+        let prepare =
+            PrepareRequest { container_id: container_id.to_owned(), image: "x".into(), mounted: Vec::new() };
         assert_eq!(kind(client.prepare(prepare).await.unwrap_err()), ErrorKind::InvalidArgument);
     }
-    let prepare = PrepareRequest { container_id: id(1), image: "x".into() };
+    let prepare = PrepareRequest { container_id: id(1), image: "x".into(), mounted: Vec::new() };
     assert!(RemoteError::from(client.prepare(prepare).await.unwrap_err()).is(IMAGE_NOT_FOUND));
     assert!(client.list_holders(ListHoldersRequest {}).await.unwrap().into_inner().container_ids.is_empty());
     assert_eq!(names(&mut client, &[("x", "y")]).await.unwrap_err().kind, ErrorKind::InvalidArgument);

@@ -49,7 +49,7 @@ impl Place {
             }
             // Here too files show the container's own numbers.
             copy::Place::Image(layers) => {
-                let root = source::open_image(layers);
+                let root = source::open_image(layers, None);
                 let root = root.map_err(|failure| Failure::new(FailureKind::Internal, failure.message))?;
                 let root = Root::from_fd(root);
                 Ok(Self { root, ids: None, guardian: None, _lock: None, _held: fds })

@@ -24,15 +24,28 @@ pub enum RootSource {
     Directory(PathBuf),
 }
 
+/// Where a tree comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TreeFrom {
+    /// A path of the host.
+    Path(PathBuf),
+    /// The layers of an image, the topmost first.
+    Layers(Vec<PathBuf>),
+}
+
 /// A tree of the host to be shown inside.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TreeSource {
-    /// A path of the host.
-    pub source: PathBuf,
+    /// Where it is.
+    pub from: TreeFrom,
+    /// What of it is shown, where that is not all: resolved in it when it is mounted, for its content is a container's.
+    pub subpath: Option<PathBuf>,
     /// With what is mounted below.
     pub recursive: bool,
     /// Attributes for all of it.
     pub flags: MountFlags,
+    /// Its top is read-only; what is mounted below is not.
+    pub readonly_top: bool,
     /// Whether mounts travel between here and there.
     pub propagation: Propagation,
     /// Owners are shown as the container's user namespace maps them, where it has one.
@@ -76,6 +89,9 @@ const REPLACEABLE: [&str; 9] = [
     "/proc/net/dev",
 ];
 
+/// Option of ours: what of a source is shown.
+const SUBPATH: &str = "x-davit-subpath";
+
 /// Sorts the mounts of a spec.
 pub fn plan_mounts(spec: &Spec, bundle: &Path) -> Result<Mounts, Failure> {
     let mut root = None;
@@ -96,16 +112,8 @@ pub fn plan_mounts(spec: &Spec, bundle: &Path) -> Result<Mounts, Failure> {
         }
         refuse_proc(&target)?;
         let depth = target.matches('/').count();
-        ordered.push(match kind.as_str() {
-            "bind" => (depth, MountStep::Tree { target }, Some(plan_tree(mount)?)),
-            "tmpfs" => {
-                let (attributes, options) = plan_tmpfs(mount)?;
-                (depth, MountStep::Tmpfs { target, attributes, options }, None)
-            }
-            other => {
-                return Err(Failure::invalid(format!("mount {target}: type {other:?} is not supported")));
-            }
-        });
+        let (step, tree) = plan_step(mount, &kind, target)?;
+        ordered.push((depth, step, tree));
     }
     // What is mounted on a folder must not hide what is mounted below it.
     ordered.sort_by_key(|(depth, _, _)| *depth);
@@ -119,6 +127,28 @@ pub fn plan_mounts(spec: &Spec, bundle: &Path) -> Result<Mounts, Failure> {
         trees.extend(tree);
     }
     Ok(Mounts { root, trees, steps, shm })
+}
+
+/// One mount that is to be added to a container.
+pub fn plan_mount(mount: &Mount) -> Result<(MountStep, Option<TreeSource>), Failure> {
+    let target = plan_target(mount.destination())?;
+    if target == "/" {
+        return Err(Failure::refused("nothing can be mounted over the root"));
+    }
+    refuse_proc(&target)?;
+    plan_step(mount, &kind(mount), target)
+}
+
+fn plan_step(mount: &Mount, kind: &str, target: String) -> Result<(MountStep, Option<TreeSource>), Failure> {
+    match kind {
+        "bind" => Ok((MountStep::Tree { target }, Some(plan_tree(mount)?))),
+        "overlay" => Ok((MountStep::Tree { target }, Some(plan_image(mount)?))),
+        "tmpfs" => {
+            let (attributes, options) = plan_tmpfs(mount)?;
+            Ok((MountStep::Tmpfs { target, attributes, options }, None))
+        }
+        other => Err(Failure::invalid(format!("mount {target}: type {other:?} is not supported"))),
+    }
 }
 
 fn plan_root_path(spec: &Spec, bundle: &Path) -> Result<PathBuf, Failure> {
@@ -207,7 +237,7 @@ fn plan_root(mount: &Mount, kind: &str) -> Result<RootSource, Failure> {
 /// Takes an option that every kind of mount knows.
 fn common_option(option: &str, flags: &mut MountFlags) -> bool {
     match option {
-        "ro" => flags.readonly = true,
+        "ro" | "rro" => flags.readonly = true,
         "rw" => flags.readonly = false,
         "nosuid" => flags.nosuid = true,
         "suid" => flags.nosuid = false,
@@ -229,24 +259,68 @@ fn plan_tree(mount: &Mount) -> Result<TreeSource, Failure> {
     let source =
         source.ok_or_else(|| Failure::invalid(format!("mount {target}: source is not an absolute path")))?;
     let mut tree = TreeSource {
-        source,
+        from: TreeFrom::Path(source),
+        subpath: None,
         recursive: !options(mount).any(|o| o == "bind"),
         flags: MountFlags::default(),
+        readonly_top: false,
         propagation: Propagation::Private,
         mapped: false,
     };
     for option in options(mount) {
         match option {
             "bind" | "rbind" => {}
+            "ro" => tree.readonly_top = true,
             "idmap" | "ridmap" => tree.mapped = true,
             "private" | "rprivate" => tree.propagation = Propagation::Private,
             "slave" | "rslave" => tree.propagation = Propagation::Slave,
             "shared" | "rshared" => tree.propagation = Propagation::Shared,
             other if common_option(other, &mut tree.flags) => {}
-            other => return Err(Failure::invalid(format!("mount {target}: unknown option {other:?}"))),
+            other => match plan_subpath(mount, other)? {
+                Some(subpath) => tree.subpath = Some(subpath),
+                None => return Err(Failure::invalid(format!("mount {target}: unknown option {other:?}"))),
+            },
         }
     }
     Ok(tree)
+}
+
+/// An image is never written to, whatever the options say.
+fn plan_image(mount: &Mount) -> Result<TreeSource, Failure> {
+    let target = mount.destination().display();
+    let (mut layers, mut subpath, mut mapped) = (Vec::new(), None, false);
+    let mut flags = MountFlags::default();
+    for option in options(mount) {
+        let layer = option.strip_prefix("lowerdir=").map(Path::new);
+        match layer {
+            Some(path) if path.is_absolute() && !option.contains('\0') => layers.push(path.to_owned()),
+            None if matches!(option, "idmap" | "ridmap") => mapped = true,
+            None if common_option(option, &mut flags) => {}
+            _ => match plan_subpath(mount, option)? {
+                Some(path) => subpath = Some(path),
+                None => return Err(Failure::invalid(format!("mount {target}: unknown option {option:?}"))),
+            },
+        }
+    }
+    if layers.is_empty() {
+        return Err(Failure::invalid(format!("mount {target}: the image has no layers")));
+    }
+    flags.readonly = true;
+    let propagation = Propagation::Private;
+    let from = TreeFrom::Layers(layers);
+    Ok(TreeSource { from, subpath, recursive: false, flags, readonly_top: false, propagation, mapped })
+}
+
+/// The value of the option that says what of a source is shown.
+fn plan_subpath(mount: &Mount, option: &str) -> Result<Option<PathBuf>, Failure> {
+    match option.split_once('=') {
+        Some((SUBPATH, path)) if path.contains('\0') => {
+            let target = mount.destination().display();
+            Err(Failure::invalid(format!("mount {target}: the path inside its source holds a NUL byte")))
+        }
+        Some((SUBPATH, path)) => Ok(Some(PathBuf::from(path))),
+        _ => Ok(None),
+    }
 }
 
 fn plan_tmpfs(mount: &Mount) -> Result<(MountFlags, Vec<(String, String)>), Failure> {
@@ -306,9 +380,41 @@ mod tests {
             MountStep::Tree { target } | MountStep::Tmpfs { target, .. } => target.clone(),
         };
         assert_eq!(mounts.steps.iter().map(target).collect::<Vec<_>>(), ["/t", "/a", "/a/b/c"]);
-        assert_eq!(mounts.trees[0].source, Path::new("/top"));
+        assert_eq!(mounts.trees[0].from, TreeFrom::Path("/top".into()));
         assert!(!mounts.trees[0].recursive && mounts.trees[0].propagation == Propagation::Slave);
-        assert!(mounts.trees[1].recursive && mounts.trees[1].flags.readonly);
+        assert!(mounts.trees[1].recursive && mounts.trees[1].readonly_top);
+        assert!(!mounts.trees[1].flags.readonly);
+    }
+
+    #[test]
+    fn read_only_is_of_all_or_of_the_top() {
+        let mounts = plan(
+            r#"{"destination":"/a","source":"/x","options":["rbind","rro","x-davit-subpath=b/c"]},
+               {"destination":"/b","source":"/x","options":["rbind","ro"]}"#,
+        )
+        .unwrap();
+        let [all, top] = &mounts.trees[..] else { panic!("{mounts:?}") };
+        assert_eq!((all.flags.readonly, all.readonly_top), (true, false));
+        assert_eq!((top.flags.readonly, top.readonly_top), (false, true));
+        assert_eq!(all.subpath.as_deref(), Some(Path::new("b/c")));
+    }
+
+    #[test]
+    fn an_image_is_read_only_layers() {
+        let mounts = plan(
+            r#"{"destination":"/i","type":"overlay","options":["lowerdir=/b","lowerdir=/a","rw","nodev"]}"#,
+        )
+        .unwrap();
+        let [image] = &mounts.trees[..] else { panic!("{mounts:?}") };
+        assert_eq!(image.from, TreeFrom::Layers(vec!["/b".into(), "/a".into()]));
+        assert!(image.flags.readonly && image.flags.nodev && !image.recursive);
+        for bad in [
+            r#"{"destination":"/i","type":"overlay","options":["lowerdir=/b","upperdir=/u"]}"#,
+            r#"{"destination":"/i","type":"overlay","options":["lowerdir=b"]}"#,
+            r#"{"destination":"/i","type":"overlay"}"#,
+        ] {
+            assert!(plan(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use davit_sys::file::{self, Flock, Root};
 use davit_sys::mount::{self, Attributes, Overlay, Propagation, TreeDepth};
 
 use super::error::{Failure, Step};
-use super::mount_plan::{RootSource, TreeSource};
+use super::mount_plan::{RootSource, TreeFrom, TreeSource};
 use super::rootfs::attributes;
 use super::shape::IdMap;
 use super::userns::map_tree;
@@ -67,25 +67,30 @@ pub fn open_root(
 }
 
 /// The tree of an image as it is, without a writable layer: nothing is attached anywhere.
-pub fn open_image(lower: &[PathBuf]) -> Result<OwnedFd, Failure> {
-    let open = |path: &PathBuf| file::open_dir(path).step(format_args!("open layer {}", path.display()));
-    let mut layers = lower.iter().map(open).collect::<Result<Vec<_>, _>>()?;
-    // The kernel makes no overlay of one.
-    if layers.len() < 2 {
-        let only = layers.pop().ok_or_else(|| Failure::invalid("an image without layers"))?;
-        let tree = mount::open_tree(only, Path::new(""), TreeDepth::Single).and_then(|tree| {
-            mount::set_attributes(
-                &tree,
-                TreeDepth::Single,
-                Attributes::READ_ONLY,
-                Some(Propagation::Private),
-            )?;
-            Ok(tree)
+pub fn open_image(lower: &[PathBuf], user: Option<BorrowedFd<'_>>) -> Result<OwnedFd, Failure> {
+    let mut layers = Vec::with_capacity(lower.len());
+    for path in lower {
+        let layer = file::open_dir(path).step(format_args!("open layer {}", path.display()))?;
+        layers.push(match user {
+            Some(user) => mapped(&layer, user, path)?,
+            None => layer,
         });
-        return tree.step("bind the image's layer");
     }
-    let overlay =
-        Overlay { lower: &layers, upper: None, trees: &[], owner: None, options: &OPTIONS, volatile: false };
+    // The kernel makes no overlay of one.
+    if let [only] = &layers[..] {
+        let whole = mount::open_tree(only, Path::new(""), TreeDepth::Single);
+        return whole.step("bind the image's layer");
+    }
+    let copies = || layers.iter().map(OwnedFd::try_clone).collect::<io::Result<Vec<_>>>();
+    let trees = if user.is_some() { copies().step("keep a layer")? } else { Vec::new() };
+    let overlay = Overlay {
+        lower: &layers,
+        upper: None,
+        trees: &trees,
+        owner: None,
+        options: &OPTIONS,
+        volatile: false,
+    };
     overlay.mount().step("mount the image")
 }
 
@@ -154,12 +159,49 @@ fn forget_crash(work: &OwnedFd) -> io::Result<()> {
 /// A detached copy of a host's tree, private or as asked, with its attributes set before anyone can see it.
 pub fn open_tree(source: &TreeSource, user: Option<BorrowedFd<'_>>) -> Result<OwnedFd, Failure> {
     let depth = if source.recursive { TreeDepth::Recursive } else { TreeDepth::Single };
-    let bound = bind(&source.source, depth, attributes(source.flags), source.propagation);
-    let tree = bound.step(format_args!("bind {}", source.source.display()))?;
-    if let Some(user) = user.filter(|_| source.mapped) {
-        map_tree(&tree, depth, user, &source.source)?;
-    }
+    let user = user.filter(|_| source.mapped);
+    let tree = match &source.from {
+        TreeFrom::Path(path) => {
+            let tree = open_path(path, source.subpath.as_deref(), depth)?;
+            set(&tree, source, depth).step(format_args!("bind {}", path.display()))?;
+            if let Some(user) = user {
+                map_tree(&tree, depth, user, path)?;
+            }
+            tree
+        }
+        TreeFrom::Layers(layers) => {
+            let whole = open_image(layers, user)?;
+            let tree = match &source.subpath {
+                Some(path) => mount::open_subtree(&whole, path)
+                    .step(format_args!("cannot access path {} of the image", path.display()))?,
+                None => whole,
+            };
+            set(&tree, source, depth).step("bind the image")?;
+            tree
+        }
+    };
     Ok(tree)
+}
+
+/// What is at a path of the host, or at a path below it that does not lead out of it.
+fn open_path(path: &Path, below: Option<&Path>, depth: TreeDepth) -> Result<OwnedFd, Failure> {
+    // The path is the user's own; a link of the /proc/self/fd kind would still name something of ours.
+    let opened = Root::open(Path::new("/")).and_then(|root| root.open_path(path));
+    let mut opened = opened.step(format_args!("bind {}", path.display()))?;
+    if let Some(below) = below {
+        let found = Root::from_fd(opened).open_path(below);
+        opened = found.step(format_args!("cannot access path {}", path.join(below).display()))?;
+    }
+    let tree = mount::open_tree(opened, Path::new(""), depth);
+    tree.step(format_args!("bind {}", path.display()))
+}
+
+fn set(tree: &OwnedFd, source: &TreeSource, depth: TreeDepth) -> io::Result<()> {
+    mount::set_attributes(tree, depth, attributes(source.flags), Some(source.propagation))?;
+    if source.readonly_top {
+        mount::set_attributes(tree, TreeDepth::Single, Attributes::READ_ONLY, None)?;
+    }
+    Ok(())
 }
 
 fn bind(

@@ -8,7 +8,7 @@ use davit_sys::mount::{self, Attributes, Propagation, TreeDepth};
 use oci_spec::runtime::Spec;
 
 use super::error::{Failure, Step};
-use super::mount_plan::plan_mounts;
+use super::mount_plan::{TreeFrom, plan_mounts};
 use super::plan::MountStep;
 use super::{rootfs, source};
 
@@ -25,7 +25,13 @@ pub fn mount(spec: &Spec, bundle: &Path, lock: &Flock) -> Result<Root, Failure> 
     let mut trees = Vec::new();
     for tree in &mounts.trees {
         // What the host has no more, the container has no more either.
-        let gone = matches!(tree.source.symlink_metadata(), Err(e) if e.kind() == io::ErrorKind::NotFound);
+        let gone = match &tree.from {
+            TreeFrom::Path(path) => {
+                let below = tree.subpath.as_ref().map_or_else(|| path.clone(), |below| path.join(below));
+                matches!(below.symlink_metadata(), Err(e) if e.kind() == io::ErrorKind::NotFound)
+            }
+            TreeFrom::Layers(_) => false,
+        };
         trees.push(if gone { None } else { Some(source::open_tree(tree, None)?) });
     }
     let root = source::open_root(&mounts.root, None, lock)?;

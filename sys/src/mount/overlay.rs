@@ -162,7 +162,7 @@ impl Overlay<'_> {
     }
 }
 
-fn on_a_thread<T: Send>(f: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+pub(super) fn on_a_thread<T: Send>(f: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
     std::thread::scope(|scope| scope.spawn(f).join())
         .map_err(|_| io::Error::other("thread that mounts ended early"))?
 }

@@ -26,10 +26,14 @@ fn files(spec: &ContainerSpec) -> Vec<(&'static str, Document)> {
         .iter()
         .filter(|mount| {
             let own = mount.taken_from.is_empty();
-            own && !mount.source.is_empty() && matches!(mount.kind(), MountKind::Bind | MountKind::Volume)
+            own && !mount.source.is_empty() && is_short(mount)
         })
         .map(bind)
         .collect();
+    let long = |mount: &&MountSpec| {
+        mount.taken_from.is_empty() && mount.kind() != MountKind::Tmpfs && !is_short(mount)
+    };
+    let mounts: Vec<Document> = spec.mounts.iter().filter(long).map(long_mount).collect();
     let tmpfs = spec.mounts.iter().filter(|mount| mount.kind() == MountKind::Tmpfs);
     let tmpfs = map(tmpfs.map(|mount| (mount.target.as_str(), mount.options.join(",").into())));
     let log = spec.log.unwrap_or_default();
@@ -54,7 +58,79 @@ fn files(spec: &ContainerSpec) -> Vec<(&'static str, Document)> {
     if tmpfs != map::<&str>([]) {
         fields.push(("Tmpfs", tmpfs));
     }
+    if !mounts.is_empty() {
+        fields.push(("Mounts", Document::List(mounts)));
+    }
     fields
+}
+
+/// Whether a mount can be said by `-v`.
+fn is_short(mount: &MountSpec) -> bool {
+    match mount.kind() {
+        MountKind::Bind => mount.create_source && mount.recursive.is_empty(),
+        MountKind::Volume => {
+            mount.subpath.is_empty() && mount.driver_options.is_empty() && mount.volume_labels.is_empty()
+        }
+        MountKind::Tmpfs | MountKind::Image | MountKind::Unspecified => false,
+    }
+}
+
+/// A mount as `--mount` says it.
+fn long_mount(mount: &MountSpec) -> Document {
+    let mut fields: Vec<(&str, Document)> = vec![("Type", super::mount_type(mount.kind()).into())];
+    if !mount.source.is_empty() {
+        fields.push(("Source", mount.source.as_str().into()));
+    }
+    fields.push(("Target", mount.target.as_str().into()));
+    if mount.read_only {
+        fields.push(("ReadOnly", true.into()));
+    }
+    let subpath = (!mount.subpath.is_empty()).then(|| ("Subpath", mount.subpath.as_str().into()));
+    let (name, options): (&str, Vec<(&str, Document)>) = match mount.kind() {
+        MountKind::Bind => ("BindOptions", bind_options(mount)),
+        MountKind::Image => ("ImageOptions", subpath.into_iter().collect()),
+        _ => ("VolumeOptions", volume_options(mount).into_iter().chain(subpath).collect()),
+    };
+    if !options.is_empty() {
+        fields.push((name, map(options)));
+    }
+    map(fields)
+}
+
+fn bind_options(mount: &MountSpec) -> Vec<(&'static str, Document)> {
+    let mut options: Vec<(&str, Document)> = Vec::new();
+    if !mount.propagation.is_empty() {
+        options.push(("Propagation", mount.propagation.as_str().into()));
+    }
+    match mount.recursive.as_str() {
+        "disabled" => options.push(("NonRecursive", true.into())),
+        "writable" => options.push(("ReadOnlyNonRecursive", true.into())),
+        "readonly" => options.push(("ReadOnlyForceRecursive", true.into())),
+        _ => {}
+    }
+    if mount.create_source {
+        options.push(("CreateMountpoint", true.into()));
+    }
+    options
+}
+
+fn volume_options(mount: &MountSpec) -> Vec<(&'static str, Document)> {
+    let pairs = |texts: &[String]| -> Document {
+        let pairs = texts.iter().map(|text| text.split_once('=').unwrap_or((text, "")));
+        map(pairs.map(|(key, value)| (key, value.into())))
+    };
+    let mut options: Vec<(&str, Document)> = Vec::new();
+    if mount.no_copy {
+        options.push(("NoCopy", true.into()));
+    }
+    if !mount.volume_labels.is_empty() {
+        options.push(("Labels", pairs(&mount.volume_labels)));
+    }
+    if !(mount.driver.is_empty() && mount.driver_options.is_empty()) {
+        let driver = [("Name", mount.driver.as_str().into()), ("Options", pairs(&mount.driver_options))];
+        options.push(("DriverConfig", map(driver)));
+    }
+    options
 }
 
 fn bind(mount: &MountSpec) -> String {

@@ -12,6 +12,14 @@ fn container() -> Container {
         source: "/a".into(),
         target: "/b".into(),
         read_only: true,
+        create_source: true,
+        ..MountSpec::default()
+    };
+    let image = MountSpec {
+        kind: MountKind::Image.into(),
+        source: "busybox".into(),
+        target: "/i".into(),
+        subpath: "etc".into(),
         ..MountSpec::default()
     };
     let port =
@@ -26,7 +34,7 @@ fn container() -> Container {
         created_at: Some(Timestamp { seconds: 1_619_838_000, nanos: 5 }),
         spec: Some(ContainerSpec {
             image: "nginx".into(),
-            mounts: vec![bind],
+            mounts: vec![bind, image],
             ports: vec![port.clone()],
             restart: Some(RestartPolicy { mode: RestartMode::OnFailure.into(), max_retries: 3 }),
             ..ContainerSpec::default()
@@ -75,6 +83,10 @@ fn fields_that_scripts_look_for() {
         ("State.FinishedAt", "\"0001-01-01T00:00:00Z\""),
         ("Image", "\"sha256:00\""),
         ("HostConfig.Binds", "[\"/a:/b:ro\"]"),
+        (
+            "HostConfig.Mounts",
+            r#"[{"Type":"image","Source":"busybox","Target":"/i","ImageOptions":{"Subpath":"etc"}}]"#,
+        ),
         ("HostConfig.NetworkMode", "\"bridge\""),
         ("HostConfig.PortBindings", r#"{"80/tcp":[{"HostIp":"","HostPort":"8080"}]}"#),
         ("HostConfig.RestartPolicy", r#"{"Name":"on-failure","MaximumRetryCount":3}"#),

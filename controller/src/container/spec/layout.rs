@@ -7,8 +7,8 @@ use davit_proto::types;
 use oci_spec::runtime::{Mount, MountBuilder};
 
 use super::super::join;
-use super::mounts::IDMAP;
-use super::{Error, Input, mounts, security};
+use super::held::IDMAP;
+use super::{Error, Input, held, security};
 
 /// Bytes of `/dev/shm` where nothing is said.
 const SHM: u64 = 64 << 20;
@@ -21,7 +21,7 @@ const FILES: [(&str, &str); 3] =
 /// # Errors
 /// When the image service answered with something else than layers, or a volume is missing.
 pub fn mounts(input: &Input<'_>, options: &security::Options) -> Result<Vec<Mount>, Error> {
-    let wanted = mounts::resolved(input.wanted, input.volumes)?;
+    let wanted = held::resolved(input.wanted, input.held)?;
     let taken = |target: &str| wanted.iter().any(|mount| mount.target == target);
     let mut all = vec![root(input)?];
     all.extend(kernel(input, options).into_iter().filter(|mount| {

@@ -1,17 +1,12 @@
-//! What is mounted into a container: the wishes of request and image as one plan, and that plan as
-//! mounts of an OCI runtime spec.
+//! What is mounted into a container: the wishes of request and image as one plan.
 
-use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::collections::{BTreeSet, HashMap};
 
-use davit_proto::container::{ContainerSpec, MountKind, MountSpec, MountStatus};
-use davit_proto::types;
-use davit_proto::volume::{PrepareResponse, Use};
+use davit_proto::container::{ContainerSpec, MountKind, MountSpec};
 
-use super::path::{clean, depth, is_below};
+use super::path::{clean, is_below};
 use super::tmpfs;
 use super::{Error, ImageConfig};
-use crate::container::copy::Candidate;
 
 /// Most mounts of one container.
 const LIMIT: usize = 512;
@@ -27,8 +22,6 @@ const PROC_FILES: [&str; 9] = [
     "/proc/slabinfo",
     "/proc/sys/kernel/ns_last_pid",
 ];
-/// Option of a mount whose owners are shown by the container's numbers, where it has a user namespace.
-pub const IDMAP: &str = "idmap";
 /// Words for how mounts pass between inside and outside.
 const PROPAGATIONS: [&str; 6] = ["rprivate", "private", "rslave", "slave", "rshared", "shared"];
 
@@ -56,6 +49,8 @@ pub enum What {
         create: bool,
         /// Its owners are shown by the container's numbers.
         idmap: bool,
+        /// What becomes of the mounts below it.
+        recursive: Recursive,
     },
     /// A volume.
     Volume {
@@ -65,12 +60,44 @@ pub enum What {
         subpath: String,
         /// What the image holds at the target is not copied into it.
         no_copy: bool,
+        /// How it is made when it is not there.
+        made: Made,
     },
     /// Memory.
     Tmpfs {
         /// Mount options.
         options: Vec<String>,
     },
+    /// Another image.
+    Image {
+        /// Its reference or id.
+        reference: String,
+        /// Folder or file inside it.
+        subpath: String,
+    },
+}
+
+/// What becomes of the mounts below the source of a bind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Recursive {
+    /// They are shown, and as read-only as the bind.
+    #[default]
+    Enabled,
+    /// They are not shown.
+    Disabled,
+    /// They are shown, and may be written to where the bind may not.
+    Writable,
+}
+
+/// How a volume is made that is not there.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Made {
+    /// Its driver; empty for the usual one.
+    pub driver: String,
+    /// Options of the driver.
+    pub options: HashMap<String, String>,
+    /// Its labels.
+    pub labels: HashMap<String, String>,
 }
 
 /// The mounts of a request in its order, then the volumes of the image, where nothing else is mounted.
@@ -85,7 +112,11 @@ pub fn plan(spec: &ContainerSpec, image: &ImageConfig) -> Result<Vec<Wanted>, Er
     let mut targets = BTreeSet::new();
     for mount in &plan {
         if !targets.insert(mount.target.clone()) {
-            return Err(Error::invalid("mounts", &mount.target, "two mounts have the same target"));
+            return Err(Error::invalid(
+                "mounts",
+                &mount.target,
+                "duplicate mount point: two mounts have the same target",
+            ));
         }
     }
     for volume in &image.volumes {
@@ -93,7 +124,12 @@ pub fn plan(spec: &ContainerSpec, image: &ImageConfig) -> Result<Vec<Wanted>, Er
         let target = clean("volume", volume).map_err(refuse)?;
         check_target(&target, false).map_err(refuse)?;
         if targets.insert(target.clone()) {
-            let what = What::Volume { name: String::new(), subpath: String::new(), no_copy: false };
+            let what = What::Volume {
+                name: String::new(),
+                subpath: String::new(),
+                no_copy: false,
+                made: Made::default(),
+            };
             plan.push(Wanted { target, read_only: false, what });
         }
     }
@@ -116,10 +152,16 @@ fn wanted(mount: &MountSpec) -> Result<Wanted, Error> {
         only(!mount.propagation.is_empty(), "mounts.propagation", "bind")?;
         only(mount.create_source, "mounts.create_source", "bind")?;
         only(mount.idmap, "mounts.idmap", "bind")?;
+        only(!mount.recursive.is_empty(), "mounts.recursive", "bind")?;
+    }
+    if !matches!(mount.kind(), MountKind::Volume | MountKind::Image) {
+        only(!mount.subpath.is_empty(), "mounts.subpath", "volume or an image")?;
     }
     if mount.kind() != MountKind::Volume {
-        only(!mount.subpath.is_empty(), "mounts.subpath", "volume")?;
         only(mount.no_copy, "mounts.no_copy", "volume")?;
+        only(!mount.driver.is_empty(), "mounts.driver", "volume")?;
+        only(!mount.driver_options.is_empty(), "mounts.driver_options", "volume")?;
+        only(!mount.volume_labels.is_empty(), "mounts.volume_labels", "volume")?;
     }
     if mount.kind() != MountKind::Tmpfs {
         only(!mount.options.is_empty(), "mounts.options", "tmpfs")?;
@@ -133,12 +175,13 @@ fn wanted(mount: &MountSpec) -> Result<Wanted, Error> {
         MountKind::Tmpfs => {
             return Err(Error::invalid("mounts.source", &mount.source, "a tmpfs has no source"));
         }
-        MountKind::Image => return Err(Error::Unserved("mounting an image is".to_owned())),
+        MountKind::Image => image(mount)?,
         MountKind::Unspecified => {
             return Err(Error::invalid("mounts.kind", &mount.kind.to_string(), "no such kind of mount"));
         }
     };
-    Ok(Wanted { target, read_only: mount.read_only, what })
+    let read_only = mount.read_only || mount.kind() == MountKind::Image;
+    Ok(Wanted { target, read_only, what })
 }
 
 fn bind(mount: &MountSpec) -> Result<What, Error> {
@@ -158,7 +201,21 @@ fn bind(mount: &MountSpec) -> Result<What, Error> {
         propagation: propagation.to_owned(),
         create: mount.create_source,
         idmap: mount.idmap,
+        recursive: recursive(mount, propagation)?,
     })
+}
+
+fn recursive(mount: &MountSpec, propagation: &str) -> Result<Recursive, Error> {
+    let refuse = |rule: &str| Err(Error::invalid("mounts.recursive", &mount.recursive, rule.to_owned()));
+    match mount.recursive.as_str() {
+        "" | "enabled" => Ok(Recursive::Enabled),
+        "disabled" => Ok(Recursive::Disabled),
+        "writable" if mount.read_only => Ok(Recursive::Writable),
+        "readonly" if mount.read_only && propagation == "rprivate" => Ok(Recursive::Enabled),
+        "readonly" if mount.read_only => refuse("needs the propagation rprivate"),
+        "writable" | "readonly" => refuse("is for a read-only mount"),
+        _ => refuse("must be enabled, disabled, writable or readonly"),
+    }
 }
 
 /// The source of a bind as it was said: `..` after a link means another folder on the host than in the
@@ -178,15 +235,41 @@ fn volume(mount: &MountSpec) -> Result<What, Error> {
             )
         })?;
     }
+    let made = Made {
+        driver: mount.driver.clone(),
+        options: pairs("mounts.driver_options", &mount.driver_options)?,
+        labels: pairs("mounts.volume_labels", &mount.volume_labels)?,
+    };
+    let (name, subpath) = (mount.source.clone(), subpath(mount)?);
+    Ok(What::Volume { name, subpath, no_copy: mount.no_copy, made })
+}
+
+fn image(mount: &MountSpec) -> Result<What, Error> {
+    if mount.source.is_empty() {
+        return Err(Error::invalid("mounts.source", &mount.target, "an image mount names an image"));
+    }
+    Ok(What::Image { reference: mount.source.clone(), subpath: subpath(mount)? })
+}
+
+/// Links in it are followed where it is mounted, and never out of the volume or image.
+fn subpath(mount: &MountSpec) -> Result<String, Error> {
     let escapes = |part: &str| part == "..";
     if mount.subpath.starts_with('/')
         || mount.subpath.split('/').any(escapes)
         || mount.subpath.chars().any(char::is_control)
     {
-        return Err(Error::invalid("mounts.subpath", &mount.subpath, "must be a path inside the volume"));
+        let rule = "must be a relative path that stays inside, without ..";
+        return Err(Error::invalid("mounts.subpath", &mount.subpath, rule));
     }
-    let (name, subpath) = (mount.source.clone(), mount.subpath.clone());
-    Ok(What::Volume { name, subpath, no_copy: mount.no_copy })
+    Ok(mount.subpath.clone())
+}
+
+fn pairs(field: &'static str, texts: &[String]) -> Result<HashMap<String, String>, Error> {
+    let pair = |text: &String| match text.split_once('=').unwrap_or((text, "")) {
+        ("", _) => Err(Error::invalid(field, text, "must be key=value")),
+        (key, value) => Ok((key.to_owned(), value.to_owned())),
+    };
+    texts.iter().map(pair).collect()
 }
 
 /// Nothing is mounted over the root, nor over or into what the engine vouches for: a `/proc` or `/sys`
@@ -203,127 +286,6 @@ fn check_target(target: &str, bind: bool) -> Result<(), Error> {
         return fail("only a folder of the host can be mounted in /sys");
     }
     Ok(())
-}
-
-/// What the volume service is to prepare, in the order of the plan.
-#[must_use]
-pub fn uses(plan: &[Wanted]) -> Vec<Use> {
-    plan.iter()
-        .filter_map(|mount| match &mount.what {
-            What::Volume { name, .. } => Some(Use {
-                name: name.clone(),
-                target: mount.target.clone(),
-                read_only: mount.read_only,
-                // Resolved by whoever mounts it, at that moment.
-                ..Use::default()
-            }),
-            What::Bind { .. } | What::Tmpfs { .. } => None,
-        })
-        .collect()
-}
-
-/// The volumes of a plan that may have to be filled. `new`: the container was not made before; only then docker copies.
-#[must_use]
-pub fn candidates(plan: &[Wanted], prepared: &PrepareResponse, new: bool) -> Vec<Candidate> {
-    let volumes = plan.iter().filter_map(|mount| match &mount.what {
-        What::Volume { subpath, no_copy, .. } => Some((mount, new && !no_copy && subpath.is_empty())),
-        What::Bind { .. } | What::Tmpfs { .. } => None,
-    });
-    let candidate = |((mount, wanted), prepared): ((&Wanted, bool), &types::Mount)| Candidate {
-        path: mount.target.clone(),
-        folder: prepared.source.clone().into(),
-        wanted,
-    };
-    // What is no folder of the host is new in each life.
-    let folders = volumes.zip(&prepared.mounts).filter(|(_, prepared)| prepared.r#type == "bind");
-    folders.map(candidate).collect()
-}
-
-/// The layers that an image is mounted from, the topmost first.
-#[must_use]
-pub fn layers(rootfs: &types::Mount) -> Vec<PathBuf> {
-    rootfs.options.iter().filter_map(|option| option.strip_prefix("lowerdir=").map(PathBuf::from)).collect()
-}
-
-/// What each mount of the plan came to, for those who ask.
-#[must_use]
-pub fn statuses(plan: &[Wanted], prepared: &PrepareResponse) -> Vec<MountStatus> {
-    let mut volumes = prepared.volumes.iter().zip(&prepared.mounts);
-    plan.iter()
-        .map(|mount| {
-            let mut status = MountStatus {
-                target: mount.target.clone(),
-                read_only: mount.read_only,
-                ..MountStatus::default()
-            };
-            match &mount.what {
-                What::Bind { source, propagation, .. } => {
-                    status.set_kind(MountKind::Bind);
-                    status.source.clone_from(source);
-                    status.propagation.clone_from(propagation);
-                }
-                What::Volume { name, .. } => {
-                    status.set_kind(MountKind::Volume);
-                    status.name.clone_from(name);
-                    status.anonymous = name.is_empty();
-                    if let Some((volume, mounted)) = volumes.next() {
-                        status.name.clone_from(&volume.name);
-                        status.driver.clone_from(&volume.driver);
-                        status.source.clone_from(&mounted.source);
-                    }
-                }
-                What::Tmpfs { .. } => status.set_kind(MountKind::Tmpfs),
-            }
-            status
-        })
-        .collect()
-}
-
-/// The plan as mounts, shallow targets first, so that none hides another. `volumes` are the volume
-/// service's answers in the order of the plan.
-///
-/// # Errors
-/// When there are fewer answers than volumes.
-pub fn resolved(plan: &[Wanted], volumes: &[types::Mount]) -> Result<Vec<types::Mount>, Error> {
-    let mut volumes = volumes.iter();
-    let mut mounts = Vec::with_capacity(plan.len());
-    for wanted in plan {
-        mounts.push(match &wanted.what {
-            What::Bind { source, propagation, idmap, .. } => {
-                let mut options = vec!["rbind".to_owned(), propagation.clone()];
-                if *idmap {
-                    options.push(IDMAP.to_owned());
-                }
-                if wanted.read_only {
-                    options.push("ro".to_owned());
-                }
-                mount("bind", source, &wanted.target, options)
-            }
-            What::Volume { .. } => {
-                let prepared = volumes.next().ok_or_else(|| {
-                    Error::Host(format!("the volume service prepared nothing for {}", wanted.target))
-                })?;
-                let mut options = prepared.options.clone();
-                let read_only = wanted.read_only.then_some("ro");
-                // A volume outlives its container and another may use it: no program in it gains rights.
-                // And its files have the numbers of whoever uses it.
-                let mapped = (prepared.r#type == "bind").then_some(IDMAP);
-                for needed in ["nosuid", "nodev"].into_iter().chain(read_only).chain(mapped) {
-                    if !options.iter().any(|option| option == needed) {
-                        options.push(needed.to_owned());
-                    }
-                }
-                mount(&prepared.r#type, &prepared.source, &wanted.target, options)
-            }
-            What::Tmpfs { options } => mount("tmpfs", "tmpfs", &wanted.target, options.clone()),
-        });
-    }
-    mounts.sort_by_key(|mount| depth(&mount.target));
-    Ok(mounts)
-}
-
-fn mount(kind: &str, source: &str, target: &str, options: Vec<String>) -> types::Mount {
-    types::Mount { r#type: kind.to_owned(), source: source.to_owned(), target: target.to_owned(), options }
 }
 
 #[cfg(test)]
@@ -350,7 +312,6 @@ mod tests {
             .unwrap();
         let targets: Vec<_> = plan.iter().map(|mount| mount.target.as_str()).collect();
         assert_eq!(targets, ["/data", "/etc", "/x"]);
-        assert_eq!(uses(&plan).len(), 2);
     }
 
     #[test]
@@ -385,31 +346,5 @@ mod tests {
             &[],
         )
         .unwrap();
-    }
-
-    #[test]
-    fn nested_targets_come_after_their_parents() {
-        let plan = planned(
-            vec![
-                spec(MountKind::Bind, "/b", "/a/b/c"),
-                spec(MountKind::Volume, "v", "/a"),
-                MountSpec { read_only: true, ..spec(MountKind::Volume, "", "/z") },
-            ],
-            &[],
-        )
-        .unwrap();
-        let answer = |source: &str| mount("bind", source, "/ignored", vec!["rbind".into()]);
-        let mounts = resolved(&plan, &[answer("/1"), answer("/2")]).unwrap();
-        let shown: Vec<_> =
-            mounts.iter().map(|m| format!("{}:{}:{}", m.source, m.target, m.options.join(","))).collect();
-        assert_eq!(
-            shown,
-            [
-                "/1:/a:rbind,nosuid,nodev,idmap",
-                "/2:/z:rbind,nosuid,nodev,ro,idmap",
-                "/b:/a/b/c:rbind,rprivate"
-            ]
-        );
-        assert!(resolved(&plan, &[answer("/1")]).is_err());
     }
 }

@@ -44,6 +44,7 @@ fn one(source: &Path, create: bool) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::container::spec::mounts::Recursive;
 
     fn bind(source: &Path, create: bool) -> Vec<Wanted> {
         let what = What::Bind {
@@ -51,6 +52,7 @@ mod tests {
             propagation: "rprivate".to_owned(),
             create,
             idmap: false,
+            recursive: Recursive::Enabled,
         };
         vec![Wanted { target: "/x".to_owned(), read_only: false, what }]
     }

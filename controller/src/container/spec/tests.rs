@@ -59,15 +59,16 @@ fn built(spec: &ContainerSpec, image: &ImageConfig) -> Result<Value, Error> {
     let host = host();
     let resolved = resolve(spec, image, &id(), &host)?;
     let wanted = mounts::plan(spec, image)?;
-    let volumes: Vec<_> =
-        mounts::uses(&wanted).iter().enumerate().map(|(n, _)| volume(&n.to_string())).collect();
+    let volumes = held::uses(&wanted).iter().enumerate().map(|(n, _)| volume(&n.to_string())).collect();
+    let mut held = Held::default();
+    held.volumes.mounts = volumes;
     let made = build(&Input {
         linked: &[],
         spec,
         resolved: &resolved,
         rootfs: &layers(),
         wanted: &wanted,
-        volumes: &volumes,
+        held: &held,
         devices: &Devices::find(spec)?,
         bundle: Path::new("/bundle"),
         cgroup_path: "/davit/x",
@@ -228,7 +229,7 @@ fn a_root_that_is_no_overlay_is_refused() {
             resolved: &resolved,
             rootfs: &odd,
             wanted: &[],
-            volumes: &[],
+            held: &Held::default(),
             devices: &Devices::default(),
             bundle: Path::new("/b"),
             cgroup_path: "/c",

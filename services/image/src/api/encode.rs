@@ -15,6 +15,7 @@ use crate::document::Platform;
 use crate::error::Error;
 use crate::filter::Condition;
 use crate::list::{HistoryStep, Summary};
+use crate::mounted::PreparedImage;
 use crate::prepare::Prepared;
 use crate::pull::{LayerProgress, LayerState, Progress, Pulled, Request};
 use crate::reference::ImageRef;
@@ -280,17 +281,26 @@ pub(super) fn removed(removed: Removed) -> wire::Removed {
     wire::Removed { what: Some(what) }
 }
 
-pub(super) fn prepared(prepared: Prepared) -> wire::PrepareResponse {
-    let rootfs = Mount {
-        r#type: prepared.rootfs.kind.to_owned(),
-        source: prepared.rootfs.source,
+fn layers(rootfs: crate::snapshot::Mount) -> Mount {
+    Mount {
+        r#type: rootfs.kind.to_owned(),
+        source: rootfs.source,
         target: "/".to_owned(),
-        options: prepared.rootfs.options,
-    };
+        options: rootfs.options,
+    }
+}
+
+pub(super) fn prepared(prepared: Prepared, further: Vec<PreparedImage>) -> wire::PrepareResponse {
+    let mounted = further.into_iter().map(|mounted| wire::MountedImage {
+        image_id: mounted.image.id().to_string(),
+        reference: mounted.reference,
+        rootfs: Some(layers(mounted.rootfs)),
+    });
     wire::PrepareResponse {
+        mounted: mounted.collect(),
         image_id: prepared.image.id().to_string(),
         reference: prepared.reference,
-        rootfs: Some(rootfs),
+        rootfs: Some(layers(prepared.rootfs)),
         config: prepared.image.config_bytes.clone(),
     }
 }
