@@ -72,6 +72,10 @@ pub struct Flags {
     /// Use the network service that listens here instead of the own one
     #[arg(long, value_name = "ADDRESS")]
     pub network_service: Option<String>,
+    /// What the embedded image service collects by itself
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub gc: davit_image::gc::policy::Settings,
     /// Print the names of all failpoints and end
     #[arg(long)]
     #[serde(skip)]
@@ -134,6 +138,8 @@ pub struct Config {
     pub cgroup_parent: String,
     /// What to log.
     pub log_level: String,
+    /// What the embedded image service collects by itself.
+    pub gc: davit_image::gc::policy::Settings,
     /// An image service of its own, instead of the embedded one.
     pub image_service: Option<Address>,
     /// A volume service of its own.
@@ -185,6 +191,7 @@ impl Config {
             insecure_registry: flags.insecure_registry,
             registry_mirror: flags.registry_mirror,
             group: flags.group,
+            gc: flags.gc,
             root,
             run,
             listen,
@@ -260,6 +267,7 @@ impl Flags {
             volume_service: self.volume_service.or(file.volume_service),
             volume_driver: list(self.volume_driver, file.volume_driver),
             network_service: self.network_service.or(file.network_service),
+            gc: self.gc.or(file.gc),
             list_failpoints: self.list_failpoints,
         }
     }
@@ -395,6 +403,12 @@ mod tests {
         assert_eq!(config.bridge, "flagbr");
         assert_eq!(config.log_level, "debug");
         assert_eq!(config.insecure_registry, ["a:1"]);
+
+        let gc = "gc-high = 90\ngc-budget = \"20g\"\ngc-keep = [\"label=keep\"]\n";
+        std::fs::write(&path, gc).unwrap();
+        let config = parse(&["--config", path.to_str().unwrap(), "--gc-high", "80"]).unwrap();
+        assert_eq!((config.gc.gc_high, config.gc.gc_budget.as_deref()), (Some(80), Some("20g")));
+        assert_eq!(config.gc.gc_keep, ["label=keep"]);
 
         std::fs::write(&path, "brigde = \"x\"\n").unwrap();
         assert!(matches!(parse(&["--config", path.to_str().unwrap()]), Err(Error::Parse { .. })));

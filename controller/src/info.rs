@@ -66,6 +66,10 @@ pub async fn info(engine: &Arc<Engine>) -> Result<InfoResponse, Error> {
             Vec::new()
         }
     };
+    let mut client = engine.images();
+    let asked = client.get_collection(image::GetCollectionRequest {});
+    // That it does not answer is said above.
+    let collection = within(SHORT, "ask what is collected", asked).await.ok();
     let (containers, revision) = engine.containers();
     let count = |wanted: &[Phase]| {
         containers.iter().filter(|c| wanted.contains(&status_of(c).phase())).count() as u64
@@ -101,6 +105,7 @@ pub async fn info(engine: &Arc<Engine>) -> Result<InfoResponse, Error> {
         warnings,
         revision,
         recovery: engine.recovery(),
+        collection,
     })
 }
 

@@ -225,6 +225,7 @@ async fn image_service(config: &Config) -> Result<Channel, OpenError> {
                 root: config.root.clone(),
                 insecure_registries: config.insecure_registry.clone(),
                 registry_mirrors: config::mirrors(config, DEFAULT_REGISTRY),
+                gc: config.gc.clone(),
             });
             Address::Here(InProcess::serve(routes.await.map_err(OpenError::Image)?))
         }

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use davit_proto::image::GetCollectionResponse;
 use davit_proto::status::RemoteError;
 use davit_proto::system::{InfoRequest, InfoResponse};
 
@@ -10,7 +11,7 @@ use crate::args::system::FormatArgs;
 use crate::client::Engine;
 use crate::document::{Document, list, map};
 use crate::error::Error;
-use crate::{exit, format, human, output};
+use crate::{exit, format, human, output, time};
 
 /// What runs containers.
 const RUNTIME: &str = "davit-shim";
@@ -83,8 +84,36 @@ fn text(info: &InfoResponse) -> String {
     lines.list("Insecure Registries", &info.insecure_registries);
     lines.list("Registry Mirrors", &info.registry_mirrors);
     lines.list("Recovery", &info.recovery);
+    if let Some(collection) = &info.collection {
+        lines.list("Image Collection", &collection.policy);
+        lines.add(2, "Last Run", &last_run(collection));
+    }
     lines.add(1, "Live Restore Enabled", "true");
     lines.0
+}
+
+/// How the last collection of images went, in one line.
+fn last_run(collection: &GetCollectionResponse) -> String {
+    let Some(run) = &collection.last else { return "none yet".into() };
+    let trouble = if run.trouble.is_empty() { String::new() } else { format!("; {}", run.trouble) };
+    let at = run.at.as_ref().map(time::fixed).unwrap_or_default();
+    let freed = human::exact_size(run.freed_bytes);
+    format!("{at}: {} images, {} loose parts, {freed}{trouble}", run.images, run.loose)
+}
+
+/// What a template sees of the collection of images.
+fn collection(info: &InfoResponse) -> Document {
+    let Some(collection) = &info.collection else { return Document::Null };
+    let last = collection.last.as_ref().map_or(Document::Null, |run| {
+        map([
+            ("At", run.at.as_ref().map(time::fixed).unwrap_or_default().into()),
+            ("Images", run.images.into()),
+            ("Loose", run.loose.into()),
+            ("FreedBytes", run.freed_bytes.into()),
+            ("Trouble", run.trouble.as_str().into()),
+        ])
+    });
+    map([("Policy", list(&collection.policy)), ("LastRun", last)])
 }
 
 /// Lines of names and values.
@@ -167,6 +196,7 @@ fn document(info: &InfoResponse) -> Document {
         ("RegistryMirrors", list(&info.registry_mirrors)),
         ("Warnings", list(&info.warnings)),
         ("Recovery", list(&info.recovery)),
+        ("ImageCollection", collection(info)),
         ("Revision", info.revision.into()),
         ("ClientInfo", map([("Version", VERSION.into())])),
     ])

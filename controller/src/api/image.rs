@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use davit_proto::image::{
-    CommitRequest, CommitResponse, DiskUsageRequest, DiskUsageResponse, HistoryRequest, HistoryResponse,
+    CommitRequest, CommitResponse, DiskUsageRequest, DiskUsageResponse, GetCollectionRequest, GetCollectionResponse, HistoryRequest, HistoryResponse,
     InspectRequest, InspectResponse, ListHoldersRequest, ListHoldersResponse, ListRequest, ListResponse,
     LoadRequest, LoadResponse, PrepareRequest, PrepareResponse, PruneRequest, PruneResponse, PullRequest,
     PullResponse, PushRequest, PushResponse, ReleaseRequest, ReleaseResponse, RemoveRequest, RemoveResponse,
@@ -157,6 +157,13 @@ impl images_server::Images for Images {
         _: Request<ListHoldersRequest>,
     ) -> Result<Response<ListHoldersResponse>, Status> {
         Err(internal("Images.ListHolders"))
+    }
+
+    async fn get_collection(
+        &self,
+        request: Request<GetCollectionRequest>,
+    ) -> Result<Response<GetCollectionResponse>, Status> {
+        self.engine.images().get_collection(passed(request)).await
     }
 
     async fn disk_usage(

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use davit_proto::id::{ContainerId, Digest};
 use davit_proto::image::images_server::Images as Service;
 use davit_proto::image::{
-    CommitRequest, CommitResponse, DiskUsageRequest, DiskUsageResponse, HistoryRequest, HistoryResponse,
+    CommitRequest, CommitResponse, DiskUsageRequest, DiskUsageResponse, GetCollectionRequest, GetCollectionResponse, HistoryRequest, HistoryResponse,
     InspectRequest, InspectResponse, ListHoldersRequest, ListHoldersResponse, ListRequest, ListResponse,
     LoadRequest, LoadResponse, PrepareRequest, PrepareResponse, PruneRequest, PruneResponse, PullRequest,
     PullResponse, PushRequest, PushResponse, ReleaseRequest, ReleaseResponse, RemoveRequest, RemoveResponse,
@@ -22,6 +22,7 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::archive::SavedImage;
 use crate::error::Error;
 use crate::filter::Filter;
+use crate::gc::Collector;
 use crate::lease::Lease;
 use crate::pull::Board;
 use crate::reference::ImageRef;
@@ -37,6 +38,7 @@ const SAVED: usize = 1024;
 pub struct Api {
     store: Store,
     registries: registry::Client,
+    collector: Arc<Collector>,
 }
 
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -44,8 +46,8 @@ type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 impl Api {
     /// Serves these images, pulled from these registries.
     #[must_use]
-    pub fn new(store: Store, registries: registry::Client) -> Self {
-        Self { store, registries }
+    pub fn new(store: Store, registries: registry::Client, collector: Arc<Collector>) -> Self {
+        Self { store, registries, collector }
     }
 
     /// Runs one call on a thread that may wait for the disk.
@@ -231,6 +233,13 @@ impl Service for Api {
     ) -> Result<Response<ListHoldersResponse>, Status> {
         let container_ids = self.store.holders().container_ids().iter().map(ToString::to_string).collect();
         Ok(Response::new(ListHoldersResponse { container_ids }))
+    }
+
+    async fn get_collection(
+        &self,
+        _: Request<GetCollectionRequest>,
+    ) -> Result<Response<GetCollectionResponse>, Status> {
+        Ok(Response::new(encode::collection(&self.collector)))
     }
 
     type DiskUsageStream = Answers<DiskUsageResponse>;

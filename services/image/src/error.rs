@@ -9,6 +9,7 @@ use davit_proto::status::{Classify, ErrorKind};
 use crate::archive::ArchiveError;
 use crate::commit::CommitError;
 use crate::content::ContentError;
+use crate::gc::policy::PolicyError;
 use crate::image::ImageError;
 use crate::index::IndexError;
 use crate::pull::PullError;
@@ -43,6 +44,9 @@ pub enum Error {
     /// A setting makes no sense.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// A policy makes no sense.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
     /// An id that can be none.
     #[error(transparent)]
     Id(#[from] InvalidId),
@@ -142,7 +146,7 @@ impl Error {
             | Self::Registry(_)
             | Self::Lost => INTERNAL,
             Self::Archive(error) => archive_class(error),
-            Self::Config(_) => (ErrorKind::InvalidArgument, "INVALID_SETTING"),
+            Self::Config(_) | Self::Policy(_) => (ErrorKind::InvalidArgument, "INVALID_SETTING"),
             Self::Id(_) => (ErrorKind::InvalidArgument, "INVALID_ID"),
             Self::Invalid { .. } => (ErrorKind::InvalidArgument, "INVALID_FIELD"),
         }

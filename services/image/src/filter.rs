@@ -52,6 +52,19 @@ impl Filter {
         Ok(filter)
     }
 
+    /// Understands the conditions by which images are kept from collection.
+    pub fn parse_keep(conditions: &[Condition]) -> Result<Self, StoreError> {
+        let mut filter = Self::default();
+        for (key, value) in conditions {
+            match key.as_str() {
+                "reference" if !value.is_empty() => filter.patterns.push(value.clone()),
+                "label" if !value.is_empty() => filter.labels.push(pair(value)),
+                _ => return Err(invalid(key, value, "must be reference or label")),
+            }
+        }
+        Ok(filter)
+    }
+
     /// What a removal of many takes: named images too when asked for, or by `dangling=false`.
     #[must_use]
     pub fn scope(&self, all: bool) -> Scope {
@@ -149,7 +162,7 @@ fn until(value: &str, now: SystemTime) -> Option<SystemTime> {
 }
 
 /// `1h30m`, `10s`, `500ms`.
-fn age(mut value: &str) -> Option<Duration> {
+pub(crate) fn age(mut value: &str) -> Option<Duration> {
     let mut total = Duration::ZERO;
     if value.is_empty() {
         return None;

@@ -22,6 +22,7 @@ pub mod error;
 pub mod filter;
 #[cfg(test)]
 mod fixture;
+pub mod gc;
 pub mod holder;
 pub mod image;
 pub mod index;
@@ -58,6 +59,8 @@ pub struct Config {
     pub insecure_registries: Vec<String>,
     /// URLs that are asked before a registry, by the registry's name (`docker.io`).
     pub registry_mirrors: BTreeMap<String, Vec<String>>,
+    /// What is collected by itself.
+    pub gc: gc::policy::Settings,
 }
 
 /// Full names of the gRPC services that [`routes`] serves.
@@ -73,6 +76,9 @@ pub async fn routes(config: Config) -> Result<Routes, Error> {
         mirrors: config.registry_mirrors,
         ..registry::Config::default()
     })?;
+    let policy = gc::policy::Policy::new(&config.gc)?;
     let store = api::blocking(move || Ok(store::Store::open(&config.root)?)).await?;
-    Ok(Routes::new(ImagesServer::new(api::Api::new(store, registries))))
+    let collector = gc::Collector::new(store.clone(), policy);
+    collector.start();
+    Ok(Routes::new(ImagesServer::new(api::Api::new(store, registries, collector))))
 }

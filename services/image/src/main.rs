@@ -26,6 +26,9 @@ struct Args {
     /// URL that is asked before Docker Hub.
     #[arg(long, value_name = "URL")]
     registry_mirror: Vec<String>,
+    /// What is collected by itself.
+    #[command(flatten)]
+    gc: davit_image::gc::policy::Settings,
     /// What to log: error, warn, info, debug, trace, or a filter such as `davit_image=debug`.
     #[arg(long, default_value = "info")]
     log_level: EnvFilter,
@@ -43,6 +46,7 @@ async fn main() -> anyhow::Result<()> {
         root: args.root,
         insecure_registries: args.insecure_registry,
         registry_mirrors: BTreeMap::from([(hub, args.registry_mirror)]),
+        gc: args.gc,
     });
     let routes = transport::with_standard(routes.await?, davit_image::SERVICES).await?;
     if let Some(folder) = socket.parent() {

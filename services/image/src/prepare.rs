@@ -52,7 +52,7 @@ impl Store {
     }
 
     /// Notes that an image was used now. Whether it is remembered decides nothing that cannot be undone by a pull.
-    fn touch(&self, manifest: &Descriptor) {
+    pub(crate) fn touch(&self, manifest: &Descriptor) {
         if let Err(error) = self.content().touch(&manifest.digest) {
             tracing::warn!(%error, "the time of an image's last use is not kept");
         }

@@ -17,6 +17,7 @@ use std::time::{Duration, SystemTime};
 
 use davit_proto::id::Digest;
 use davit_sys::file::Flock;
+use tokio::sync::watch;
 
 use crate::content::{Content, ContentError, Turns, make_dirs};
 use crate::document::{Descriptor, Platform};
@@ -29,7 +30,7 @@ use crate::snapshot::{Directory, SnapshotError, Snapshotter};
 use crate::unpack::Limits;
 
 /// Partial downloads that nobody continued for so long are removed at start.
-const PARTIAL_AGE: Duration = Duration::from_secs(7 * 24 * 3600);
+pub(crate) const PARTIAL_AGE: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Parsed images that are kept in memory.
 const CACHED: usize = 256;
 
@@ -142,6 +143,8 @@ struct Inner {
     platform: Platform,
     gate: Mutex<()>,
     images: Mutex<HashMap<Digest, Arc<Image>>>,
+    /// Tells that an image was named.
+    changes: watch::Sender<()>,
     /// One process at a time.
     _lock: Flock,
 }
@@ -167,6 +170,7 @@ impl Store {
             platform: Platform::host(),
             gate: Mutex::default(),
             images: Mutex::default(),
+            changes: watch::Sender::new(()),
             _lock: lock,
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -222,6 +226,11 @@ impl Store {
 
     pub(crate) fn leases(&self) -> &Leases {
         &self.inner.leases
+    }
+
+    /// Tells of every image that is named from now on.
+    pub(crate) fn changes(&self) -> watch::Receiver<()> {
+        self.inner.changes.subscribe()
     }
 
     /// Held while something is decided from several parts of the store, and done.
@@ -316,12 +325,14 @@ impl Store {
         let image = self.load(manifest)?;
         // Tells that a layer is missing, and prepares what the first container would wait for.
         self.snapshots().mount(image.diff_ids())?;
+        self.touch(manifest);
         let _gate = self.gate();
         let entry = Entry::new(manifest, reference, source);
         if self.references().entries()?.contains(&entry) {
             return Ok(false);
         }
         self.references().change(|entries| put(entries, entry))?;
+        self.inner.changes.send_replace(());
         Ok(true)
     }
 

@@ -14,6 +14,7 @@ use crate::commit;
 use crate::document::Platform;
 use crate::error::Error;
 use crate::filter::Condition;
+use crate::gc::Collector;
 use crate::list::{HistoryStep, Summary};
 use crate::mounted::PreparedImage;
 use crate::prepare::Prepared;
@@ -215,6 +216,18 @@ pub(super) fn pages(images: Vec<wire::Image>) -> impl Iterator<Item = wire::List
         }
         (!page.images.is_empty()).then_some(page)
     })
+}
+
+/// What is collected by itself, and how it went.
+pub(super) fn collection(collector: &Collector) -> wire::GetCollectionResponse {
+    let last = collector.last().map(|run| wire::CollectionRun {
+        at: Some(timestamp(run.at)),
+        images: run.images,
+        loose: run.loose,
+        freed_bytes: run.freed,
+        trouble: run.trouble,
+    });
+    wire::GetCollectionResponse { policy: collector.policy().sentences(), last }
 }
 
 /// The sums, and then the images where they are wanted.

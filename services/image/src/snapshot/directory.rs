@@ -280,8 +280,9 @@ impl Snapshotter for Directory {
 
     fn remove(&self, diff_id: &Digest) -> Result<Removal, SnapshotError> {
         let mut removal = parents::remove_with(self, diff_id)?;
-        self.records.lock().unwrap_or_else(PoisonError::into_inner).remove(diff_id);
         removal.join(self.trash(diff_id.hex())?);
+        // After the rename: a reader of the same moment would only put its record back.
+        self.records.lock().unwrap_or_else(PoisonError::into_inner).remove(diff_id);
         self.taken.lock().unwrap_or_else(PoisonError::into_inner).remove(diff_id);
         Ok(removal)
     }
