@@ -117,8 +117,16 @@ impl Engine {
     /// # Errors
     /// When it does not come up.
     pub fn start_with(services: Services, flags: &[&str]) -> Result<Self> {
+        Self::start_on(Host::new()?, services, flags)
+    }
+
+    /// Starts an engine on a host that was made ready for it.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub fn start_on(host: Host, services: Services, flags: &[&str]) -> Result<Self> {
         let mut engine = Self {
-            host: Host::new()?,
+            host,
             services,
             processes: Vec::new(),
             flags: flags.iter().map(|&flag| flag.to_owned()).collect(),
@@ -133,6 +141,26 @@ impl Engine {
     #[must_use]
     pub fn host(&self) -> &Host {
         &self.host
+    }
+
+    /// Reboots its host: no process, mount, link or run directory of before is there any more. `between` then makes
+    /// the host ready, and the engine is started, with a failpoint set or none.
+    ///
+    /// # Errors
+    /// When the host cannot be made anew, or the engine does not come up.
+    pub fn reboot(&mut self, failpoint: &str, between: impl FnOnce(&mut Host) -> Result<()>) -> Result<()> {
+        self.host.kill_all()?;
+        for (_, mut child) in self.processes.drain(..) {
+            child.wait()?;
+        }
+        between(&mut self.host)?;
+        if self.run_dir().exists() {
+            fs::remove_dir_all(self.run_dir())?;
+        }
+        failpoint.clone_into(&mut self.failpoint);
+        let started = self.start_services().and_then(|()| self.start_controller());
+        self.failpoint.clear();
+        started
     }
 
     /// Its root directory.

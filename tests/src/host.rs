@@ -26,24 +26,53 @@ impl Host {
     /// # Errors
     /// When namespaces cannot be made; the tests need root.
     pub fn new() -> Result<Self> {
-        // The shell reaps whatever is adopted by it, as a host's init does.
-        let unshare = Command::new("unshare")
-            .args(["--fork", "--pid", "--mount-proc", "--net", "--mount", "--kill-child=KILL", "--"])
-            .args(["sh", "-c", "while :; do sleep 3600 & wait $!; done"])
-            .stdin(Stdio::null())
-            .spawn()
-            .context("start unshare")?;
-        let init = until("the namespaces' first process", || first_child(unshare.id()));
+        let (unshare, init) = namespaces()?;
         // Short: a Unix socket's path has room for 107 bytes and holds a container's id.
         let folder = tempfile::Builder::new().prefix("dvt-").tempdir_in("/tmp")?;
         let host = Self { unshare, init, folder };
+        host.settle()?;
+        Ok(host)
+    }
+
+    /// Ends everything on this host at once, and begins anew in fresh namespaces: only what lies in its folder on the
+    /// disk is still there. What was mounted is not.
+    ///
+    /// # Errors
+    /// When namespaces cannot be made.
+    pub fn reboot(&mut self) -> Result<()> {
+        self.end();
+        (self.unshare, self.init) = namespaces()?;
+        self.settle()
+    }
+
+    fn settle(&self) -> Result<()> {
         until("the namespaces' own /proc", || {
-            let seen = host.command("readlink").arg("/proc/self").output().ok()?;
+            let seen = self.command("readlink").arg("/proc/self").output().ok()?;
             (seen.status.success() && !seen.stdout.is_empty()).then_some(())
         });
-        let up = host.command("ip").args(["link", "set", "lo", "up"]).status()?;
+        let up = self.command("ip").args(["link", "set", "lo", "up"]).status()?;
         anyhow::ensure!(up.success(), "bring up the loopback link");
-        Ok(host)
+        Ok(())
+    }
+
+    /// `kill -9` of every process on this host at one instant. The host itself stays.
+    ///
+    /// # Errors
+    /// When they cannot be killed.
+    pub fn kill_all(&self) -> Result<()> {
+        let killed = self.command("sh").args(["-c", "kill -9 -1"]).status()?;
+        anyhow::ensure!(killed.success(), "kill all processes of a host");
+        Ok(())
+    }
+
+    fn end(&mut self) {
+        if let Err(error) = self.unshare.kill() {
+            eprintln!("end a test's host: {error}");
+        }
+        if let Err(error) = self.unshare.wait() {
+            eprintln!("wait for a test's host: {error}");
+        }
+        self.remove_cgroups();
     }
 
     /// Folder of this host, on the disk.
@@ -154,15 +183,22 @@ pub(crate) fn first_child(pid: u32) -> Option<u32> {
     children.split_whitespace().next()?.parse().ok()
 }
 
+/// Starts the process that holds the namespaces, and tells the id of their first one.
+fn namespaces() -> Result<(Child, u32)> {
+    // The shell reaps whatever is adopted by it, as a host's init does.
+    let unshare = Command::new("unshare")
+        .args(["--fork", "--pid", "--mount-proc", "--net", "--mount", "--kill-child=KILL", "--"])
+        .args(["sh", "-c", "exec 2>/dev/null; while :; do sleep 3600 & wait $!; done"])
+        .stdin(Stdio::null())
+        .spawn()
+        .context("start unshare")?;
+    let init = until("the namespaces' first process", || first_child(unshare.id()));
+    Ok((unshare, init))
+}
+
 impl Drop for Host {
     fn drop(&mut self) {
-        if let Err(error) = self.unshare.kill() {
-            eprintln!("end a test's host: {error}");
-        }
-        if let Err(error) = self.unshare.wait() {
-            eprintln!("wait for a test's host: {error}");
-        }
-        self.remove_cgroups();
+        self.end();
     }
 }
 

@@ -4,6 +4,9 @@
 //! - [`engine`]: `davitd` with its own root, run directory, socket and cgroup, and the `davit` that talks to it
 //! - [`cgroup`]: a container's limits and counters as the host's files show them, v1 or v2
 //! - [`left`]: what containers and networks leave when they are gone
+//! - [`disk`]: a disk of a test's own, which can be small, and whose power can be cut
+//! - [`tree`]: what a file tree holds, to the last attribute
+//! - [`store`]: whether what an engine keeps of its images is whole, judged by the files
 //! - [`place`]: a network namespace: who asks and who answers there
 //! - [`registry`]: Debian's `docker-registry`, filled by `skopeo`
 //! - [`image`]: images made for the purpose
@@ -13,6 +16,7 @@
 //! - [`wait`]: waiting on a condition with a deadline, never on the clock
 
 pub mod cgroup;
+pub mod disk;
 pub mod engine;
 pub mod events;
 pub mod host;
@@ -21,6 +25,8 @@ pub mod left;
 pub mod place;
 pub mod registry;
 pub mod scene;
+pub mod store;
 pub mod terminal;
+pub mod tree;
 pub mod wait;
 pub mod wiring;

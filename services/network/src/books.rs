@@ -24,6 +24,8 @@ pub struct Books {
     files: Files,
     networks: BTreeMap<Name, Network>,
     holdings: BTreeMap<ContainerId, Holding>,
+    /// What cannot be read of the holdings.
+    torn: BTreeMap<ContainerId, Error>,
     addresses: HashMap<NetworkId, BTreeMap<IpAddr, ContainerId>>,
     /// By network, and whether they are of IPv4.
     cursors: HashMap<(NetworkId, bool), Cursor>,
@@ -41,14 +43,28 @@ impl Books {
             files,
             networks,
             holdings: BTreeMap::new(),
+            torn: BTreeMap::new(),
             addresses: HashMap::new(),
             cursors: HashMap::new(),
             lingering: Lingering::new(instance),
         };
         for (container_id, holding) in holdings {
-            books.enter(container_id, holding);
+            match holding {
+                Ok(holding) => books.enter(container_id, holding),
+                Err(error) => drop(books.torn.insert(container_id, error)),
+            }
         }
         Ok(books)
+    }
+
+    /// Takes the holdings out that cannot be read, each with what is wrong with it. Their files stay.
+    pub fn take_torn(&mut self) -> BTreeMap<ContainerId, Error> {
+        std::mem::take(&mut self.torn)
+    }
+
+    /// Forgets a holding that could not be read.
+    pub fn forget_torn(&self, container_id: &ContainerId) -> Result<(), Error> {
+        self.files.remove(container_id)
     }
 
     /// All networks.

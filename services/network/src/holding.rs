@@ -2,7 +2,8 @@
 //! before the kernel is asked for anything and removed after it was told to forget.
 //!
 //! The files are in the page cache and not synced: they survive every process, and after a power cut there is no
-//! namespace left that an address could be wired to.
+//! namespace left that an address could be wired to. A file that the power cut tore therefore says nothing, and is
+//! forgotten as soon as the kernel has no link of its container; see [`crate::lost`].
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -124,9 +125,8 @@ pub struct Files {
 }
 
 impl Files {
-    /// Opens the folder and reads what is there. A file that cannot be read is an error: without it an address
-    /// might be given twice.
-    pub fn open(path: &Path) -> Result<(Self, BTreeMap<ContainerId, Holding>), Error> {
+    /// Opens the folder and reads what is there: a holding, or why it cannot be read.
+    pub fn open(path: &Path) -> Result<(Self, BTreeMap<ContainerId, Result<Holding, Error>>), Error> {
         let dir = crate::store::make_dir(path)?;
         let mut holdings = BTreeMap::new();
         for entry in fs::read_dir(path).map_err(Error::file("list", path))? {
@@ -137,7 +137,7 @@ impl Files {
                 // What a crash left of a write; the file itself is whole.
                 file::remove_file_at(&dir, name.as_ref()).map_err(Error::file("remove", &entry.path()))?;
             } else if let Some(Ok(container_id)) = name.strip_suffix(".json").map(str::parse) {
-                holdings.insert(container_id, crate::store::read_json(&entry.path(), MAX_RECORD)?);
+                holdings.insert(container_id, crate::store::read_json(&entry.path(), MAX_RECORD));
             }
         }
         Ok((Self { path: path.to_owned(), dir }, holdings))

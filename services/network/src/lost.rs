@@ -75,6 +75,27 @@ pub fn clear(books: &mut Books, firewall: &mut Firewall, instance: &str) -> Resu
     Ok(())
 }
 
+/// At the start of the service: a holding that cannot be read is forgotten when no link of its container is there, as
+/// after a power cut, which is what tears such files. Where one is, this fails: an address might be given twice.
+pub fn forget_torn(books: &mut Books, instance: &str) -> Result<(), Error> {
+    let torn = books.take_torn();
+    if torn.is_empty() {
+        return Ok(());
+    }
+    let links = links()?;
+    let there: HashSet<&str> = links.iter().map(|link| link.name.as_str()).collect();
+    for (container_id, error) in torn {
+        let mut ends = books.networks().flat_map(|network| host_names(instance, &container_id, &network.id));
+        if ends.any(|name| there.contains(name.as_str())) {
+            return Err(error);
+        }
+        books.forget_torn(&container_id)?;
+        let error = davit_proto::status::chain(&error);
+        tracing::warn!(%container_id, error, "forgot the addresses of a container, which has no link and no readable record");
+    }
+    Ok(())
+}
+
 fn links() -> Result<Vec<Link>, Error> {
     link::open().and_then(|host| link::all(&host)).map_err(Error::kernel("list links"))
 }

@@ -93,6 +93,7 @@ impl Networks {
         let root = std::path::absolute(&config.root).map_err(Error::file("resolve", &config.root))?;
         let mut books = Books::open(&root.join("network"), config.instance.as_str())?;
         make_built_in(&mut books, config)?;
+        lost::forget_torn(&mut books, config.instance.as_str())?;
         let mut firewall = Firewall::new(table_name(config.instance.as_str()), books.path().join(".closed"));
         if let Err(error) = lost::clear(&mut books, &mut firewall, config.instance.as_str()) {
             let error = davit_proto::status::chain(&error);

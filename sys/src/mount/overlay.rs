@@ -33,14 +33,18 @@ pub struct Overlay<'a> {
 }
 
 impl Overlay<'_> {
-    /// A detached mount of the overlay.
+    /// A detached mount of the overlay. One that has a writable layer is writable.
     pub fn mount(&self) -> io::Result<OwnedFd> {
-        match self.owner {
+        let tree = match self.owner {
             None => self.by_best_way(),
             // On a thread that is thrown away, so that nothing else of the process is done as somebody else.
             Some((uid, gid)) => {
                 on_a_thread(|| privilege::with_file_identity(uid, gid, || self.by_best_way()))
             }
+        }?;
+        match &self.upper {
+            Some((_, work)) if crate::file::is_read_only(&tree)? => Err(why_read_only(work)),
+            _ => Ok(tree),
         }
     }
 
@@ -159,6 +163,16 @@ impl Overlay<'_> {
             open_tree(rustix::fs::CWD, Path::new("/sys"), TreeDepth::Single)
         };
         on_a_thread(mount)
+    }
+}
+
+/// An overlay whose work directory cannot be filled, as on a full disk, is mounted read-only without a word. Why it
+/// cannot, trying the same tells.
+fn why_read_only(work: &OwnedFd) -> io::Error {
+    let name = std::ffi::OsStr::new(".probe");
+    match crate::file::make_dir_at(work, name, 0o700).and_then(|()| crate::file::remove_dir_at(work, name)) {
+        Err(error) => error,
+        Ok(()) => io::Error::new(io::ErrorKind::ReadOnlyFilesystem, "the kernel mounted it read-only"),
     }
 }
 

@@ -173,6 +173,28 @@ fn privileged_lost_leases_are_found_at_start() {
 }
 
 #[test]
+fn privileged_a_lease_that_a_power_cut_tore_keeps_nobody_from_starting() {
+    on_a_host(async || {
+        let mut engine = Engine::new().await;
+        tiny(&engine).await;
+        let mut lost = Holder::new("tiny", &["8080:80/tcp"]);
+        lost.attach(&engine).await;
+        engine.kill();
+        lost.kill();
+        until(|| Place::here().ip("-o link show type veth").is_empty());
+        let record = engine.root().join(format!("network/.lease/{}.json", lost.request.container_id));
+        std::fs::write(&record, "").unwrap();
+        engine.start(|_| {}).await;
+        assert!(engine.holders().await.is_empty());
+        assert!(!record.exists());
+        let places: Vec<Place> = (0..5).map(|_| Place::new()).collect();
+        for place in &places {
+            engine.attach(place, "tiny", &[]).await.unwrap();
+        }
+    });
+}
+
+#[test]
 fn privileged_counters_are_the_containers() {
     on_a_host(async || {
         let (engine, a, b) = (Engine::new().await, Place::new(), Place::new());
