@@ -26,6 +26,7 @@ use crate::word::Word;
 
 pub use config::{Config, joined};
 pub use health::Healthcheck;
+pub(crate) use read::list;
 pub use setting::Setting;
 
 /// The instructions that are changes, in the order in which the reference has them.
@@ -146,6 +147,25 @@ impl Change {
     pub fn read_if(statement: &Statement) -> Result<Option<Self>, Error> {
         let name = statement.name.text().to_ascii_uppercase();
         Ok(read::kind(&name, statement)?.map(|kind| Self { at: statement.name.at(), kind }))
+    }
+
+    /// Its name in capitals.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self.kind {
+            Kind::Cmd(_) => "CMD",
+            Kind::Entrypoint(_) => "ENTRYPOINT",
+            Kind::Env(_) => "ENV",
+            Kind::Expose(_) => "EXPOSE",
+            Kind::Healthcheck(_) => "HEALTHCHECK",
+            Kind::Label(_) => "LABEL",
+            Kind::OnBuild(_) => "ONBUILD",
+            Kind::Shell(_) => "SHELL",
+            Kind::StopSignal(_) => "STOPSIGNAL",
+            Kind::User(_) => "USER",
+            Kind::Volume(_) => "VOLUME",
+            Kind::Workdir(_) => "WORKDIR",
+        }
     }
 
     /// Replaces its variables.

@@ -124,6 +124,28 @@ pub enum Problem {
         /// Its delimiter.
         name: String,
     },
+    /// A check that the text itself made a rule.
+    #[error("{check}: {}", Plain(text))]
+    Check {
+        /// Its name.
+        check: &'static str,
+        /// What it found.
+        text: String,
+    },
+    /// A stage that is not there.
+    #[error("there is no stage {}{}", Quoted(word), Guess(nearest.as_deref()))]
+    Stage {
+        /// Its name or number.
+        word: String,
+        /// What was probably meant.
+        nearest: Option<String>,
+    },
+    /// Stages that need each other.
+    #[error("stages need each other: {}", Plain(path))]
+    Cycle {
+        /// Their names, with arrows.
+        path: String,
+    },
     /// The config that a change goes into is not what an image's config looks like.
     #[error("{field} of the image's config is not {wanted}")]
     Config {
@@ -170,6 +192,17 @@ impl fmt::Display for Hint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             Some(word) => write!(f, ": did you mean {word}?"),
+            None => Ok(()),
+        }
+    }
+}
+
+struct Guess<'a>(Option<&'a str>);
+
+impl fmt::Display for Guess<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(word) => write!(f, ": did you mean {}?", Plain(word)),
             None => Ok(()),
         }
     }

@@ -72,7 +72,6 @@ impl Flags {
     }
 
     /// A flag that is there or not, or says so by `=true` and `=false`.
-    #[cfg_attr(not(test), expect(dead_code, reason = "what COPY and ADD have"))]
     pub(crate) fn switch(&mut self, name: &'static str) -> Result<bool, Error> {
         let flags = self.take(name);
         if let Some(second) = flags.get(1) {
@@ -88,6 +87,11 @@ impl Flags {
                 Err(Error::new(flag.word.at(), problem))
             }
         }
+    }
+
+    /// Whether a flag is there and was not taken.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.flags.iter().any(|flag| flag.name == name)
     }
 
     /// Refuses what nobody asked for.

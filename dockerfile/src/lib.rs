@@ -15,16 +15,26 @@
 #![forbid(unsafe_code)]
 
 pub mod change;
+pub mod check;
 pub mod error;
 pub mod expand;
+mod file;
 mod flag;
+pub mod graph;
+pub mod ignore;
+pub mod instruction;
 mod json;
 pub mod lexer;
 pub mod limit;
 mod nearest;
+pub mod pattern;
 pub mod position;
+pub mod scope;
 pub mod word;
 
 pub use change::Change;
 pub use error::{Error, Problem};
+pub use file::{Dockerfile, Stage};
+pub use ignore::Ignore;
+pub use instruction::Instruction;
 pub use position::Position;

@@ -3,6 +3,7 @@
 use super::{Command, Healthcheck, Kind, NAMES, Pair};
 use crate::error::{Error, Problem};
 use crate::flag::Flags;
+use crate::instruction::Instruction;
 use crate::json;
 use crate::lexer::Statement;
 use crate::word::Word;
@@ -102,29 +103,22 @@ fn not_a_pair(word: &Word) -> Error {
 /// The instruction behind ONBUILD, judged as far as it can be without what it will be built from.
 fn trigger(statement: &Statement, rest: &Word) -> Result<Word, Error> {
     let (name, after) = rest.first().unwrap_or_else(|| (rest.clone(), rest.clone()));
-    let word = name.text().to_owned();
-    let reason = match word.to_ascii_uppercase().as_str() {
-        "ONBUILD" => "is no instruction for ONBUILD: they do not nest",
-        "FROM" | "MAINTAINER" => "is no instruction for ONBUILD",
-        known if NAMES.contains(&known) => "",
-        "ADD" | "ARG" | "COPY" | "RUN" => "",
-        _ => {
-            let names = NAMES.into_iter().chain(["ADD", "ARG", "COPY", "RUN"]);
-            let nearest = crate::nearest::nearest(&word, names.filter(|name| *name != "ONBUILD"));
-            return Err(Error::new(name.at(), Problem::Instruction { nearest, word }));
-        }
+    let reason = match name.text().to_ascii_uppercase().as_str() {
+        "ONBUILD" => Some("it does not nest in ONBUILD"),
+        "FROM" | "MAINTAINER" => Some("it cannot wait in ONBUILD"),
+        _ => None,
     };
-    if !reason.is_empty() {
+    if let Some(reason) = reason {
+        let word = name.text().to_owned();
         return Err(Error::new(name.at(), Problem::Word { what: "instruction", word, reason }));
     }
-    let inner = Statement {
+    Instruction::read(&Statement {
         name,
         rest: after,
         heredocs: statement.heredocs.clone(),
         last_line: statement.last_line,
         gap: None,
-    };
-    super::Change::read_if(&inner)?;
+    })?;
     let mut text = rest.text().to_owned();
     for document in &statement.heredocs {
         text.push('\n');

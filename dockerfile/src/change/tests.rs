@@ -116,11 +116,8 @@ fn what_is_wrong_is_told_with_its_place() {
             "HEALTHCHECK --retries=-1 CMD a",
             "line 1, column 23: number of retries \"-1\": it must be a whole number from 0",
         ),
-        (
-            "ONBUILD ONBUILD CMD a",
-            "line 1, column 9: instruction \"ONBUILD\": is no instruction for ONBUILD: they do not nest",
-        ),
-        ("ONBUILD FROM a", "line 1, column 9: instruction \"FROM\": is no instruction for ONBUILD"),
+        ("ONBUILD ONBUILD CMD a", "line 1, column 9: instruction \"ONBUILD\": it does not nest in ONBUILD"),
+        ("ONBUILD FROM a", "line 1, column 9: instruction \"FROM\": it cannot wait in ONBUILD"),
         ("ONBUILD CPY a b", "line 1, column 9: unknown instruction \"CPY\": did you mean COPY?"),
         ("ONBUILD STOPSIGNAL", "line 1, column 9: STOPSIGNAL needs a signal"),
         ("ENV a=1 \\\n  b=${c", "line 2, column 5: variable \"${c\": the substitution has no } after it"),
