@@ -4,6 +4,7 @@
 pub mod container;
 pub mod image;
 pub mod limit;
+pub mod manifest;
 pub mod network;
 pub mod run;
 pub mod system;

@@ -12,4 +12,5 @@ pub mod pull;
 pub mod push;
 pub mod rm;
 pub mod save;
+pub mod search;
 pub mod tag;

@@ -26,6 +26,21 @@ pub fn path(repository: &str) -> &str {
     }
 }
 
+/// The registry of a reference as it was typed: what looks like a host, else Docker Hub.
+pub fn registry(typed: &str) -> &str {
+    match typed.split_once('/') {
+        Some(("index.docker.io", _)) | None => crate::credential::HUB,
+        Some((first, _))
+            if first == "localhost"
+                || first.contains(['.', ':'])
+                || first.bytes().any(|byte| byte.is_ascii_uppercase()) =>
+        {
+            first
+        }
+        Some(_) => crate::credential::HUB,
+    }
+}
+
 /// Whether a reference is what `docker images PATTERN` shows: a repository, or repository and tag; `*` stands
 /// for anything but a slash.
 pub fn matches(pattern: &str, reference: &str) -> bool {
@@ -104,6 +119,16 @@ mod tests {
         assert_eq!(path("docker.io/library/alpine"), "library/alpine");
         assert_eq!(path("localhost:5000/a/b"), "a/b");
         assert_eq!(path("user/app"), "user/app");
+        for (typed, wanted) in [
+            ("alpine", "docker.io"),
+            ("user/app:1", "docker.io"),
+            ("docker.io/a", "docker.io"),
+            ("index.docker.io/a/b", "docker.io"),
+            ("localhost/a", "localhost"),
+            ("127.0.0.1:5000/a@sha256:00", "127.0.0.1:5000"),
+        ] {
+            assert_eq!(registry(typed), wanted, "{typed}");
+        }
     }
 
     #[test]

@@ -5,5 +5,7 @@ pub mod df;
 pub mod events;
 pub mod info;
 pub mod inspect;
+pub mod login;
+pub mod logout;
 pub mod prune;
 pub mod version;

@@ -58,6 +58,42 @@ pub fn at_stdin() -> bool {
     io::stdin().is_terminal()
 }
 
+/// Reads a line that nobody shall see. Ctrl-C ends it, as it would end the program.
+pub fn secret() -> Result<String, Error> {
+    let raw = Raw::enter()?;
+    let typed = read_secret(io::stdin().lock());
+    drop(raw);
+    // The key that ended the line moved nothing.
+    crate::output::print("\n")?;
+    typed.map_err(|error| Error::io("read the password", error))
+}
+
+fn read_secret(from: impl io::Read) -> io::Result<String> {
+    const LIMIT: usize = 64 << 10;
+    const INTERRUPT: u8 = 3;
+    const END: u8 = 4;
+    const ERASE_LINE: u8 = 21;
+    let mut typed: Vec<char> = Vec::new();
+    let mut pending = Vec::new();
+    for byte in from.bytes() {
+        match byte? {
+            b'\r' | b'\n' | END => break,
+            INTERRUPT => return Err(io::ErrorKind::Interrupted.into()),
+            ERASE_LINE => typed.clear(),
+            8 | 127 => drop(typed.pop()),
+            byte if typed.len() < LIMIT => {
+                pending.push(byte);
+                if let Ok(text) = std::str::from_utf8(&pending) {
+                    typed.extend(text.chars());
+                    pending.clear();
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(typed.into_iter().collect())
+}
+
 /// Size of the terminal at the first of our streams that is one.
 pub fn size() -> Option<TerminalSize> {
     let known = pty::window_size(io::stdout()).or_else(|_| pty::window_size(io::stdin()));
@@ -71,6 +107,15 @@ pub fn size() -> Option<TerminalSize> {
 mod tests {
     use super::*;
     use std::process::Command;
+
+    #[test]
+    fn a_secret_is_typed_as_on_any_terminal() {
+        let read = |bytes: &[u8]| read_secret(bytes);
+        assert_eq!(read(b"hunter2\rx").unwrap(), "hunter2");
+        assert_eq!(read("h\u{fc}\u{7f}ax\u{8}\n".as_bytes()).unwrap(), "ha");
+        assert_eq!(read(b"wrong\x15right\x04").unwrap(), "right");
+        assert_eq!(read(b"a\x03").unwrap_err().kind(), io::ErrorKind::Interrupted);
+    }
 
     #[test]
     fn a_panic_and_an_ordinary_end_both_restore_the_terminal() {

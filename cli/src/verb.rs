@@ -8,7 +8,7 @@ use clap::{Arg, ArgAction, ArgMatches, Args, Command};
 use crate::client::{DEFAULT_HOST, Engine};
 use crate::error::Error;
 use crate::exit::Place;
-use crate::{args, container, image, network, system, volume};
+use crate::{args, container, image, manifest, network, system, volume};
 
 /// The way a command goes to its end.
 pub type Answer = Pin<Box<dyn Future<Output = Result<u8, Error>>>>;
@@ -191,6 +191,12 @@ pub fn images() -> Vec<Verb> {
     ]
 }
 
+/// `davit manifest …`.
+fn manifests() -> Vec<Verb> {
+    let usage = "[OPTIONS] MANIFEST";
+    vec![Verb::of("inspect", "Show what a registry has under a name", usage, manifest::inspect::run)]
+}
+
 /// `davit volume …`.
 fn volumes() -> Vec<Verb> {
     const MANY: &str = "[OPTIONS] VOLUME [VOLUME...]";
@@ -244,6 +250,9 @@ fn shorts() -> Vec<Verb> {
         Verb::of("images", "List images", "[OPTIONS] [REPOSITORY[:TAG]]", image::ls::run),
         Verb::of("rmi", "Remove images", "[OPTIONS] IMAGE [IMAGE...]", image::rm::run),
         Verb::of("inspect", "Show all of anything", "[OPTIONS] NAME|ID [NAME|ID...]", system::inspect::run),
+        Verb::of("search", "Look for images at a registry", "[OPTIONS] [REGISTRY/]TERM", image::search::run),
+        Verb::of("login", "Log in to a registry", "[OPTIONS] [SERVER]", system::login::run),
+        Verb::of("logout", "Log out from a registry", "[SERVER]", system::logout::run),
         Verb::of("version", "Show versions of command line and engine", "[OPTIONS]", system::version::run),
         Verb::of("completion", "Print the completions of a shell", "bash|zsh|fish", system::completion::run),
     ]
@@ -262,7 +271,7 @@ pub struct Group {
 }
 
 /// The groups.
-const GROUPS: [Group; 5] = [
+const GROUPS: [Group; 6] = [
     Group {
         name: "container",
         about: "Verbs of containers",
@@ -274,6 +283,12 @@ const GROUPS: [Group; 5] = [
         about: "Verbs of images",
         verbs: images,
         build: |c| group(c, "image ", &images()),
+    },
+    Group {
+        name: "manifest",
+        about: "Verbs of manifests at registries",
+        verbs: manifests,
+        build: |c| group(c, "manifest ", &manifests()),
     },
     Group {
         name: "network",

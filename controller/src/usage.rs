@@ -74,8 +74,7 @@ pub async fn disk_usage(engine: &Arc<Engine>, request: DiskUsageRequest) -> Vec<
         frames.extend(
             containers.objects.chunks(FRAME).map(|some| page(&|frame| frame.containers = some.to_vec())),
         );
-        frames
-            .extend(volumes.objects.chunks(FRAME).map(|some| page(&|frame| frame.volumes = some.to_vec())));
+        frames.extend(volumes.objects.chunks(FRAME).map(|some| page(&|frame| frame.volumes = some.to_vec())));
     }
     frames
 }

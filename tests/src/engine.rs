@@ -384,22 +384,15 @@ impl Engine {
         arguments: impl IntoIterator<Item = S>,
         input: &[u8],
     ) -> Answer {
-        let mut child = self
-            .command(arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("start davit");
-        let mut stdin = child.stdin.take().expect("standard input is piped");
-        let bytes = input.to_vec();
-        // Beside reading: a command that echoes would fill its pipe otherwise.
-        let writer = std::thread::spawn(move || stdin.write_all(&bytes));
-        let output = child.wait_with_output().expect("wait for davit");
-        if let Err(error) = writer.join().expect("the writer does not panic") {
-            assert_eq!(error.kind(), std::io::ErrorKind::BrokenPipe, "write to davit");
-        }
-        Answer::from(output)
+        speak(&mut self.command(arguments), input)
+    }
+
+    /// Runs `davit` with these variables and this text on its standard input.
+    ///
+    /// # Panics
+    /// When it cannot be started or does not take it.
+    pub fn davit_in(&self, environment: &[(&str, &str)], arguments: &[&str], input: &str) -> Answer {
+        speak(self.command(arguments).envs(environment.iter().copied()), input.as_bytes())
     }
 
     /// Loads Debian's busybox as `busybox:latest`.
@@ -465,4 +458,23 @@ fn tail(text: &str, bytes: usize) -> String {
         from += 1;
     }
     text.get(from..).unwrap_or_default().to_owned()
+}
+
+/// Runs a command with bytes on its standard input.
+fn speak(command: &mut Command, input: &[u8]) -> Answer {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("start davit");
+    let mut stdin = child.stdin.take().expect("standard input is piped");
+    let bytes = input.to_vec();
+    // Beside reading: a command that echoes would fill its pipe otherwise.
+    let writer = std::thread::spawn(move || stdin.write_all(&bytes));
+    let output = child.wait_with_output().expect("wait for davit");
+    if let Err(error) = writer.join().expect("the writer does not panic") {
+        assert_eq!(error.kind(), std::io::ErrorKind::BrokenPipe, "write to davit");
+    }
+    Answer::from(output)
 }

@@ -16,22 +16,47 @@ pub struct Registry {
     folder: PathBuf,
 }
 
+/// What a registry may have beyond the usual.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Settings<'a> {
+    /// Lines of a file of users and passwords; empty for a registry that asks nobody.
+    pub users: &'a str,
+    /// What stands below `tls:`, in braces; empty for plain HTTP.
+    pub tls: &'a str,
+}
+
 impl Registry {
-    /// Starts one. It ends with the host.
+    /// Starts one that asks nobody and speaks plain HTTP. It ends with the host.
     ///
     /// # Errors
     /// When `docker-registry` cannot be started.
     pub fn start(host: &Host) -> Result<Self> {
+        Self::start_with(host, &Settings::default())
+    }
+
+    /// Starts one. It ends with the host.
+    ///
+    /// # Errors
+    /// When `docker-registry` cannot be started.
+    pub fn start_with(host: &Host, settings: &Settings<'_>) -> Result<Self> {
         let folder = host.folder().join("registry");
         fs::create_dir_all(&folder)?;
         let config = folder.join("config.yml");
-        fs::write(
-            &config,
-            format!(
-                "version: 0.1\nlog: {{level: warn, accesslog: {{disabled: false}}}}\nstorage: {{filesystem: {{rootdirectory: {}}}, delete: {{enabled: true}}}}\nhttp: {{addr: \"127.0.0.1:5000\"}}\n",
-                folder.join("data").display()
-            ),
-        )?;
+        let mut text = format!(
+            "version: 0.1\nlog: {{level: warn, accesslog: {{disabled: false}}}}\n\
+             storage: {{filesystem: {{rootdirectory: {}}}, delete: {{enabled: true}}}}\n\
+             http:\n  addr: \"127.0.0.1:5000\"\n",
+            folder.join("data").display()
+        );
+        if !settings.tls.is_empty() {
+            text.push_str(&format!("  tls: {{{}}}\n", settings.tls));
+        }
+        if !settings.users.is_empty() {
+            let users = folder.join("users");
+            fs::write(&users, settings.users)?;
+            text.push_str(&format!("auth: {{htpasswd: {{realm: here, path: {}}}}}\n", users.display()));
+        }
+        fs::write(&config, text)?;
         let log = fs::File::create(folder.join("log"))?;
         let child = host
             .command("docker-registry")
@@ -44,8 +69,9 @@ impl Registry {
             .context("start docker-registry")?;
         let registry = Self { child, folder };
         until_true("the registry answers", || {
-            let asked = host.command("curl").args(["-sf", "http://127.0.0.1:5000/v2/"]).output();
-            asked.is_ok_and(|answer| answer.status.success())
+            // Whatever it says: only that nobody listens is this number.
+            let asked = host.command("curl").args(["-s", "http://127.0.0.1:5000/v2/"]).output();
+            asked.is_ok_and(|answer| answer.status.code() != Some(7))
         });
         Ok(registry)
     }

@@ -5,6 +5,9 @@ use clap::Args;
 /// `davit pull`.
 #[derive(Debug, Args)]
 pub struct PullArgs {
+    /// Every tag of the repository
+    #[arg(short, long)]
+    pub all_tags: bool,
     /// Do not tell how it goes
     #[arg(short, long)]
     pub quiet: bool,
@@ -163,4 +166,24 @@ pub struct PruneArgs {
     /// Only those that match: until=24h, label=a=b, label!=a
     #[arg(long, value_name = "KEY=VALUE")]
     pub filter: Vec<String>,
+}
+
+/// `davit search`.
+#[derive(Debug, Args)]
+pub struct SearchArgs {
+    /// Show those that match: is-official=true, stars=3
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    pub filter: Vec<String>,
+    /// table, table TEMPLATE, json, or a Go template
+    #[arg(long)]
+    pub format: Option<String>,
+    /// Most results, 1 to 100; 25 when nothing is said
+    #[arg(long, default_value_t = 0, hide_default_value = true, value_name = "NUMBER")]
+    pub limit: u32,
+    /// Do not cut anything
+    #[arg(long)]
+    pub no_trunc: bool,
+    /// What names or descriptions have in them, behind the registry's name and a slash.
+    #[arg(required = true, value_name = "TERM")]
+    pub term: String,
 }

@@ -110,3 +110,28 @@ pub enum Shell {
 /// A command without flags.
 #[derive(Debug, Args)]
 pub struct NoArgs {}
+
+/// `davit login`.
+#[derive(Debug, Args)]
+pub struct LoginArgs {
+    /// User name
+    #[arg(short, long)]
+    pub username: Option<String>,
+    /// Password or token; others on this host can read it there
+    #[arg(short, long)]
+    pub password: Option<String>,
+    /// Read the password from standard input
+    #[arg(long)]
+    pub password_stdin: bool,
+    /// Registry; Docker Hub when none is named.
+    #[arg(value_name = "SERVER")]
+    pub server: Option<String>,
+}
+
+/// `davit logout`.
+#[derive(Debug, Args)]
+pub struct LogoutArgs {
+    /// Registry; Docker Hub when none is named.
+    #[arg(value_name = "SERVER")]
+    pub server: Option<String>,
+}

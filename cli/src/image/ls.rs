@@ -52,8 +52,7 @@ pub async fn run(engine: Engine, args: ListArgs) -> Result<u8, Error> {
     let now = SystemTime::now();
     let digests = args.digests || args.format.as_deref().is_some_and(|format| format.contains(".Digest"));
     let shown = Shown { no_trunc: args.no_trunc, digests };
-    let rows: Vec<Document> =
-        images.iter().flat_map(|image| rows(image, now, shown)).collect();
+    let rows: Vec<Document> = images.iter().flat_map(|image| rows(image, now, shown)).collect();
     if args.quiet && args.format.is_none() {
         return quiet(&rows);
     }

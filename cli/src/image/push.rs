@@ -8,7 +8,7 @@ use super::pull::Place;
 use crate::args::image::PushArgs;
 use crate::client::Engine;
 use crate::error::Error;
-use crate::{exit, output, reference, usage};
+use crate::{credential, exit, output, reference, usage};
 
 /// Sends an image, or all of a repository, to its registry.
 pub async fn run(engine: Engine, args: PushArgs) -> Result<u8, Error> {
@@ -21,7 +21,8 @@ pub async fn run(engine: Engine, args: PushArgs) -> Result<u8, Error> {
     if !args.all_tags && tag.is_empty() && !args.image.contains('@') {
         progress.line("Using default tag: latest")?;
     }
-    let request = PushRequest { reference: args.image.clone(), credential: None, all_tags: args.all_tags };
+    let credential = credential::of_image(&args.image);
+    let request = PushRequest { reference: args.image.clone(), credential, all_tags: args.all_tags };
     let mut pushed = Vec::new();
     let sent = send(&engine, request, &mut progress, &mut pushed).await;
     match sent {

@@ -154,7 +154,14 @@ fn verbose(usage: &DiskUsageResponse) -> Result<String, Error> {
     let images = Listing {
         columns: ls::COLUMNS,
         shown: vec![
-            "Repository", "Tag", "ID", "CreatedSince", "Size", "SharedSize", "UniqueSize", "Containers",
+            "Repository",
+            "Tag",
+            "ID",
+            "CreatedSince",
+            "Size",
+            "SharedSize",
+            "UniqueSize",
+            "Containers",
         ],
         rows: usage.images.iter().flat_map(|usage| image(usage, now)).collect(),
     };
@@ -168,8 +175,11 @@ fn verbose(usage: &DiskUsageResponse) -> Result<String, Error> {
         shown: VOLUMES.iter().map(|column| column.field).collect(),
         rows: usage.volumes.iter().map(volume).collect(),
     };
-    let cache =
-        Listing { columns: CACHE, shown: CACHE.iter().map(|column| column.field).collect(), rows: Vec::new() };
+    let cache = Listing {
+        columns: CACHE,
+        shown: CACHE.iter().map(|column| column.field).collect(),
+        rows: Vec::new(),
+    };
     let cached = usage.kinds.iter().find(|kind| kind.kind == "build-cache").map_or(0, |kind| kind.bytes);
     let table = Format::Table;
     Ok(format!(

@@ -67,7 +67,9 @@ mod tests {
         );
         let all = PruneArgs { all: true, volumes: true, filter: vec!["label=a".into()], ..args };
         let text = warning(&all);
-        assert!(text.contains("  - all anonymous volumes not used by at least one container\n  - all images "));
+        assert!(
+            text.contains("  - all anonymous volumes not used by at least one container\n  - all images ")
+        );
         assert!(text.ends_with("\n\n  Items to be pruned will be filtered with:\n  - label=a\n"), "{text}");
     }
 }

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use davit_proto::image::{
-    CommitRequest, CommitResponse, DiskUsageRequest, DiskUsageResponse, GetCollectionRequest, GetCollectionResponse, HistoryRequest, HistoryResponse,
+    CommitRequest, CommitResponse, DiskUsageRequest, DiskUsageResponse, GetCollectionRequest,
+    GetCollectionResponse, HistoryRequest, HistoryResponse, InspectManifestRequest, InspectManifestResponse,
     InspectRequest, InspectResponse, ListHoldersRequest, ListHoldersResponse, ListRequest, ListResponse,
-    LoadRequest, LoadResponse, PrepareRequest, PrepareResponse, PruneRequest, PruneResponse, PullRequest,
-    PullResponse, PushRequest, PushResponse, ReleaseRequest, ReleaseResponse, RemoveRequest, RemoveResponse,
-    Removed, SaveRequest, SaveResponse, TagRequest, TagResponse, commit_request, images_server,
-    load_response, pull_response, push_response, removed,
+    LoadRequest, LoadResponse, LoginRequest, LoginResponse, PrepareRequest, PrepareResponse, PruneRequest,
+    PruneResponse, PullRequest, PullResponse, PushRequest, PushResponse, ReleaseRequest, ReleaseResponse,
+    RemoveRequest, RemoveResponse, Removed, SaveRequest, SaveResponse, SearchRequest, SearchResponse,
+    TagRequest, TagResponse, commit_request, images_server, load_response, pull_response, push_response,
+    removed,
 };
 use futures_util::StreamExt as _;
 use futures_util::stream::{self, Stream};
@@ -164,6 +166,24 @@ impl images_server::Images for Images {
         request: Request<GetCollectionRequest>,
     ) -> Result<Response<GetCollectionResponse>, Status> {
         self.engine.images().get_collection(passed(request)).await
+    }
+
+    async fn login(&self, request: Request<LoginRequest>) -> Result<Response<LoginResponse>, Status> {
+        self.engine.images().login(passed(request)).await
+    }
+
+    type InspectManifestStream = Streaming<InspectManifestResponse>;
+
+    async fn inspect_manifest(
+        &self,
+        request: Request<InspectManifestRequest>,
+    ) -> Result<Response<Self::InspectManifestStream>, Status> {
+        let answers = self.engine.images().inspect_manifest(passed(request)).await?;
+        Ok(Response::new(answers.into_inner()))
+    }
+
+    async fn search(&self, request: Request<SearchRequest>) -> Result<Response<SearchResponse>, Status> {
+        self.engine.images().search(passed(request)).await
     }
 
     async fn disk_usage(

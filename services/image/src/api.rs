@@ -9,11 +9,13 @@ use std::sync::Arc;
 use davit_proto::id::{ContainerId, Digest};
 use davit_proto::image::images_server::Images as Service;
 use davit_proto::image::{
-    CommitRequest, CommitResponse, DiskUsageRequest, DiskUsageResponse, GetCollectionRequest, GetCollectionResponse, HistoryRequest, HistoryResponse,
+    CommitRequest, CommitResponse, DiskUsageRequest, DiskUsageResponse, GetCollectionRequest,
+    GetCollectionResponse, HistoryRequest, HistoryResponse, InspectManifestRequest, InspectManifestResponse,
     InspectRequest, InspectResponse, ListHoldersRequest, ListHoldersResponse, ListRequest, ListResponse,
-    LoadRequest, LoadResponse, PrepareRequest, PrepareResponse, PruneRequest, PruneResponse, PullRequest,
-    PullResponse, PushRequest, PushResponse, ReleaseRequest, ReleaseResponse, RemoveRequest, RemoveResponse,
-    SaveRequest, SaveResponse, TagRequest, TagResponse, commit_request, load_request,
+    LoadRequest, LoadResponse, LoginRequest, LoginResponse, PrepareRequest, PrepareResponse, PruneRequest,
+    PruneResponse, PullRequest, PullResponse, PushRequest, PushResponse, ReleaseRequest, ReleaseResponse,
+    RemoveRequest, RemoveResponse, SaveRequest, SaveResponse, SearchRequest, SearchResponse, TagRequest,
+    TagResponse, commit_request, load_request,
 };
 use davit_proto::status::status;
 use tokio_stream::{Stream, StreamExt as _};
@@ -79,13 +81,20 @@ impl Service for Api {
     type PullStream = Answers<PullResponse>;
 
     async fn pull(&self, request: Request<PullRequest>) -> Result<Response<Self::PullStream>, Status> {
+        let all = request.get_ref().all_tags;
         let request = decode(encode::pull_request(request.into_inner()))?;
         let (store, registries, board) =
             (self.store.clone(), self.registries.clone(), Arc::new(Board::default()));
         let told = Arc::clone(&board);
-        let work = async move { Ok(crate::pull::pull(&store, &registries, request, told).await?) };
+        let work = async move {
+            if all {
+                crate::pull::pull_all(&store, &registries, request, told).await?;
+                return Ok(None);
+            }
+            Ok(Some(crate::pull::pull(&store, &registries, request, told).await?))
+        };
         let answers = stream::with_progress(board, work, encode::progress_of_pull, |pulled| {
-            vec![encode::pulled(pulled)]
+            pulled.into_iter().map(encode::pulled).collect()
         });
         Ok(Response::new(answers))
     }
@@ -233,6 +242,37 @@ impl Service for Api {
     ) -> Result<Response<ListHoldersResponse>, Status> {
         let container_ids = self.store.holders().container_ids().iter().map(ToString::to_string).collect();
         Ok(Response::new(ListHoldersResponse { container_ids }))
+    }
+
+    async fn login(&self, request: Request<LoginRequest>) -> Result<Response<LoginResponse>, Status> {
+        let LoginRequest { registry, credential } = request.into_inner();
+        let registry = decode(ImageRef::of_registry(&registry))?;
+        let Some(credential) = encode::credential(credential) else {
+            return Err(status(&Error::Invalid { field: "credential", rule: "must not be empty" }));
+        };
+        let token = decode(self.registries.login(&registry, credential).await)?;
+        let identity_token = token.map(|token| token.reveal().to_owned()).unwrap_or_default();
+        Ok(Response::new(LoginResponse { identity_token }))
+    }
+
+    type InspectManifestStream = Answers<InspectManifestResponse>;
+
+    async fn inspect_manifest(
+        &self,
+        request: Request<InspectManifestRequest>,
+    ) -> Result<Response<Self::InspectManifestStream>, Status> {
+        let InspectManifestRequest { reference, credential, verbose } = request.into_inner();
+        let reference = decode(reference.parse::<ImageRef>())?;
+        let credential = encode::credential(credential);
+        let parts = crate::manifest::inspect(&self.registries, &reference, credential, verbose).await;
+        let parts = decode(parts)?.into_iter().map(|part| Ok(encode::part(part)));
+        Ok(Response::new(Box::pin(tokio_stream::iter(parts))))
+    }
+
+    async fn search(&self, request: Request<SearchRequest>) -> Result<Response<SearchResponse>, Status> {
+        let request = encode::search_request(request.into_inner());
+        let found = decode(crate::search::search(&self.registries, request).await)?;
+        Ok(Response::new(SearchResponse { images: found.into_iter().map(encode::found).collect() }))
     }
 
     async fn get_collection(

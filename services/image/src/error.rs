@@ -139,6 +139,8 @@ impl Error {
                 (ErrorKind::InvalidArgument, "INVALID_IMAGE_CONFIG")
             }
             Self::Commit(CommitError::Change(_)) => (ErrorKind::InvalidArgument, "INVALID_CHANGE"),
+            Self::Pull(PullError::OneTag(_)) => (ErrorKind::InvalidArgument, "INVALID_REFERENCE"),
+            Self::Pull(PullError::NoTags(_)) => (ErrorKind::NotFound, "REGISTRY_NOT_FOUND"),
             Self::Pull(PullError::NotAnImage { .. }) => (ErrorKind::FailedPrecondition, "NOT_AN_IMAGE"),
             Self::Pull(PullError::Space { .. }) => DISK_FULL,
             Self::Pull(PullError::Registry(_) | PullError::Lost(_))

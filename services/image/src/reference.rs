@@ -110,6 +110,16 @@ impl ImageRef {
         Ok(Self { domain: domain.to_owned(), repository, tag: tag.map(str::to_owned), digest })
     }
 
+    /// A registry alone, without a repository: for what is asked of the registry itself.
+    pub fn of_registry(domain: &str) -> Result<Self, ReferenceError> {
+        let domain = if domain == LEGACY_DEFAULT_DOMAIN { DEFAULT_DOMAIN } else { domain };
+        if domain.len() > NAME_MAX {
+            return Err(ReferenceError::NameTooLong { length: domain.len() });
+        }
+        check_domain(domain)?;
+        Ok(Self { domain: domain.to_owned(), repository: String::new(), tag: None, digest: None })
+    }
+
     /// The registry's host, with its port if one was given: `docker.io`, `localhost:5000`.
     pub fn domain(&self) -> &str {
         &self.domain

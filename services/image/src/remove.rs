@@ -254,7 +254,8 @@ impl Store {
             if whole {
                 removed.push(Removed::Deleted(image.id().clone()));
                 let own = image.diff_ids().iter().rev();
-                let gone: Vec<Digest> = own.filter(|diff_id| collected.layers.remove(diff_id)).cloned().collect();
+                let gone: Vec<Digest> =
+                    own.filter(|diff_id| collected.layers.remove(diff_id)).cloned().collect();
                 removed.extend(gone.into_iter().map(Removed::Deleted));
             }
         }
@@ -302,9 +303,9 @@ impl Store {
         let blobs = self.content().list()?;
         let layers = self.snapshots().list()?;
         Ok(blobs.iter().any(|(digest, since)| loose.has(&used.blobs, &loose.parts.blobs, digest, *since))
-            || layers.iter().any(|(diff_id, since)| {
-                loose.has(&used.layers, &loose.parts.layers, diff_id, *since)
-            }))
+            || layers
+                .iter()
+                .any(|(diff_id, since)| loose.has(&used.layers, &loose.parts.layers, diff_id, *since)))
     }
 
     fn collect_content(&self, loose: &Loose) -> Result<Collected, StoreError> {
@@ -384,8 +385,7 @@ impl Loose {
         digest: &Digest,
         since: SystemTime,
     ) -> bool {
-        !used.contains(digest)
-            && (parts.contains(digest) || self.older.is_some_and(|older| since < older))
+        !used.contains(digest) && (parts.contains(digest) || self.older.is_some_and(|older| since < older))
     }
 }
 
@@ -422,7 +422,9 @@ fn names(entries: &[Entry], kept: impl Fn(&str) -> bool) -> Vec<Removed> {
 
 /// A name goes; another one of the same repository keeps what the registry called the image.
 fn inherit(entry: &mut Entry, taken: &[&Entry]) {
-    let Some(name) = entry.reference().filter(|_| entry.source().is_none()).map(ImageRef::name) else { return };
+    let Some(name) = entry.reference().filter(|_| entry.source().is_none()).map(ImageRef::name) else {
+        return;
+    };
     let same = |gone: &&&Entry| gone.descriptor().digest == entry.descriptor().digest && is_of(gone, &name);
     if let Some(source) = taken.iter().find(same).and_then(|gone| gone.source()) {
         *entry = Entry::new(entry.descriptor(), entry.reference().cloned(), Some(source.clone()));
@@ -436,8 +438,7 @@ fn is_of(entry: &Entry, name: &str) -> bool {
 /// Names that count as several: tags, and repositories that call it by digest.
 fn repositories(entries: &[Entry]) -> usize {
     let tags = entries.iter().filter(|entry| has_tag(entry)).count();
-    let named: BTreeSet<String> =
-        entries.iter().filter_map(Entry::reference).map(ImageRef::name).collect();
+    let named: BTreeSet<String> = entries.iter().filter_map(Entry::reference).map(ImageRef::name).collect();
     tags.max(named.len())
 }
 

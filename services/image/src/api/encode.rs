@@ -16,12 +16,14 @@ use crate::error::Error;
 use crate::filter::Condition;
 use crate::gc::Collector;
 use crate::list::{HistoryStep, Summary};
+use crate::manifest::Part;
 use crate::mounted::PreparedImage;
 use crate::prepare::Prepared;
 use crate::pull::{LayerProgress, LayerState, Progress, Pulled, Request};
 use crate::reference::ImageRef;
-use crate::registry::{Credential, Secret};
+use crate::registry::{Credential, Found, Secret};
 use crate::remove::Removed;
+use crate::search;
 use crate::store::StoreError;
 use crate::usage::DiskUsage;
 
@@ -31,7 +33,40 @@ const PAGE_BYTES: usize = 1 << 20;
 
 pub(super) fn pull_request(request: wire::PullRequest) -> Result<Request, Error> {
     let credential = credential(request.credential);
-    Ok(Request { reference: request.reference.parse()?, platform: platform(request.platform), credential })
+    let reference = match request.all_tags {
+        true => ImageRef::parse_bare(&request.reference)?,
+        false => request.reference.parse()?,
+    };
+    Ok(Request { reference, platform: platform(request.platform), credential })
+}
+
+pub(super) fn search_request(request: wire::SearchRequest) -> search::Request {
+    search::Request {
+        registry: request.registry,
+        term: request.term,
+        limit: request.limit as usize,
+        conditions: conditions(request.filters),
+        credential: credential(request.credential),
+    }
+}
+
+pub(super) fn found(found: Found) -> wire::FoundImage {
+    let Found { name, description, stars, official, automated } = found;
+    wire::FoundImage { name, description, stars, official, automated }
+}
+
+pub(super) fn part(part: Part) -> wire::InspectManifestResponse {
+    wire::InspectManifestResponse {
+        reference: part.reference,
+        digest: part.manifest.digest.into(),
+        media_type: part.manifest.media_type,
+        content: part.manifest.bytes,
+        platform: part.platform.map(wire_platform),
+    }
+}
+
+fn wire_platform(Platform { os, architecture, variant }: Platform) -> wire::Platform {
+    wire::Platform { os, architecture, variant }
 }
 
 /// An empty credential is none.
@@ -113,6 +148,10 @@ pub(super) fn progress_of_pull(progress: Progress) -> wire::PullResponse {
             Event::Resolved(resolved(reference, digest, layers))
         }
         Progress::Layer(progress) => Event::Layer(layer(progress)),
+        Progress::Pulled(one) => return pulled(one),
+        Progress::PassedOver { reference, reason } => {
+            Event::PassedOver(wire::PassedOver { reference, reason })
+        }
         Progress::Pushed(_) => return wire::PullResponse { event: None },
     };
     wire::PullResponse { event: Some(event) }
@@ -137,6 +176,7 @@ pub(super) fn progress_of_push(progress: Progress) -> wire::PushResponse {
             size: pushed.size,
             part_of: pushed.part_of.map(String::from).unwrap_or_default(),
         }),
+        Progress::Pulled(_) | Progress::PassedOver { .. } => return wire::PushResponse { event: None },
     };
     wire::PushResponse { event: Some(event) }
 }
@@ -159,7 +199,10 @@ pub(super) fn pulled(pulled: Pulled) -> wire::PullResponse {
 /// A load resolves no reference, so only layers move on.
 pub(super) fn progress_of_load(progress: Progress) -> wire::LoadResponse {
     let event = match progress {
-        Progress::Resolved { .. } | Progress::Pushed(_) => None,
+        Progress::Resolved { .. }
+        | Progress::Pushed(_)
+        | Progress::Pulled(_)
+        | Progress::PassedOver { .. } => None,
         Progress::Layer(progress) => Some(wire::load_response::Event::Layer(layer(progress))),
     };
     wire::LoadResponse { event }
@@ -191,7 +234,6 @@ fn layer(progress: LayerProgress) -> wire::LayerProgress {
 }
 
 pub(super) fn image(summary: Summary) -> wire::Image {
-    let Platform { os, architecture, variant } = summary.image.config.platform.clone();
     wire::Image {
         id: summary.image.id().to_string(),
         references: summary.references,
@@ -199,7 +241,7 @@ pub(super) fn image(summary: Summary) -> wire::Image {
         created_at: summary.image.created().map(timestamp),
         size: summary.size,
         labels: summary.image.config.config.labels.clone().into_iter().collect(),
-        platform: Some(wire::Platform { os, architecture, variant }),
+        platform: Some(wire_platform(summary.image.config.platform.clone())),
         container_ids: summary.container_ids.into_iter().map(String::from).collect(),
     }
 }

@@ -127,7 +127,8 @@ impl Collector {
             excess = excess.saturating_sub(freed);
         }
         if excess > 0 {
-            run.trouble = format!("{why}, and {excess} bytes more cannot be freed: the rest is in use, kept or young");
+            run.trouble =
+                format!("{why}, and {excess} bytes more cannot be freed: the rest is in use, kept or young");
             tracing::warn!(trouble = run.trouble, "a limit cannot be met");
         }
         Ok(())

@@ -107,7 +107,11 @@ fn images_go_by_budget_the_least_recently_used_first() {
     };
     let run = limited(budget).run();
     assert_eq!(run.images, 1, "{run:?}");
-    assert_eq!(host.names(), ["kept:1", "old:1", "used:1", "young:1"], "one was enough: the oldest that may go");
+    assert_eq!(
+        host.names(),
+        ["kept:1", "old:1", "used:1", "young:1"],
+        "one was enough: the oldest that may go"
+    );
     assert!(taken(&host.store) <= budget);
     let run = limited(1).run();
     assert_eq!(host.names(), ["kept:1", "used:1", "young:1"]);
@@ -198,7 +202,13 @@ fn take_in(store: &Store, made: &Made, name: &str) {
         store.add_layer(layer, diff_id).unwrap();
     }
     let reference: crate::reference::ImageRef = name.parse().unwrap();
-    store.name(&made.manifest, Some(reference.clone()), Some(reference.with_digest(made.manifest.digest.clone()))).unwrap();
+    store
+        .name(
+            &made.manifest,
+            Some(reference.clone()),
+            Some(reference.with_digest(made.manifest.digest.clone())),
+        )
+        .unwrap();
 }
 
 /// All that a container was promised is there.
@@ -246,8 +256,11 @@ fn work(store: &Store, images: &[Made], thread: u8, rounds: usize) {
                 let _ = store.remove(&name, &crate::remove::How { force: true, ..Default::default() });
             }
             _ => {
-                let scope =
-                    if round % 2 == 0 { crate::remove::Scope::Unused } else { crate::remove::Scope::Dangling };
+                let scope = if round % 2 == 0 {
+                    crate::remove::Scope::Unused
+                } else {
+                    crate::remove::Scope::Dangling
+                };
                 store.prune(scope, |_| true).unwrap();
             }
         }
@@ -271,9 +284,16 @@ fn whatever_happens_at_the_same_time_nothing_is_taken_that_is_held_or_named_and_
                 assert!(run.trouble.is_empty() || run.trouble.contains("cannot be freed"), "{run:?}");
             }
         });
-        let workers: Vec<_> =
-            (1..=6).map(|n| scope.spawn({ let (store, images) = (&host.store, &images); move || work(store, images, n, 80) })).collect();
-        let panicked = workers.into_iter().map(std::thread::ScopedJoinHandle::join).filter(Result::is_err).count();
+        let workers: Vec<_> = (1..=6)
+            .map(|n| {
+                scope.spawn({
+                    let (store, images) = (&host.store, &images);
+                    move || work(store, images, n, 80)
+                })
+            })
+            .collect();
+        let panicked =
+            workers.into_iter().map(std::thread::ScopedJoinHandle::join).filter(Result::is_err).count();
         ended.store(true, Ordering::SeqCst);
         assert_eq!(panicked, 0);
     });

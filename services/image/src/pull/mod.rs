@@ -11,6 +11,7 @@
 
 mod layer;
 mod progress;
+mod tags;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use davit_proto::id::Digest;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 pub use progress::{Board, LayerProgress, LayerState, Progress};
+pub use tags::pull_all;
 
 use crate::content::ContentError;
 use crate::document::{
@@ -62,6 +64,12 @@ pub enum PullError {
         /// Bytes that are free.
         free: u64,
     },
+    /// All tags and one of them.
+    #[error("cannot pull all tags of {0}: it names one")]
+    OneTag(String),
+    /// The repository has no tags.
+    #[error("{0} has no tags at its registry")]
+    NoTags(String),
     /// A thread of the pull ended without a word.
     #[error("internal failure while fetching {0}")]
     Lost(Digest),

@@ -8,6 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use davit_proto::id::Digest;
 use tokio::sync::Notify;
 
+use super::Pulled;
 use crate::push::Pushed;
 
 /// What a layer is at.
@@ -64,14 +65,29 @@ pub enum Progress {
     Layer(LayerProgress),
     /// An image is at its registry.
     Pushed(Pushed),
+    /// One of several images is here.
+    Pulled(Pulled),
+    /// One of several references names no image.
+    PassedOver {
+        /// Full reference.
+        reference: String,
+        /// What it is.
+        reason: String,
+    },
 }
 
 #[derive(Debug, Default)]
 struct State {
-    resolved: Option<Progress>,
-    layers: BTreeMap<Digest, (LayerProgress, bool)>,
-    /// What must not be overwritten: told after the layers.
-    told: Vec<Progress>,
+    layers: BTreeMap<Digest, LayerProgress>,
+    /// What nobody read yet, oldest first.
+    unread: Vec<Change>,
+}
+
+#[derive(Debug)]
+enum Change {
+    Said(Progress),
+    /// What the layer is at when it is read.
+    Layer(Digest),
 }
 
 /// The board of one pull or push.
@@ -84,8 +100,7 @@ pub struct Board {
 impl Board {
     /// Writes what the reference was resolved to.
     pub fn resolve(&self, reference: String, digest: Digest, layers: Vec<Digest>) {
-        self.lock().resolved = Some(Progress::Resolved { reference, digest, layers });
-        self.changed.notify_one();
+        self.tell(Progress::Resolved { reference, digest, layers });
     }
 
     /// Writes what a layer is at.
@@ -102,25 +117,31 @@ impl Board {
 
     /// Writes something that is told whatever comes after it.
     pub fn tell(&self, progress: Progress) {
-        self.lock().told.push(progress);
+        self.lock().unread.push(Change::Said(progress));
         self.changed.notify_one();
     }
 
     fn write(&self, progress: LayerProgress) {
-        self.lock().layers.insert(progress.digest.clone(), (progress, true));
+        let mut state = self.lock();
+        let digest = progress.digest.clone();
+        let waits = |change: &Change| matches!(change, Change::Layer(other) if *other == digest);
+        if !state.unread.iter().any(waits) {
+            state.unread.push(Change::Layer(digest));
+        }
+        state.layers.insert(progress.digest.clone(), progress);
+        drop(state);
         self.changed.notify_one();
     }
 
-    /// What changed since the last call, without waiting.
+    /// What changed since the last call, in order, without waiting.
     pub fn take(&self) -> Vec<Progress> {
         let mut state = self.lock();
-        let mut changes: Vec<Progress> = state.resolved.take().into_iter().collect();
-        for (progress, fresh) in state.layers.values_mut().filter(|(_, fresh)| *fresh) {
-            *fresh = false;
-            changes.push(Progress::Layer(progress.clone()));
-        }
-        changes.append(&mut state.told);
-        changes
+        let unread = std::mem::take(&mut state.unread);
+        let told = unread.into_iter().filter_map(|change| match change {
+            Change::Said(progress) => Some(progress),
+            Change::Layer(digest) => state.layers.get(&digest).cloned().map(Progress::Layer),
+        });
+        told.collect()
     }
 
     /// Waits until something changed.

@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode};
 use reqwest::Url;
 use serde::Deserialize;
 
 use super::challenge::Challenge;
-use super::credential::Credential;
+use super::credential::{Credential, Secret};
 use super::endpoint::same_site;
 use super::error::{Failure, Message, printable};
 use super::transport::{Outgoing, Wire};
@@ -22,6 +23,8 @@ const LIFETIME_DEFAULT: Duration = Duration::from_secs(60);
 const LIFETIME_MAX: Duration = Duration::from_secs(3600);
 /// A token is let go this long before its end, so that it does not end on its way.
 const LIFETIME_MARGIN: Duration = Duration::from_secs(5);
+/// Who we are to token services.
+const CLIENT: &str = "davit";
 const ENTRIES_MAX: usize = 1024;
 
 /// Who asks for what, where.
@@ -83,7 +86,7 @@ impl Grants {
             Challenge::Basic => basic_grant(subject)?,
             Challenge::Bearer { realm, service, scope } => {
                 let scopes = scopes(&subject.scopes, scope.as_deref());
-                token_grant(wire, subject, &Ask { realm, service, scopes }).await?
+                token_grant(wire, subject, &Ask { realm, service, scopes, lasting: false }).await?
             }
         };
         let header = new.header.clone();
@@ -105,13 +108,15 @@ struct Ask {
     realm: String,
     service: Option<String>,
     scopes: Vec<String>,
+    /// A token in place of the password is wanted too.
+    lasting: bool,
 }
 
 /// What a token is asked for: what we need, unless the registry calls it otherwise and that is all there is. A token
 /// for reading only would be refused at the first write.
 fn scopes(needed: &[String], named: Option<&str>) -> Vec<String> {
     match (needed, named) {
-        ([only], Some(named)) if only.ends_with(":pull") => named.split(' ').map(str::to_owned).collect(),
+        ([only], Some(named)) if !only.ends_with(",push") => named.split(' ').map(str::to_owned).collect(),
         _ => needed.to_vec(),
     }
 }
@@ -121,6 +126,29 @@ struct Answer {
     token: Option<String>,
     access_token: Option<String>,
     expires_in: Option<u64>,
+    refresh_token: Option<String>,
+}
+
+/// A way in that was just earned, and what the token service gave in place of the password.
+pub(super) struct Entry {
+    pub(super) header: HeaderValue,
+    pub(super) identity_token: Option<Secret>,
+}
+
+/// Answers a challenge for the registry as a whole, to find out whether a credential is right. Nothing is remembered.
+pub(super) async fn enter(wire: &Wire, subject: &Subject, challenge: Challenge) -> Result<Entry, Failure> {
+    match challenge {
+        Challenge::Basic => Ok(Entry { header: basic_grant(subject)?.header, identity_token: None }),
+        Challenge::Bearer { realm, service, scope: _ } => {
+            let ask = Ask { realm, service, scopes: Vec::new(), lasting: true };
+            let body = ask_for_token(wire, subject, &ask).await?;
+            let grant = grant_of(&body)?;
+            let answer: Answer = serde_json::from_slice(&body)
+                .map_err(|_| Failure::protocol("its token service answered no JSON"))?;
+            let identity_token = answer.refresh_token.filter(|token| !token.is_empty()).map(Secret::new);
+            Ok(Entry { header: grant.header, identity_token })
+        }
+    }
 }
 
 fn basic_grant(subject: &Subject) -> Result<Grant, Failure> {
@@ -138,6 +166,10 @@ fn basic_grant(subject: &Subject) -> Result<Grant, Failure> {
 /// Asks the token service. Credentials are shown only to a service of the registry's own site; another one is asked
 /// without, which is enough for public images.
 async fn token_grant(wire: &Wire, subject: &Subject, ask: &Ask) -> Result<Grant, Failure> {
+    grant_of(&ask_for_token(wire, subject, ask).await?)
+}
+
+async fn ask_for_token(wire: &Wire, subject: &Subject, ask: &Ask) -> Result<Bytes, Failure> {
     let realm = Url::parse(&ask.realm)
         .ok()
         .filter(|realm| realm.has_host() && realm.username().is_empty() && realm.password().is_none())
@@ -161,7 +193,7 @@ async fn token_grant(wire: &Wire, subject: &Subject, ask: &Ask) -> Result<Grant,
     let status = reply.response.status();
     let body = super::body::read(reply.response, TOKEN_ANSWER_MAX, wire.patience.idle).await?;
     match status {
-        status if status.is_success() => grant_of(&body),
+        status if status.is_success() => Ok(body),
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::BAD_REQUEST => {
             let withheld = if subject.credential.is_some() && !trusted {
                 "its token service is on another site, so the credentials were not sent"
@@ -183,6 +215,9 @@ fn query(mut realm: Url, ask: &Ask, account: Option<&str>) -> Url {
         for scope in &ask.scopes {
             pairs.append_pair("scope", scope);
         }
+        if ask.lasting {
+            pairs.append_pair("offline_token", "true").append_pair("client_id", CLIENT);
+        }
         if let Some(account) = account {
             pairs.append_pair("account", account);
         }
@@ -197,7 +232,7 @@ fn refresh(realm: Url, ask: &Ask, token: &str) -> Outgoing {
     form.query_pairs_mut()
         .append_pair("grant_type", "refresh_token")
         .append_pair("service", ask.service.as_deref().unwrap_or_default())
-        .append_pair("client_id", "davit")
+        .append_pair("client_id", CLIENT)
         .append_pair("scope", &ask.scopes.join(" "))
         .append_pair("refresh_token", token);
     let form = form.query().map(str::to_owned);
@@ -236,6 +271,7 @@ mod tests {
             realm: "https://auth.example/token?a=b".into(),
             service: Some("reg & co".into()),
             scopes: vec!["repository:x/y:pull".into(), "repository:z:pull".into()],
+            lasting: false,
         }
     }
 

@@ -23,7 +23,8 @@ impl Secret {
         Self(text.into())
     }
 
-    pub(super) fn reveal(&self) -> &str {
+    /// The text itself, for whoever it is meant for.
+    pub fn reveal(&self) -> &str {
         &self.0
     }
 }

@@ -9,6 +9,8 @@ use crate::reference::{DEFAULT_DOMAIN, ImageRef};
 
 /// Docker Hub's registry answers under another name than its own.
 const HUB_HOST: &str = "registry-1.docker.io";
+/// And is searched under a third one.
+const HUB_SEARCH: &str = "index.docker.io";
 
 /// A setting that makes no sense.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -79,18 +81,27 @@ impl Map {
     pub(super) fn endpoints(&self, reference: &ImageRef) -> Option<Vec<Endpoint>> {
         let domain = reference.domain();
         let host = if domain == DEFAULT_DOMAIN { HUB_HOST } else { domain };
+        let own = self.own(domain, host)?;
+        let mut endpoints = self.mirrors.get(domain).cloned().unwrap_or_default();
+        endpoints.push(own);
+        Some(endpoints)
+    }
+
+    /// Where a registry is searched. `None` when its name makes no URL.
+    pub(super) fn search(&self, domain: &str) -> Option<Endpoint> {
+        self.own(domain, if domain == DEFAULT_DOMAIN { HUB_SEARCH } else { domain })
+    }
+
+    fn own(&self, domain: &str, host: &str) -> Option<Endpoint> {
         let base = origin(host, "https")?;
         let probe = is_loopback(host_of(&base)) || self.is_insecure(&base);
-        let own = Endpoint {
+        Some(Endpoint {
             host: domain.to_owned(),
             base,
             transport: if probe { Transport::Probe } else { Transport::Tls },
             domain: domain.to_owned(),
             is_mirror: false,
-        };
-        let mut endpoints = self.mirrors.get(domain).cloned().unwrap_or_default();
-        endpoints.push(own);
-        Some(endpoints)
+        })
     }
 
     /// Whether the host of a URL was named insecure: its certificate is not looked at.

@@ -10,11 +10,11 @@ const MESSAGE_MAX: usize = 200;
 
 /// A request to a registry that failed for good.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("registry {registry}: {subject} of {repository}: {failure}")]
+#[error("registry {registry}: {subject}{}: {failure}", of(repository))]
 pub struct RegistryError {
     /// The host that was asked last.
     pub registry: Box<str>,
-    /// The repository within it.
+    /// The repository within it; empty when it was the registry itself.
     pub repository: Box<str>,
     /// What was asked for: `manifest 1.36`, `blob sha256:…`.
     pub subject: Box<str>,
@@ -22,11 +22,15 @@ pub struct RegistryError {
     pub failure: Failure,
 }
 
+fn of(repository: &str) -> String {
+    if repository.is_empty() { String::new() } else { format!(" of {repository}") }
+}
+
 impl Classify for RegistryError {
     fn kind(&self) -> ErrorKind {
         match &self.failure {
             Failure::NotFound(_) => ErrorKind::NotFound,
-            Failure::Unauthorized(_) => ErrorKind::Unauthenticated,
+            Failure::Unauthorized(_) | Failure::Credentials(_) => ErrorKind::Unauthenticated,
             Failure::Denied(_) => ErrorKind::PermissionDenied,
             Failure::RateLimited { .. } => ErrorKind::ResourceExhausted,
             Failure::TimedOut(_) => ErrorKind::DeadlineExceeded,
@@ -43,6 +47,7 @@ impl Classify for RegistryError {
         match &self.failure {
             Failure::NotFound(_) => "REGISTRY_NOT_FOUND",
             Failure::Unauthorized(_) => "REGISTRY_UNAUTHORIZED",
+            Failure::Credentials(_) => "REGISTRY_CREDENTIALS",
             Failure::Denied(_) => "REGISTRY_DENIED",
             Failure::RateLimited { .. } => "REGISTRY_RATE_LIMITED",
             Failure::Unreachable(_) => "REGISTRY_UNREACHABLE",
@@ -70,6 +75,9 @@ pub enum Failure {
     /// The registry wants credentials, or refuses the ones it got.
     #[error("access refused: it does not exist or needs credentials{0}")]
     Unauthorized(Message),
+    /// Name and password are wrong.
+    #[error("unauthorized: incorrect user name or password{0}")]
+    Credentials(Message),
     /// The registry knows us and forbids it.
     #[error("forbidden{0}")]
     Denied(Message),

@@ -15,10 +15,13 @@
 mod auth;
 mod blob;
 mod body;
+mod catalog;
+mod certificate;
 mod challenge;
 mod credential;
 mod endpoint;
 mod error;
+mod login;
 pub mod manifest;
 mod payload;
 mod repository;
@@ -31,6 +34,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 pub use self::blob::BlobStream;
+pub use self::catalog::Found;
 pub use self::credential::{Credential, Secret};
 pub use self::endpoint::ConfigError;
 pub use self::error::{Failure, Message, RegistryError};
@@ -55,8 +59,9 @@ pub struct Config {
     pub mirrors: BTreeMap<String, Vec<String>>,
     /// Folder of docker's `config.json`; `None` for no stored credentials.
     pub docker_config: Option<PathBuf>,
-    /// Folder with certificate authorities of single registries: `<host[:port]>/*.crt`.
-    pub authorities: Option<PathBuf>,
+    /// Folders with certificates of single registries: authorities in `<host[:port]>/*.crt`, and what we show of
+    /// ourselves in `*.cert` and `*.key` of the same name.
+    pub certificates: Vec<PathBuf>,
     /// How long to wait for what.
     pub patience: Patience,
 }
@@ -67,7 +72,7 @@ impl Default for Config {
             insecure: Vec::new(),
             mirrors: BTreeMap::new(),
             docker_config: credential::default_folder(),
-            authorities: Some(PathBuf::from("/etc/docker/certs.d")),
+            certificates: ["/etc/davit/certs.d", "/etc/docker/certs.d"].map(PathBuf::from).to_vec(),
             patience: Patience::default(),
         }
     }
@@ -90,7 +95,7 @@ impl Client {
     /// Checks the settings; nothing is connected to.
     pub fn new(config: Config) -> Result<Self, ConfigError> {
         let map = Map::new(&config.insecure, &config.mirrors)?;
-        let wire = Wire::new(map, config.patience, config.authorities);
+        let wire = Wire::new(map, config.patience, config.certificates);
         let inner = Shared { wire, grants: Grants::default(), docker_config: config.docker_config };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -99,6 +104,14 @@ impl Client {
     /// registry asks who we are.
     pub fn repository(&self, reference: &ImageRef, credential: Option<Credential>) -> Repository {
         Repository::new(Arc::clone(&self.inner), reference.clone(), credential, Access::Pull)
+    }
+
+    fn searcher(&self, registry: &ImageRef, credential: Option<Credential>) -> Repository {
+        Repository::new(Arc::clone(&self.inner), registry.clone(), credential, Access::Search)
+    }
+
+    fn repository_at(&self, registry: &ImageRef, credential: Option<Credential>) -> Repository {
+        Repository::new(Arc::clone(&self.inner), registry.clone(), credential, Access::Catalog)
     }
 
     /// The repository that a reference names, to be written to. Mirrors are passed over.

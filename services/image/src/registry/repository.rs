@@ -54,6 +54,10 @@ pub(super) enum Access {
     Pull,
     /// Writing, and reading what is there.
     Push,
+    /// Asking the registry itself, at the host where it is searched.
+    Search,
+    /// Asking the registry itself.
+    Catalog,
 }
 
 /// What a registry says about a manifest without sending it.
@@ -89,8 +93,12 @@ impl Repository {
         given: Option<Credential>,
         access: Access,
     ) -> Self {
-        let mut endpoints = shared.wire.map.endpoints(&reference).unwrap_or_default();
-        if access == Access::Push {
+        let map = &shared.wire.map;
+        let mut endpoints = match access {
+            Access::Search => map.search(reference.domain()).into_iter().collect(),
+            _ => map.endpoints(&reference).unwrap_or_default(),
+        };
+        if access != Access::Pull {
             // Mirrors are read from.
             endpoints.retain(|endpoint| !endpoint.is_mirror);
         }
@@ -317,6 +325,9 @@ impl Repository {
                 let path = format!("v2/{}/{path}", self.inner.reference.repository());
                 base.join(&path).map_err(|_| Failure::protocol("the repository's name makes no address"))
             }
+            Place::Root(path) => {
+                base.join(path).map_err(|_| Failure::protocol("the registry's name makes no address"))
+            }
             Place::At(url) if base.scheme() == "https" && url.scheme() != "https" => {
                 Err(Failure::protocol("sent us from HTTPS to plain HTTP"))
             }
@@ -330,6 +341,7 @@ impl Repository {
         let mut scopes = match self.inner.access {
             Access::Pull => vec![format!("repository:{own}:pull")],
             Access::Push => vec![format!("repository:{own}:pull,push")],
+            Access::Search | Access::Catalog => vec!["registry:catalog:*".to_owned()],
         };
         scopes.extend(from.map(|from| format!("repository:{from}:pull")));
         scopes
@@ -446,6 +458,8 @@ impl Repository {
 pub(super) enum Place<'a> {
     /// Below the repository: `blobs/sha256:…`.
     Below(&'a str),
+    /// Below the registry itself: `v2/_catalog`.
+    Root(&'a str),
     /// Where the registry said.
     At(Url),
 }
@@ -493,7 +507,7 @@ pub(super) fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> 
     headers.get(name).and_then(|value| value.to_str().ok())
 }
 
-fn best_challenge(headers: &HeaderMap) -> Option<challenge::Challenge> {
+pub(super) fn best_challenge(headers: &HeaderMap) -> Option<challenge::Challenge> {
     challenge::best(
         headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|value: &HeaderValue| value.to_str().ok()),
     )

@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use reqwest::{Response, Url};
 
 use super::Patience;
+use super::certificate::{Identity, Own};
 use super::endpoint::{Endpoint, Map, Transport, host_of, is_loopback, same_origin};
 use super::error::{Failure, printable};
 use super::payload::Payload;
@@ -64,8 +65,8 @@ pub(super) struct Reply {
 pub(super) struct Wire {
     pub(super) map: Map,
     pub(super) patience: Patience,
-    /// Certificates of registries with an authority of their own: `<folder>/<host>/*.crt`.
-    authorities: Option<PathBuf>,
+    /// Folders with certificates of single registries.
+    certificates: Vec<PathBuf>,
     clients: Mutex<HashMap<Trust, reqwest::Client>>,
     /// What was learned about hosts that may speak either.
     speaks_tls: Mutex<HashMap<String, bool>>,
@@ -76,15 +77,15 @@ pub(super) struct Wire {
 enum Trust {
     /// Plain HTTP.
     Plain { loopback: bool },
-    /// The system's authorities, and the host's own ones.
-    Verified { loopback: bool, host: Option<String> },
+    /// The system's authorities, and the host's own ones in the state they have.
+    Verified { loopback: bool, own: Option<(String, u64)> },
     /// Any certificate.
     Anyone { loopback: bool },
 }
 
 impl Wire {
-    pub(super) fn new(map: Map, patience: Patience, authorities: Option<PathBuf>) -> Self {
-        Self { map, patience, authorities, clients: Mutex::default(), speaks_tls: Mutex::default() }
+    pub(super) fn new(map: Map, patience: Patience, certificates: Vec<PathBuf>) -> Self {
+        Self { map, patience, certificates, clients: Mutex::default(), speaks_tls: Mutex::default() }
     }
 
     /// The URL below which an endpoint answers, with the scheme that it speaks.
@@ -190,27 +191,36 @@ impl Wire {
     fn client(&self, url: &Url) -> Result<reqwest::Client, Failure> {
         let host = host_of(url);
         let loopback = is_loopback(host);
+        let name = url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
+        let mut own = None;
         let trust = if url.scheme() == "http" {
             Trust::Plain { loopback }
         } else if self.map.is_insecure(url) {
             Trust::Anyone { loopback }
         } else {
-            let name = url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
-            let own = self.authorities.as_ref().is_some_and(|folder| folder.join(&name).is_dir());
-            Trust::Verified { loopback, host: own.then_some(name) }
+            own = Own::of(&self.certificates, &name);
+            Trust::Verified { loopback, own: own.as_ref().map(|own| (name.clone(), own.version)) }
         };
         if let Some(client) = lock(&self.clients).get(&trust) {
             return Ok(client.clone());
         }
-        let client = self.build(&trust).map_err(Failure::from_http)?;
-        lock(&self.clients).insert(trust, client.clone());
+        let client = self.build(&trust, own.as_ref())?;
+        let mut clients = lock(&self.clients);
+        // What the host's certificates were before is of no use to anybody.
+        clients.retain(
+            |known, _| !matches!(known, Trust::Verified { own: Some((host, _)), .. } if *host == name),
+        );
+        clients.insert(trust, client.clone());
         Ok(client)
     }
 
-    fn build(&self, trust: &Trust) -> reqwest::Result<reqwest::Client> {
+    fn build(&self, trust: &Trust, own: Option<&Own>) -> Result<reqwest::Client, Failure> {
         let (loopback, tls) = match trust {
-            Trust::Plain { loopback } => (*loopback, tls_with(rustls::RootCertStore::empty())),
-            Trust::Verified { loopback, host } => (*loopback, tls_with(self.roots(host.as_deref()))),
+            Trust::Plain { loopback } => (*loopback, tls_with(rustls::RootCertStore::empty(), None)?),
+            Trust::Verified { loopback, .. } => {
+                let identity = own.map(Own::identity).transpose()?.flatten();
+                (*loopback, tls_with(roots(own), identity)?)
+            }
             Trust::Anyone { loopback } => (*loopback, tls_with_anyone()),
         };
         let builder = reqwest::Client::builder()
@@ -224,30 +234,25 @@ impl Wire {
             // One connection a blob: a slow reader of one must not hold up another.
             .http1_only();
         // A proxy has another idea of what 127.0.0.1 is.
-        if loopback { builder.no_proxy().build() } else { builder.build() }
+        let built = if loopback { builder.no_proxy().build() } else { builder.build() };
+        built.map_err(Failure::from_http)
     }
+}
 
-    /// The system's authorities and those kept for one host. What cannot be read is left out and said: the handshake
-    /// then fails where it mattered.
-    fn roots(&self, host: Option<&str>) -> rustls::RootCertStore {
-        let mut roots = rustls::RootCertStore::empty();
-        let system = rustls_native_certs::load_native_certs();
-        for error in &system.errors {
-            tracing::debug!(%error, "reading a certificate authority");
-        }
-        roots.add_parsable_certificates(system.certs);
-        if let (Some(folder), Some(host)) = (&self.authorities, host) {
-            let own = rustls_native_certs::load_certs_from_paths(None, Some(&folder.join(host)));
-            for error in &own.errors {
-                tracing::warn!(%error, host, "reading the registry's certificate authority");
-            }
-            roots.add_parsable_certificates(own.certs);
-        }
-        if roots.is_empty() {
-            tracing::warn!("no certificate authorities on this host: registries cannot be verified");
-        }
-        roots
+/// The system's authorities and those kept for one host. What cannot be read is left out and said: the handshake then
+/// fails where it mattered.
+fn roots(own: Option<&Own>) -> rustls::RootCertStore {
+    let mut roots = rustls::RootCertStore::empty();
+    let system = rustls_native_certs::load_native_certs();
+    for error in &system.errors {
+        tracing::debug!(%error, "reading a certificate authority");
     }
+    roots.add_parsable_certificates(system.certs);
+    roots.add_parsable_certificates(own.map(Own::authorities).unwrap_or_default());
+    if roots.is_empty() {
+        tracing::warn!("no certificate authorities on this host: registries cannot be verified");
+    }
+    roots
 }
 
 /// Where a redirect leads, checked as a URL; `None` if the response is none.
@@ -300,8 +305,17 @@ fn provider() -> Arc<rustls::crypto::CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
-fn tls_with(roots: rustls::RootCertStore) -> rustls::ClientConfig {
-    builder().with_root_certificates(roots).with_no_client_auth()
+fn tls_with(
+    roots: rustls::RootCertStore,
+    identity: Option<Identity>,
+) -> Result<rustls::ClientConfig, Failure> {
+    let builder = builder().with_root_certificates(roots);
+    match identity {
+        None => Ok(builder.with_no_client_auth()),
+        Some((chain, key)) => {
+            builder.with_client_auth_cert(chain, key).map_err(|error| Failure::Tls(error.to_string()))
+        }
+    }
 }
 
 fn builder() -> rustls::ConfigBuilder<rustls::ClientConfig, rustls::WantsVerifier> {

@@ -93,7 +93,15 @@ impl Directory {
                 sweeper.push(entry.path());
             }
         }
-        Ok(Self { layers, ingest, layers_fd, ingest_fd, records: Mutex::default(), taken: Mutex::default(), sweeper })
+        Ok(Self {
+            layers,
+            ingest,
+            layers_fd,
+            ingest_fd,
+            records: Mutex::default(),
+            taken: Mutex::default(),
+            sweeper,
+        })
     }
 
     /// Where a layer's files lie.
@@ -254,8 +262,8 @@ impl Snapshotter for Directory {
         let name = OsStr::new(diff_id.hex());
         let inode = || file::stat_at(&self.layers_fd, name).map(|stat| stat.st_ino).ok();
         let before = inode();
-        let taken = file::usage(&self.layers_fd, name, until)
-            .map_err(SnapshotError::io("measure layer", diff_id))?;
+        let taken =
+            file::usage(&self.layers_fd, name, until).map_err(SnapshotError::io("measure layer", diff_id))?;
         // One that was removed meanwhile was counted in part.
         if !taken.partial && before.is_some() && before == inode() {
             lock().insert(diff_id.clone(), taken);

@@ -17,8 +17,8 @@ use std::sync::Arc;
 use davit_proto::id::Digest;
 use davit_sys::file::{self, Durability, FileType, Times};
 
-use super::{Removal, SnapshotError};
 use super::directory::{Directory, Record};
+use super::{Removal, SnapshotError};
 use crate::digest::Hasher;
 
 const PREFIX: &str = "parents-";

@@ -40,7 +40,7 @@ pub(crate) fn config() -> Config {
         insecure: Vec::new(),
         mirrors: BTreeMap::new(),
         docker_config: None,
-        authorities: None,
+        certificates: Vec::new(),
         patience: impatient(),
     }
 }

@@ -34,7 +34,7 @@ fn with_authority(folder: &Path, registry: &Registry) -> Config {
     let own = authorities.join(format!("127.0.0.1:{}", registry.port));
     std::fs::create_dir_all(&own).unwrap();
     std::fs::copy(folder.join("ca.crt"), own.join("ca.crt")).unwrap();
-    Config { authorities: Some(authorities), ..config() }
+    Config { certificates: vec![authorities], ..config() }
 }
 
 #[tokio::test]

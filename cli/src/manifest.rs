@@ -1,0 +1,4 @@
+//! The verbs of manifests, one file each.
+
+mod indent;
+pub mod inspect;
