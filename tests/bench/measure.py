@@ -11,6 +11,7 @@ import sys
 import tempfile
 
 import network
+import pull
 import start
 from contenders import Crun, Davit, Docker, Host, Podman, hide_unified, quiet
 
@@ -88,6 +89,20 @@ class Bench:
         lines += network.crowd(davit.engine, davit.host, self.traffic, self.options.crowd, max(1, rounds // 3))
         return lines + network.ports(davit.engine, davit.host, self.traffic, max(1, rounds // 2))
 
+    def pull(self):
+        rounds = self.options.pull_rounds
+        registry = self.begun(pull.Registry(self.folder / "registry"))
+        kinds = [(Davit, "dp", ()), (Podman, "pp", ("--tls-verify=false",)),
+                 *([(Docker, "kp", ())] if shutil.which("dockerd") else [])]
+        contenders = [pull.Engine(self.engine(kind, None, name), *flags) for kind, name, flags in kinds]
+        contenders.append(pull.Tools(self.folder / "tools"))
+        others = [version(*words) for words in (("podman", "--version"), ("skopeo", "--version"), ("umoci", "--version"))]
+        others += [version("dockerd", "--version")] if shutil.which("dockerd") else []
+        lines = [f"## Pull and unpack, beside {' and '.join(others)}", "",
+                 f"{machine()}, {rounds} interleaved rounds. {pull.FILES} files of {pull.BYTES // 10**6} MB in {pull.LAYERS} "
+                 f"layers, {registry.bytes // 10**6} MB with gzip, from a docker-registry on this machine.", ""]
+        return lines + pull.table(*pull.pulls(contenders, rounds))
+
     def end_running(self):
         while self.running:
             self.running.pop().stop()
@@ -113,7 +128,7 @@ def kept(path, fresh):
 
 def main():
     options = argparse.ArgumentParser()
-    options.add_argument("section", choices=["start", "network"])
+    options.add_argument("section", choices=["start", "network", "pull"])
     options.add_argument("--bin", type=pathlib.Path, required=True)
     options.add_argument("--cgroup", required=True)
     options.add_argument("--rounds", type=int, default=30)
@@ -121,6 +136,7 @@ def main():
     options.add_argument("--network-rounds", type=int, default=9)
     options.add_argument("--seconds", type=int, default=2)
     options.add_argument("--crowd", type=int, default=200)
+    options.add_argument("--pull-rounds", type=int, default=7)
     options.add_argument("--output", type=pathlib.Path)
     options = options.parse_args()
     # Ended from outside it ends what it began.

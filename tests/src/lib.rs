@@ -8,6 +8,8 @@
 //! - [`tree`]: what a file tree holds, to the last attribute
 //! - [`store`]: whether what an engine keeps of its images is whole, judged by the files
 //! - [`place`]: a network namespace: who asks and who answers there
+//! - [`rich`]: an image with all that a file tree can have
+//! - [`judge`]: other people's tools, which judge what we write
 //! - [`registry`]: Debian's `docker-registry`, filled by `skopeo`
 //! - [`image`]: images made for the purpose
 //! - [`scene`]: a canary and a secret beside an engine, for what is hostile
@@ -21,9 +23,11 @@ pub mod engine;
 pub mod events;
 pub mod host;
 pub mod image;
+pub mod judge;
 pub mod left;
 pub mod place;
 pub mod registry;
+pub mod rich;
 pub mod scene;
 pub mod store;
 pub mod terminal;
