@@ -140,10 +140,43 @@ pub fn extract(
     owners: Owners,
     limits: &Limits,
 ) -> Result<Extracted, ExtractError> {
+    run(input, directory, owners, limits, Top::Kept)
+}
+
+/// As [`extract`], and what the archive says of `.` becomes true of the directory itself: for one that is new.
+///
+/// # Errors
+/// As those of [`extract`].
+pub fn extract_with_top(
+    input: impl BufRead,
+    directory: OwnedFd,
+    owners: Owners,
+    limits: &Limits,
+) -> Result<Extracted, ExtractError> {
+    run(input, directory, owners, limits, Top::Set)
+}
+
+/// What becomes of the directory that an archive is extracted into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Top {
+    /// It stays as it is.
+    Kept,
+    /// It gets the archive's owner, mode and times.
+    Set,
+}
+
+fn run(
+    input: impl BufRead,
+    directory: OwnedFd,
+    owners: Owners,
+    limits: &Limits,
+    top: Top,
+) -> Result<Extracted, ExtractError> {
     let mut reader = Reader::new(input, limits.header_bytes);
     let mut tree = Tree {
         root: Root::from_fd(directory),
         owners,
+        top,
         limits: *limits,
         parent: None,
         directories: Vec::new(),
@@ -174,6 +207,7 @@ struct Directory {
 struct Tree {
     root: Root,
     owners: Owners,
+    top: Top,
     limits: Limits,
     /// The directory that the last entry was made in: the next one is mostly made there too.
     parent: Option<(Vec<u8>, OwnedFd)>,
@@ -193,8 +227,12 @@ impl Tree {
         }
         let path = EntryPath::parse(&entry.path)?;
         let Some((parent, name)) = path.split() else {
-            // What is extracted into is there already, and stays as it is.
-            return if entry.kind == Kind::Directory { Ok(()) } else { Err(Problem::OverDirectory) };
+            // What is extracted into is there already.
+            return match (entry.kind, self.top) {
+                (Kind::Directory, Top::Kept) => Ok(()),
+                (Kind::Directory, Top::Set) => self.top(path, entry),
+                _ => Err(Problem::OverDirectory),
+            };
         };
         let (parent, name) = (parent.to_vec(), OsStr::from_bytes(name).to_owned());
         self.enter(&parent)?;
@@ -297,6 +335,14 @@ impl Tree {
             Err(error) if matches!(error.raw_os_error(), Some(20 | 40)) => return Err(Problem::OverFile),
             other => other.map_err(failed("open the directory"))?,
         };
+        set_xattrs(&opened, entry)?;
+        let identity = identity(&file::stat(&opened).map_err(failed("look at the directory"))?);
+        self.remember(Directory { path, identity, mode: entry.mode, owner, times: times(entry) })
+    }
+
+    fn top(&mut self, path: EntryPath, entry: &Entry) -> Result<(), Problem> {
+        let owner = self.owner(entry)?;
+        let opened = self.open(b"").and_then(file::open_listing).map_err(failed("open the directory"))?;
         set_xattrs(&opened, entry)?;
         let identity = identity(&file::stat(&opened).map_err(failed("look at the directory"))?);
         self.remember(Directory { path, identity, mode: entry.mode, owner, times: times(entry) })

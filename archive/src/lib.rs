@@ -11,6 +11,7 @@
 //!
 //! What only layers have (whiteouts, compression, digests) is the image service's.
 
+pub mod clone;
 pub mod extract;
 #[cfg(any(test, feature = "fixture"))]
 pub mod fixture;
@@ -21,7 +22,8 @@ mod pax;
 pub mod tar;
 pub mod write;
 
-pub use extract::{ExtractError, Extracted, extract, is_kept_xattr};
+pub use clone::{CloneError, Cloned};
+pub use extract::{ExtractError, Extracted, extract, extract_with_top, is_kept_xattr};
 pub use owner::{IdRange, Owners};
 pub use pack::{PackError, Source, pack};
 pub use path::{EntryPath, PathProblem};

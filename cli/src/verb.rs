@@ -203,6 +203,24 @@ fn volumes() -> Vec<Verb> {
     vec![
         Verb::of("create", "Make a volume", "[OPTIONS] [VOLUME]", volume::create::run),
         Verb::of("ls", "List volumes", "[OPTIONS]", volume::ls::run).or(&["list"]),
+        Verb::of(
+            "export",
+            "Write a volume's files as a tar archive",
+            "[OPTIONS] VOLUME",
+            volume::export::run,
+        ),
+        Verb::of(
+            "import",
+            "Put a tar archive's files into a volume",
+            "[OPTIONS] VOLUME [FILE|-]",
+            volume::import::run,
+        ),
+        Verb::of(
+            "clone",
+            "Make a volume with another one's files",
+            "[OPTIONS] SOURCE VOLUME",
+            volume::clone::run,
+        ),
         Verb::of("inspect", "Show all of volumes", MANY, volume::inspect::run),
         Verb::of("rm", "Remove volumes", MANY, volume::rm::run).or(&["remove"]),
         Verb::of("prune", "Remove volumes that nobody uses", "[OPTIONS]", volume::prune::run),

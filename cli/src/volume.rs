@@ -1,6 +1,9 @@
 //! The verbs of volumes, one file each.
 
+pub mod clone;
 pub mod create;
+pub mod export;
+pub mod import;
 pub mod inspect;
 pub mod ls;
 pub mod prune;

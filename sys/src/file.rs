@@ -8,6 +8,7 @@ mod entry;
 mod handle;
 mod lock;
 mod root;
+mod share;
 mod tree;
 mod usage;
 
@@ -24,6 +25,7 @@ pub use handle::{
 };
 pub use lock::Flock;
 pub use root::{Parent, Root};
+pub use share::{copy_data, share};
 pub use tree::{list_dirs, list_names, remove_children, remove_tree};
 pub use usage::{Usage, disk_of, usage, usage_below};
 

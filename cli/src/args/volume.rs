@@ -71,3 +71,54 @@ pub struct PruneArgs {
     #[arg(long, value_name = "KEY=VALUE")]
     pub filter: Vec<String>,
 }
+
+/// `davit volume export`.
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    /// File to write to; standard output without it
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<String>,
+    /// The volume
+    #[arg(value_name = "VOLUME")]
+    pub volume: String,
+}
+
+/// `davit volume import`.
+#[derive(Debug, Args)]
+pub struct ImportArgs {
+    #[command(flatten)]
+    pub made: MadeArgs,
+    /// The volume; made when it is not there, and then there only when all of the archive is in it
+    #[arg(value_name = "VOLUME")]
+    pub volume: String,
+    /// Archive: tar, also compressed with gzip or zstd; standard input without it, or as -
+    #[arg(value_name = "FILE")]
+    pub file: Option<String>,
+}
+
+/// `davit volume clone`.
+#[derive(Debug, Args)]
+pub struct CloneArgs {
+    #[command(flatten)]
+    pub made: MadeArgs,
+    /// The volume whose files the new one gets
+    #[arg(value_name = "SOURCE")]
+    pub source: String,
+    /// The new volume
+    #[arg(value_name = "VOLUME")]
+    pub volume: String,
+}
+
+/// How a volume is made on the way.
+#[derive(Debug, Args)]
+pub struct MadeArgs {
+    /// Driver of a volume that has to be made
+    #[arg(short, long, default_value = "")]
+    pub driver: String,
+    /// Label of a volume that has to be made
+    #[arg(long, value_name = "KEY[=VALUE]")]
+    pub label: Vec<String>,
+    /// Option for the driver of a volume that has to be made
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    pub opt: Vec<String>,
+}

@@ -44,23 +44,32 @@ pub async fn run(engine: Engine, args: SaveArgs) -> Result<u8, Error> {
 }
 
 /// Where an archive goes. A file appears under its name when it is whole, and not before.
-enum Archive {
+pub enum Archive {
+    /// Standard output.
     Stdout,
+    /// A file of its own.
     File {
+        /// It.
         file: File,
+        /// Its name until it is whole.
         unfinished: PathBuf,
+        /// Its name then.
         path: PathBuf,
+        /// It is whole.
         done: bool,
     },
     /// A device or a pipe, written as it is.
     Special {
+        /// It.
         file: File,
+        /// Its name.
         path: PathBuf,
     },
 }
 
 impl Archive {
-    fn open(path: Option<&str>) -> Result<Self, Error> {
+    /// Begins a file, or standard output.
+    pub fn open(path: Option<&str>) -> Result<Self, Error> {
         let Some(path) = path.map(PathBuf::from) else {
             return Ok(Self::Stdout);
         };
@@ -76,7 +85,8 @@ impl Archive {
         Ok(Self::File { file, unfinished, path, done: false })
     }
 
-    fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
+    /// Writes a piece.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
         match self {
             Self::Stdout => std::io::stdout().lock().write_all(bytes).map_err(Error::output),
             Self::File { file, path, .. } | Self::Special { file, path } => {
@@ -85,7 +95,8 @@ impl Archive {
         }
     }
 
-    fn finish(&mut self) -> Result<(), Error> {
+    /// Ends it.
+    pub fn finish(&mut self) -> Result<(), Error> {
         match self {
             Self::Stdout => std::io::stdout().lock().flush().map_err(Error::output),
             Self::Special { .. } => Ok(()),

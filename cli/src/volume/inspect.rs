@@ -27,13 +27,22 @@ pub async fn find(engine: &Engine, name: &str) -> Result<Found, Error> {
 }
 
 fn document(volume: &Volume) -> Document {
-    map([
+    let mut fields = vec![
         ("CreatedAt", time::exact(volume.created_at.as_ref()).into()),
         ("Driver", volume.driver.as_str().into()),
         ("Labels", texts(&volume.labels)),
         ("Mountpoint", volume.mountpoint.as_str().into()),
         ("Name", volume.name.as_str().into()),
         ("Options", texts(&volume.options)),
-        ("Scope", "local".into()),
-    ])
+        ("Scope", scope(volume).into()),
+    ];
+    if !volume.status.is_empty() {
+        fields.push(("Status", texts(&volume.status)));
+    }
+    map(fields)
+}
+
+/// Where it is the same volume.
+pub fn scope(volume: &Volume) -> &str {
+    if volume.scope.is_empty() { "local" } else { &volume.scope }
 }

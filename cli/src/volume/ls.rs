@@ -10,6 +10,8 @@ use crate::error::Error;
 use crate::format::{Column, Format, Listing};
 use crate::{exit, filter, output};
 
+use super::inspect::scope;
+
 const COLUMNS: &[Column] = &[
     Column { field: "Name", head: "VOLUME NAME" },
     Column { field: "Driver", head: "DRIVER" },
@@ -54,7 +56,7 @@ fn row(volume: &Volume) -> Document {
         ("Links", volume.container_ids.len().to_string().into()),
         ("Mountpoint", volume.mountpoint.as_str().into()),
         ("Name", volume.name.as_str().into()),
-        ("Scope", "local".into()),
+        ("Scope", scope(volume).into()),
         ("Size", "N/A".into()),
         ("Status", "N/A".into()),
     ])

@@ -1,5 +1,7 @@
 //! `davit.volume.v1.Volumes` on the wire: decode, call one function, encode.
 
+mod transfer;
+
 use std::pin::Pin;
 
 use davit_proto::id::{ContainerId, Name};
@@ -7,14 +9,17 @@ use davit_proto::status::status;
 use davit_proto::types::{Filter as WireFilter, Mount};
 use davit_proto::volume::volumes_server::Volumes as Service;
 use davit_proto::volume::{
-    CreateRequest, CreateResponse, DiskUsageRequest, DiskUsageResponse, Driver, InspectRequest,
+    CloneVolumeRequest, CloneVolumeResponse, CreateRequest, CreateResponse, DiskUsageRequest,
+    DiskUsageResponse, Driver, ExportRequest, ExportResponse, ImportRequest, ImportResponse, InspectRequest,
     InspectResponse, ListDriversRequest, ListDriversResponse, ListHoldersRequest, ListHoldersResponse,
     ListRequest, ListResponse, PrepareRequest, PrepareResponse, PruneRequest, PruneResponse, ReleaseRequest,
     ReleaseResponse, RemoveRequest, RemoveResponse, Use as WireUse, Volume as WireVolume, VolumeUsage,
 };
 use tokio_stream::Stream;
-use tonic::{Request, Response, Status};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
 
+use self::transfer::Transfers;
 use crate::error::Error;
 use crate::filter::Filter;
 use crate::prepare::{Prepared, Use};
@@ -28,12 +33,13 @@ const PAGE: usize = 100;
 #[derive(Debug)]
 pub struct Api {
     volumes: Volumes,
+    transfers: Transfers,
 }
 
 impl Api {
     /// Serves these volumes.
     pub fn new(volumes: Volumes) -> Self {
-        Self { volumes }
+        Self { volumes, transfers: Transfers::new() }
     }
 
     /// Runs one call on a thread that may wait for the disk.
@@ -141,6 +147,44 @@ impl Service for Api {
             (!usages.is_empty()).then_some(Ok(DiskUsageResponse { usages }))
         });
         Ok(Response::new(Box::pin(tokio_stream::iter(pages))))
+    }
+
+    type ExportStream = ReceiverStream<Result<ExportResponse, Status>>;
+
+    async fn export(&self, request: Request<ExportRequest>) -> Result<Response<Self::ExportStream>, Status> {
+        let name: Name = decode(request.into_inner().name.parse())?;
+        // Told before the first byte, and not after it.
+        let known = name.clone();
+        self.call(move |volumes| volumes.state().volume(&known).map(drop)).await?;
+        let permit = self.transfers.begin().await?;
+        Ok(Response::new(transfer::export(self.volumes.clone(), name, permit)))
+    }
+
+    async fn import(
+        &self,
+        request: Request<Streaming<ImportRequest>>,
+    ) -> Result<Response<ImportResponse>, Status> {
+        let mut frames = request.into_inner();
+        let wanted = decode(wanted(transfer::opening(&mut frames).await?))?;
+        let _permit = self.transfers.begin().await?;
+        transfer::import(self.volumes.clone(), wanted, frames).await.map(Response::new)
+    }
+
+    async fn clone_volume(
+        &self,
+        request: Request<CloneVolumeRequest>,
+    ) -> Result<Response<CloneVolumeResponse>, Status> {
+        let CloneVolumeRequest { source, create } = request.into_inner();
+        let source: Name = decode(source.parse())?;
+        let wanted = decode(wanted(create.unwrap_or_default()))?;
+        let _permit = self.transfers.begin().await?;
+        let (volume, cloned) = self.call(move |volumes| volumes.clone_volume(&source, wanted)).await?;
+        Ok(Response::new(CloneVolumeResponse {
+            volume: Some(wire(volume)),
+            entries: cloned.entries,
+            bytes: cloned.bytes,
+            shared_bytes: cloned.shared,
+        }))
     }
 
     async fn list_drivers(

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use davit_archive::{CloneError, ExtractError, PackError};
 use davit_proto::id::InvalidId;
 use davit_proto::reason;
 use davit_proto::status::{Classify, ErrorKind, RemoteError};
@@ -73,6 +74,30 @@ pub enum Error {
     /// A call of ours works with the volume.
     #[error("volume {0:?} is being exported, imported or cloned")]
     Busy(String),
+    /// The files of a volume were not read.
+    #[error("export volume {name:?}")]
+    Export {
+        /// The volume.
+        name: String,
+        /// Why not.
+        source: Box<PackError>,
+    },
+    /// An archive did not get into a volume.
+    #[error("import into volume {name:?}")]
+    Import {
+        /// The volume.
+        name: String,
+        /// Why not.
+        source: Box<ExtractError>,
+    },
+    /// The files of a volume did not get into another one.
+    #[error("clone volume {name:?}")]
+    Clone {
+        /// The volume.
+        name: String,
+        /// Why not.
+        source: Box<CloneError>,
+    },
     /// No driver has this name.
     #[error(
         "no volume driver {0:?} is configured: the volume service has it with --volume-driver NAME=unix:///path"
@@ -174,6 +199,24 @@ impl Error {
     }
 }
 
+/// What a disk that is full, or a stream that broke, says of an error.
+fn disk(error: &Error) -> Option<ErrorKind> {
+    let mut source = std::error::Error::source(error);
+    while let Some(inner) = source {
+        if let Some(error) = inner.downcast_ref::<io::Error>() {
+            return match error.kind() {
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                    Some(ErrorKind::ResourceExhausted)
+                }
+                io::ErrorKind::ConnectionAborted => Some(ErrorKind::Cancelled),
+                _ => None,
+            };
+        }
+        source = inner.source();
+    }
+    None
+}
+
 impl Classify for Error {
     fn kind(&self) -> ErrorKind {
         match self {
@@ -185,6 +228,8 @@ impl Classify for Error {
             Self::InUse { .. } | Self::Busy(_) | Self::Locked(_) | Self::Mount { .. } => {
                 ErrorKind::FailedPrecondition
             }
+            Self::Export { .. } | Self::Clone { .. } => disk(self).unwrap_or(ErrorKind::Internal),
+            Self::Import { .. } => disk(self).unwrap_or(ErrorKind::InvalidArgument),
             Self::Late { .. } => ErrorKind::DeadlineExceeded,
             Self::DriverAway { .. } => ErrorKind::Unavailable,
             Self::Driver { source, .. } => source.kind,
@@ -209,6 +254,7 @@ impl Classify for Error {
             Self::OtherDriver { .. } | Self::OtherOptions { .. } => reason::VOLUME_EXISTS,
             Self::Busy(_) => "VOLUME_BUSY",
             Self::Mount { .. } | Self::Late { .. } => "VOLUME_NOT_MOUNTED",
+            Self::Export { .. } | Self::Import { .. } | Self::Clone { .. } => "VOLUME_NOT_COPIED",
             Self::NoDriver(_) => "VOLUME_DRIVER_UNKNOWN",
             Self::DriverAway { .. } => reason::VOLUME_DRIVER_AWAY,
             Self::Driver { .. } => "VOLUME_DRIVER_REFUSED",
@@ -227,9 +273,12 @@ impl Classify for Error {
             Self::Unserved { value, .. } => vec![("value", value.clone())],
             Self::NotFound(name) | Self::Busy(name) => vec![("name", name.clone())],
             Self::Option { option, value, .. } => vec![("option", option.clone()), ("value", value.clone())],
-            Self::OtherDriver { name, .. } | Self::OtherOptions { name, .. } | Self::Mount { name, .. } => {
-                vec![("name", name.clone())]
-            }
+            Self::OtherDriver { name, .. }
+            | Self::OtherOptions { name, .. }
+            | Self::Export { name, .. }
+            | Self::Import { name, .. }
+            | Self::Clone { name, .. }
+            | Self::Mount { name, .. } => vec![("name", name.clone())],
             Self::NoDriver(driver)
             | Self::DriverAway { driver, .. }
             | Self::Driver { driver, .. }

@@ -16,10 +16,14 @@
 //! The files are the truth. A volume appears and goes by one rename, a use by one file.
 
 mod api;
+mod clone;
 mod deadline;
 mod driver;
 mod error;
+mod export;
+mod fill;
 mod filter;
+mod import;
 mod local;
 mod measure;
 mod options;
