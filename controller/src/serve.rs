@@ -22,9 +22,9 @@ use crate::api;
 use crate::config::{self, Config};
 use crate::engine::{Engine, Facts, Services};
 use crate::error::Error;
-use crate::recover;
 use crate::shim::Program;
 use crate::store::{self, Store};
+use crate::{recover, reserve};
 
 /// Full names of the gRPC services that the controller serves.
 pub const SERVICES: &[&str] = &[
@@ -110,6 +110,7 @@ pub async fn open(config: Config) -> Result<Opened, OpenError> {
     make_folders(&config)?;
     let lock = lock(&config.root).await?;
     let listener = listen(&config)?;
+    reserve::release_when_full(&config.root);
     let (root, run) = (config.root.clone(), config.run.clone());
     let blocking = tokio::task::spawn_blocking(move || -> Result<_, OpenError> {
         let opened = Store::open(&root)?;
@@ -126,6 +127,9 @@ pub async fn open(config: Config) -> Result<Opened, OpenError> {
     let (services, (opened, facts, program)) = (services?, parts?);
     let engine = Arc::new(Engine::new(config, opened.store, facts, program, services));
     recover::recover(&engine, opened.rebuilt).await.map_err(OpenError::Recover)?;
+    let root = engine.config.root.clone();
+    // Beside the work: nobody waits for it.
+    drop(tokio::task::spawn_blocking(move || reserve::keep(&root)));
     Ok(Opened { engine, listener, _lock: lock })
 }
 

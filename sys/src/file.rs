@@ -7,6 +7,7 @@ mod atomic;
 mod entry;
 mod handle;
 mod lock;
+mod reserve;
 mod root;
 mod share;
 mod tree;
@@ -24,6 +25,7 @@ pub use handle::{
     xattrs,
 };
 pub use lock::Flock;
+pub use reserve::{keep_reserve, reserve_ahead, write_from_reserve};
 pub use root::{Parent, Root};
 pub use share::{copy_data, share};
 pub use tree::{list_dirs, list_names, remove_children, remove_tree};

@@ -117,6 +117,11 @@ fn is_busy(why: &str) -> bool {
     why.contains("could not acquire lock")
 }
 
+fn is_full(why: &str) -> bool {
+    let full = io::Error::from_raw_os_error(rustix::io::Errno::NOSPC.raw_os_error());
+    why.contains(&full.to_string())
+}
+
 /// A child that was cloned and has not executed its program yet holds the lock of the one before a moment longer than
 /// that one lived.
 fn attempt_patiently(path: &Path) -> Result<(Disk, Content), String> {
@@ -142,6 +147,11 @@ pub(super) fn open(root: &Path) -> Result<(Disk, Content, Option<String>), OpenE
             return Ok((disk, content, fresh));
         }
         Err(why) if is_busy(&why) => return Err(OpenError::Busy { path }),
+        // Nothing is wrong with it, and a new one would find no room either.
+        Err(why) if is_full(&why) => {
+            let source = io::Error::new(io::ErrorKind::StorageFull, why);
+            return Err(OpenError::Io { doing: "open the store", path, source });
+        }
         Err(why) => why,
     };
     let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
@@ -278,7 +288,9 @@ impl Disk {
     pub(super) fn flusher(&self, revision: u64) -> Result<Flusher, OpenError> {
         let path = self.path.join("db");
         let failed = |doing, source| OpenError::Io { doing, path: path.clone(), source };
-        let file = File::open(&path).map_err(|source| failed("open the database file", source))?;
+        // To write, because blocks ahead of its end are set aside through it.
+        let file = File::options().read(true).write(true).open(&path);
+        let file = file.map_err(|source| failed("open the database file", source))?;
         Flusher::start(self.db.clone(), file, revision)
             .map_err(|source| failed("start the writer of", source))
     }

@@ -10,9 +10,13 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
+use davit_sys::file::reserve_ahead;
 use tokio::sync::{oneshot, watch};
 
 use super::SyncError;
+
+/// Bytes of disk that the database file may grow by when the disk is full: some thousand changes.
+const AHEAD: u64 = 4 << 20;
 
 enum Order {
     /// Something was written: the change of this revision.
@@ -106,7 +110,29 @@ impl Outcome<'_> {
     }
 }
 
+/// Blocks behind the end of the database file, so that it takes changes, removals above all, while the disk is full.
+#[derive(Debug, Default)]
+struct Ahead {
+    until: u64,
+}
+
+impl Ahead {
+    /// Sets more aside when less than half is left. Without room for it there will be room another time.
+    fn keep(&mut self, file: &File) {
+        let end = file.metadata().map_or(0, |about| about.len());
+        if end.saturating_add(AHEAD / 2) <= self.until {
+            return;
+        }
+        match reserve_ahead(file, end, AHEAD) {
+            Ok(()) => self.until = end.saturating_add(AHEAD),
+            Err(error) => tracing::debug!(%error, "no blocks ahead for the store"),
+        }
+    }
+}
+
 fn write(db: &sled::Db, file: &File, orders: &Receiver<Order>, outcome: &Outcome<'_>) {
+    let mut ahead = Ahead::default();
+    ahead.keep(file);
     while let Ok(first) = orders.recv() {
         let mut waiting = Vec::new();
         let mut revision = 0;
@@ -132,6 +158,7 @@ fn write(db: &sled::Db, file: &File, orders: &Receiver<Order>, outcome: &Outcome
         if let Err(why) = &synced {
             outcome.fail(why);
         }
+        ahead.keep(file);
         for done in waiting {
             // Somebody who no longer waits is no loss.
             let _ = done.send(synced.clone().map_err(SyncError));

@@ -17,6 +17,9 @@ use crate::reference::ImageRef;
 
 const FILE: &str = "index.json";
 const BYTES: usize = 64 << 20;
+/// Stands in for the file when the disk is full.
+const RESERVE: &str = ".index.reserve";
+const RESERVE_BYTES: u64 = 64 << 10;
 /// Where other tools look for an entry's name.
 const NAME: &str = "org.opencontainers.image.ref.name";
 /// What the registry named the image by when it was pulled: `registry/repository@digest`.
@@ -177,9 +180,39 @@ impl References {
         };
         let failed = |source| IndexError::Io { action: "write", path: self.path.clone(), source };
         let json = serde_json::to_vec(&document).map_err(|e| failed(e.into()))?;
-        file::write_atomic(&self.dir, FILE, &json, Durability::Synced).map_err(failed)?;
+        self.write(&json).map_err(failed)?;
         *state = State { version: Some(self.version().map_err(failed)?), entries: Arc::new(entries) };
         Ok(answer)
+    }
+
+    /// Replaces the file. On a full disk a shorter one still finds room, in the reserve: what removes images must not
+    /// need the space that it gives back.
+    fn write(&self, json: &[u8]) -> io::Result<()> {
+        let written = file::write_atomic(&self.dir, FILE, json, Durability::Synced);
+        let full = |error: &io::Error| {
+            matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+        };
+        let shorter = || std::fs::metadata(&self.path).is_ok_and(|about| json.len() as u64 <= about.len());
+        match written {
+            Err(error) if full(&error) && shorter() => self.write_on_full_disk(json),
+            other => {
+                other?;
+                let bytes = RESERVE_BYTES.max(2 * json.len() as u64);
+                if let Err(error) = file::keep_reserve(&self.dir, RESERVE.as_ref(), bytes) {
+                    tracing::debug!(%error, "no reserve for the references");
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn write_on_full_disk(&self, json: &[u8]) -> io::Result<()> {
+        let written = file::write_from_reserve(&self.dir, FILE.as_ref(), RESERVE.as_ref(), json);
+        written.or_else(|_| {
+            // Where writing over a file needs new blocks as well, giving up the reserve yields some.
+            file::remove_file_at(&self.dir, RESERVE.as_ref())?;
+            file::write_atomic(&self.dir, FILE, json, Durability::Synced)
+        })
     }
 
     /// Reads the file again if another tool changed it.

@@ -34,6 +34,7 @@ impl Store {
         let mut prepared = Vec::with_capacity(asked.len());
         for text in asked {
             let held = self.hold_further(container_id, text)?;
+            self.touch(&held.manifest);
             let image = self.load(&held.manifest)?;
             self.restore_layers(&image)?;
             let rootfs = self.snapshots().mount(image.diff_ids())?;

@@ -41,9 +41,9 @@ impl Store {
     pub fn release(&self, container_id: &ContainerId) -> Result<(), StoreError> {
         let _gate = self.gate();
         let Some(holder) = self.holders().remove(container_id)? else { return Ok(()) };
-        self.touch(&holder.manifest);
         let entries = self.references().entries()?;
         for manifest in holder.manifests() {
+            self.touch(&manifest);
             if !entries.iter().any(|entry| entry.descriptor().digest == manifest.digest) {
                 self.collect(&manifest)?;
             }

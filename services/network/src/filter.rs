@@ -74,9 +74,9 @@ impl Filter {
                 });
             }
             "until" => {
-                let time =
-                    value.parse().map_err(|_| Error::invalid("until", &value, "must be an RFC 3339 time"));
-                self.until = Some(time?);
+                let rule = "must be a time such as 2026-01-02T15:04:05Z, a unix time, or an age such as 24h";
+                let time = moment(&value).ok_or_else(|| Error::invalid("until", &value, rule))?;
+                self.until = Some(self.until.map_or(time, |until| until.min(time)));
             }
             _ => {
                 let rule = "must be one of name, id, driver, label, label!, type, dangling, until";
@@ -105,6 +105,21 @@ impl Filter {
     }
 }
 
+/// A point in time, seconds since 1970, or how long ago.
+fn moment(text: &str) -> Option<jiff::Timestamp> {
+    if let Ok(at) = text.parse() {
+        return Some(at);
+    }
+    if let Ok(seconds) = text.parse::<u32>() {
+        return jiff::Timestamp::from_second(seconds.into()).ok();
+    }
+    let ago: jiff::SignedDuration = text.parse().ok()?;
+    if ago.is_negative() {
+        return None;
+    }
+    jiff::Timestamp::now().checked_sub(ago).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -125,7 +140,10 @@ mod tests {
         assert!(admits(&[("type", "builtin")], "bridge").unwrap());
         assert!(!admits(&[("dangling", "true")], "bridge").unwrap(), "what is built in is never dangling");
         assert!(!admits(&[("until", "2001-01-01T00:00:00Z")], "web").unwrap());
-        for bad in [("colour", "red"), ("until", "soon"), ("type", "x"), ("dangling", "x")] {
+        assert!(!admits(&[("until", "24h")], "web").unwrap() && admits(&[("until", "0s")], "web").unwrap());
+        assert!(!admits(&[("until", "60")], "web").unwrap());
+        for bad in [("colour", "red"), ("until", "soon"), ("until", "-1h"), ("type", "x"), ("dangling", "x")]
+        {
             assert!(admits(&[bad], "web").is_err(), "{bad:?}");
         }
     }
