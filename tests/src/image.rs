@@ -88,7 +88,24 @@ impl Layout {
             }
             Compression::Zstd => ("+zstd", zstd::encode_all(tar, 1)?),
         };
-        let (digest, size) = self.blob(&bytes)?;
+        self.push(&bytes, suffix, diff_id)
+    }
+
+    /// Adds a layer from compressed bytes, with a diff id of the caller's choice, as hex.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn packed_layer(&mut self, bytes: &[u8], compression: Compression, diff_id: &str) -> Result<()> {
+        let suffix = match compression {
+            Compression::None => "",
+            Compression::Gzip => "+gzip",
+            Compression::Zstd => "+zstd",
+        };
+        self.push(bytes, suffix, format!("sha256:{diff_id}"))
+    }
+
+    fn push(&mut self, bytes: &[u8], suffix: &str, diff_id: String) -> Result<()> {
+        let (digest, size) = self.blob(bytes)?;
         self.layers.push((
             serde_json::json!({
                 "mediaType": format!("application/vnd.oci.image.layer.v1.tar{suffix}"),
