@@ -11,7 +11,7 @@ use crate::error::Error;
 const VARIABLE: &str = "DAVIT_FAILPOINT";
 
 /// Every point there is, in the order in which a container's life passes them.
-pub const ALL: [&str; 28] = [
+pub const ALL: [&str; 31] = [
     CREATE_RECORDED,
     CREATE_INTENT,
     CREATE_LAUNCHED,
@@ -27,6 +27,9 @@ pub const ALL: [&str; 28] = [
     PUBLISH_WANTED,
     PUBLISH_RESERVED,
     PUBLISH_LED,
+    MOUNT_WANTED,
+    MOUNT_NOTED,
+    MOUNT_DONE,
     CONNECT_INTENT,
     CONNECT_ATTACHED,
     CONNECT_RECORDED,
@@ -72,6 +75,12 @@ pub const PUBLISH_WANTED: &str = "publish.wanted";
 pub const PUBLISH_RESERVED: &str = "publish.reserved";
 /// They lead to the container, and those that go do no more.
 pub const PUBLISH_LED: &str = "publish.led";
+/// The record wants other mounts.
+pub const MOUNT_WANTED: &str = "mount.wanted";
+/// The next life would have them.
+pub const MOUNT_NOTED: &str = "mount.noted";
+/// This life has them.
+pub const MOUNT_DONE: &str = "mount.done";
 /// The record says that a container is to be on one more network.
 pub const CONNECT_INTENT: &str = "connect.intent";
 /// It is wired to it.

@@ -31,7 +31,7 @@ use tokio::task::JoinSet;
 
 use crate::container::bundle::Bundle;
 use crate::container::release::{self, How, UNDO, VOLUMES};
-use crate::container::{converge, journal, live, publish, start};
+use crate::container::{converge, journal, live, mount, publish, start};
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::events;
@@ -200,6 +200,7 @@ fn judge(engine: &Arc<Engine>, ground: &Ground) -> JoinSet<()> {
                     let _ = known.await;
                     go_on(&converging, &adopted).await;
                     publish::converge(&converging, &adopted).await;
+                    mount::converge(&converging, &adopted).await;
                 });
             }
             Verdict::Settle => {

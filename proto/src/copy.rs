@@ -32,7 +32,8 @@ pub struct Order {
 /// Where a container's files are.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Place {
-    /// In the mount namespace whose descriptor comes along, as long as the process lives whose pidfd comes with it.
+    /// In the mount namespace whose descriptor comes along, as long as the process lives whose pidfd comes with it. Where
+    /// the container has ids of its own, its user namespace comes last.
     Live,
     /// In a bundle that nobody has mounted. The helper is born in a mount namespace of its own.
     Stopped(PathBuf),
@@ -76,6 +77,31 @@ pub enum Action {
         /// The volumes.
         volumes: Vec<Populate>,
     },
+    /// Mount something in a container that lives, unless it is there already.
+    Attach {
+        /// What, and where.
+        mount: Mount,
+    },
+    /// Take off what is mounted at a path of a container that lives; it is no error when nothing is.
+    Detach {
+        /// Absolute path inside the container.
+        target: String,
+        /// Paths of its other mounts, which stay.
+        others: Vec<String>,
+    },
+}
+
+/// A mount in the sense of the OCI runtime specification.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mount {
+    /// Kind: "bind", "tmpfs".
+    pub kind: String,
+    /// Absolute path on the host, or the pseudo file system's name.
+    pub source: String,
+    /// Absolute path inside the container.
+    pub target: String,
+    /// Options in mount(8)'s words.
+    pub options: Vec<String>,
 }
 
 /// A volume that may want what an image holds.

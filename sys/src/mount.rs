@@ -10,6 +10,7 @@ mod overlay;
 mod subtree;
 mod table;
 
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -19,7 +20,7 @@ use rustix::mount::{MoveMountFlags, OpenTreeFlags, UnmountFlags};
 pub use filesystem::{FileSystem, reconfigure};
 pub use overlay::Overlay;
 pub use subtree::open_subtree;
-pub use table::{MountEntry, mount_table};
+pub use table::{MountEntry, mount_table, mount_table_of};
 
 /// Whether a call means one mount or the whole tree below it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -170,6 +171,15 @@ pub fn change_root(root: impl AsFd) -> io::Result<()> {
     rustix::mount::unmount(c".", UnmountFlags::DETACH)?;
     rustix::process::chdir(c"/")?;
     Ok(())
+}
+
+/// Takes off what is mounted on one entry of a directory; no link is followed. The directory becomes this thread's
+/// working directory. `EBUSY` while somebody uses it, but for `lazily`: then it goes when the last one has.
+pub fn unmount_at(dir: impl AsFd, name: &OsStr, lazily: bool) -> io::Result<()> {
+    crate::file::single(name)?;
+    rustix::process::fchdir(dir)?;
+    let how = if lazily { UnmountFlags::DETACH } else { UnmountFlags::empty() };
+    Ok(rustix::mount::unmount(name, how | UnmountFlags::NOFOLLOW)?)
 }
 
 /// Detaches whatever is mounted at `path`.

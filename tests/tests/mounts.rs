@@ -86,7 +86,9 @@ fn another_image_is_mounted_and_kept() {
 
     engine.ok(["create", "--name", "user", "--mount", &from_image(""), "busybox", "ls", "/tools/bin/sh"]);
     let mounts = engine.field("user", "{{json .Mounts}}");
-    assert!(mounts.contains(r#""Type":"image","Source":"tools:1","Destination":"/tools""#), "{mounts}");
+    for part in [r#""Type":"image""#, r#""Source":"tools:1""#, r#""Destination":"/tools""#, r#""RW":false"#] {
+        assert!(mounts.contains(part), "{part}: {mounts}");
+    }
     // The name goes, what it meant stays.
     engine.ok(["rmi", "tools:1"]);
     assert_eq!(engine.ok(["start", "-a", "user"]).stdout, "/tools/bin/sh\n");

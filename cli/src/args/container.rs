@@ -303,6 +303,12 @@ pub struct UpdateArgs {
     /// Publish a port no longer, as it was given or by the container's or host's port: 80/tcp
     #[arg(long, value_name = "PORT")]
     pub publish_rm: Vec<String>,
+    /// Mount something more, also while it runs: as of --mount or --volume
+    #[arg(long, value_name = "MOUNT")]
+    pub mount_add: Vec<String>,
+    /// Take off what was mounted by --volume, --mount, --tmpfs or --mount-add, unless somebody uses it
+    #[arg(long, value_name = "TARGET")]
+    pub mount_rm: Vec<String>,
     /// Containers.
     #[command(flatten)]
     pub target: TargetArgs,

@@ -1,4 +1,4 @@
-//! `davit update`: limits, restart policy, published ports.
+//! `davit update`: limits, restart policy, published ports, mounts.
 
 use davit_proto::container::{PortSpec, Resources, UpdateRequest};
 use davit_proto::status::RemoteError;
@@ -6,7 +6,7 @@ use davit_proto::status::RemoteError;
 use crate::args::container::UpdateArgs;
 use crate::client::Engine;
 use crate::error::Error;
-use crate::spec::{self, Invalid, limit, port};
+use crate::spec::{self, Invalid, limit, mount, port};
 use crate::{many, output, usage};
 
 /// Changes limits, policy and published ports of containers.
@@ -16,8 +16,11 @@ pub async fn run(engine: Engine, args: UpdateArgs) -> Result<u8, Error> {
     let publish_add = ports(&args.publish_add, port::publish)?;
     let publish_remove = ports(&args.publish_rm, port::unpublish)?;
     let ports = !(publish_add.is_empty() && publish_remove.is_empty());
-    if restart.is_none() && resources == Resources::default() && !ports {
-        let what = "say what to change: a limit, --restart, --publish-add or --publish-rm";
+    let mount_add = args.mount_add.iter().map(|text| mount::either(text)).collect::<Result<Vec<_>, _>>()?;
+    let mounts = !(mount_add.is_empty() && args.mount_rm.is_empty());
+    if restart.is_none() && resources == Resources::default() && !ports && !mounts {
+        let what =
+            "say what to change: a limit, --restart, --publish-add, --publish-rm, --mount-add or --mount-rm";
         return Err(Error::Usage(what.into()));
     }
     let engine = &engine;
@@ -28,6 +31,8 @@ pub async fn run(engine: Engine, args: UpdateArgs) -> Result<u8, Error> {
             restart,
             publish_add: publish_add.clone(),
             publish_remove: publish_remove.clone(),
+            mount_add: mount_add.clone(),
+            mount_remove: args.mount_rm.clone(),
             ..UpdateRequest::default()
         };
         async move {

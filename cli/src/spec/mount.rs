@@ -39,6 +39,17 @@ pub fn fill(spec: &mut ContainerSpec, args: &StorageArgs) -> Result<(), Error> {
     Ok(())
 }
 
+/// What `--mount` or `--volume` would take: fields with a target are the former's.
+pub fn either(text: &str) -> Result<MountSpec, Invalid> {
+    let fields = csv::fields("--mount-add", text)?;
+    let is_field = |key: &str| matches!(key, "type" | "target" | "dst" | "destination");
+    if fields.iter().any(|(key, value)| value.is_some() && is_field(key)) {
+        mount(text)
+    } else {
+        volume(text)
+    }
+}
+
 /// `TARGET`, `SOURCE:TARGET` or `SOURCE:TARGET:OPTIONS`.
 pub fn volume(text: &str) -> Result<MountSpec, Invalid> {
     let invalid = |rule: &str| Invalid::new("--volume", text, rule);
@@ -354,6 +365,13 @@ mod tests {
         ] {
             assert!(mount(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn either_form_is_known_by_itself() {
+        assert_eq!(either("type=tmpfs,dst=/t").unwrap().kind(), MountKind::Tmpfs);
+        assert_eq!(either("/a:/b:ro,z").unwrap(), volume("/a:/b:ro,z").unwrap());
+        assert_eq!(either("data:/b").unwrap().source, "data");
     }
 
     #[test]

@@ -38,6 +38,7 @@ pub mod links;
 pub mod list;
 pub mod live;
 pub mod logs;
+pub mod mount;
 pub mod network;
 pub mod pause;
 pub mod port;

@@ -17,7 +17,7 @@ pub mod held;
 mod host;
 pub mod hosts;
 mod image;
-mod layout;
+pub mod layout;
 pub mod limit;
 pub mod mounts;
 pub mod path;

@@ -1,4 +1,4 @@
-//! Changes a container that is there: its limits, its restart policy and its published ports.
+//! Changes a container that is there: its limits, its restart policy, its published ports and its mounts.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use super::bundle::Bundle;
 use super::live::status_of;
 use super::publish::{self, Wanted};
 use super::spec::resource;
-use super::{create, spec, validate, want};
+use super::{create, mount, spec, validate, want};
 use crate::actor::Actor;
 use crate::engine::Engine;
 use crate::error::Error;
@@ -51,8 +51,8 @@ fn check(engine: &Engine, id: &ContainerId, request: &UpdateRequest) -> Result<(
             present: container.revision,
         });
     }
-    if !(request.mount_add.is_empty() && request.mount_remove.is_empty()) {
-        return Err(spec::Error::Unserved("changing mounts is".to_owned()).into());
+    if mounts(request) {
+        mount::check(&container, &request.mount_add, &request.mount_remove)?;
     }
     if let Some(restart) = request.restart {
         let spec = ContainerSpec { restart: Some(restart), ..container.spec.clone().unwrap_or_default() };
@@ -63,6 +63,10 @@ fn check(engine: &Engine, id: &ContainerId, request: &UpdateRequest) -> Result<(
         publish::check(&container, &wanted)?;
     }
     Ok(())
+}
+
+fn mounts(request: &UpdateRequest) -> bool {
+    !(request.mount_add.is_empty() && request.mount_remove.is_empty())
 }
 
 fn ports(request: &UpdateRequest) -> Wanted {
@@ -82,6 +86,10 @@ async fn change(
     if !(wanted.add.is_empty() && wanted.remove.is_empty()) {
         let spec = publish::check(&engine.container(id)?, &wanted)?;
         told = publish::publish(engine, id, spec).await?;
+    }
+    if mounts(&request) {
+        let spec = mount::check(&engine.container(id)?, &request.mount_add, &request.mount_remove)?;
+        mount::change(engine, id, spec).await?;
     }
     let (limits, warnings) = match request.resources.filter(|change| *change != Resources::default()) {
         Some(change) => {

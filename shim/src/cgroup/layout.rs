@@ -68,6 +68,8 @@ mod tests {
 
     fn entry(kind: &str, target: &str, options: &[&str]) -> MountEntry {
         MountEntry {
+            id: 2,
+            parent: 1,
             root: "/".into(),
             target: target.into(),
             kind: kind.to_owned(),

@@ -14,10 +14,13 @@
 //! It ends at once when the controller's end of the socket closes, and when the process ends without which the
 //! container's files may be mounted by somebody else.
 
+mod attach;
+mod detach;
 mod failure;
 mod path;
 mod place;
 mod populate;
+mod users;
 
 use std::io::{self, BufReader, BufWriter};
 use std::os::fd::{AsFd, OwnedFd};
@@ -75,6 +78,8 @@ fn follow(socket: &OwnedFd) -> Result<Option<Answer>, Failure> {
         }
         Action::Out { follow, name } => out(socket, &order, &place, *follow, name).map(Some),
         Action::In { keep_owners } => take(&order, &place, *keep_owners).map(Some),
+        Action::Attach { mount } => attach::attach(&place, mount).map(Some),
+        Action::Detach { target, others } => detach::detach(&place, target, others).map(Some),
         Action::Populate { volumes } => populate::populate(&place.root, volumes).map(Some),
     }
 }

@@ -11,6 +11,7 @@ use davit_proto::status::chain;
 use davit_sys::fd;
 use davit_sys::file::{self, Flock, Root};
 use davit_sys::namespace::{self, Kind};
+use davit_sys::process;
 
 use super::failure::{Failure, READ_ONLY_ROOT, READ_ONLY_VOLUME};
 use crate::bundle::Bundle;
@@ -23,6 +24,10 @@ pub struct Place {
     pub root: Root,
     /// The ids of the host that its files show, where they are others than the container's.
     pub ids: Option<IdRange>,
+    /// The mount namespace that it is the root of, where that is not this process's.
+    pub mounts: Option<OwnedFd>,
+    /// The container's user namespace, where it has one and it came along.
+    pub user: Option<OwnedFd>,
     /// The process with whose end the place is not ours to use any more.
     guardian: Option<OwnedFd>,
     /// Shows that nobody else has the writable layer mounted.
@@ -37,24 +42,35 @@ impl Place {
         match &order.place {
             copy::Place::Live => {
                 let missing = || Failure::new(FailureKind::Internal, "descriptors of the order are missing");
-                let [namespace, guardian] = <[OwnedFd; 2]>::try_from(fds).map_err(|_| missing())?;
+                let mut fds = fds.into_iter();
+                let namespace = fds.next().ok_or_else(missing)?;
+                let guardian = Some(fds.next().ok_or_else(missing)?);
+                let keep = namespace.try_clone().map_err(Failure::io("keep the container's mounts"))?;
                 let root = look_into(namespace).map_err(Failure::io("look into the container's mounts"))?;
                 let ids = order.ids.map(|ids| IdRange { uid: ids.uid, gid: ids.gid, count: ids.count });
-                Ok(Self { root, ids, guardian: Some(guardian), _lock: None, _held: Vec::new() })
+                Ok(Self { ids, guardian, mounts: Some(keep), user: fds.next(), ..Self::plain(root) })
             }
             // Without a user namespace in between its files show the container's own numbers.
             copy::Place::Stopped(folder) => {
                 let (root, lock) = mount_stopped(folder, order)?;
-                Ok(Self { root, ids: None, guardian: None, _lock: Some(lock), _held: Vec::new() })
+                Ok(Self { _lock: Some(lock), ..Self::plain(root) })
             }
             // Here too files show the container's own numbers.
             copy::Place::Image(layers) => {
                 let root = source::open_image(layers, None);
                 let root = root.map_err(|failure| Failure::new(FailureKind::Internal, failure.message))?;
-                let root = Root::from_fd(root);
-                Ok(Self { root, ids: None, guardian: None, _lock: None, _held: fds })
+                Ok(Self { _held: fds, ..Self::plain(Root::from_fd(root)) })
             }
         }
+    }
+
+    fn plain(root: Root) -> Self {
+        Self { root, ids: None, mounts: None, user: None, guardian: None, _lock: None, _held: Vec::new() }
+    }
+
+    /// Whose end is the end of the place, as the host counts.
+    pub fn guardian_pid(&self) -> io::Result<u32> {
+        self.guardian.as_ref().map_or_else(|| Err(io::ErrorKind::NotFound.into()), process::host_pid)
     }
 
     /// From now on this process ends with its controller and with whoever guards the place.

@@ -96,7 +96,8 @@ fn carry_out(
     }
 }
 
-fn new_tmpfs(flags: MountFlags, options: &[(String, String)]) -> io::Result<OwnedFd> {
+/// A tmpfs that is attached nowhere.
+pub fn new_tmpfs(flags: MountFlags, options: &[(String, String)]) -> io::Result<OwnedFd> {
     let context = FileSystem::open("tmpfs")?;
     for (key, value) in options {
         context.set(key, value)?;

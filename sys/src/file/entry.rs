@@ -59,7 +59,7 @@ impl Times {
 }
 
 /// Refuses everything that is not one plain component, so that no name walks out of its directory.
-pub(super) fn single(name: &OsStr) -> io::Result<&OsStr> {
+pub(crate) fn single(name: &OsStr) -> io::Result<&OsStr> {
     let bytes = name.as_encoded_bytes();
     if bytes.is_empty() || bytes == b"." || bytes == b".." || bytes.contains(&b'/') || bytes.contains(&0) {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a single file name"));
@@ -119,6 +119,7 @@ pub fn device_numbers(stat: &Stat) -> (u32, u32) {
 const PROC_SUPER_MAGIC: i64 = 0x9fa0;
 const SYSFS_MAGIC: i64 = 0x6265_6572;
 const DEVPTS_SUPER_MAGIC: i64 = 0x1cd1;
+const TMPFS_MAGIC: i64 = 0x0102_1994;
 
 /// Whether a file lies on a procfs.
 pub fn is_procfs(fd: impl AsFd) -> io::Result<bool> {
@@ -133,6 +134,11 @@ pub fn is_devpts(fd: impl AsFd) -> io::Result<bool> {
 /// Whether a file lies on a sysfs.
 pub fn is_sysfs(fd: impl AsFd) -> io::Result<bool> {
     Ok(magic(fd)? == SYSFS_MAGIC)
+}
+
+/// Whether a file lies on a tmpfs.
+pub fn is_tmpfs(fd: impl AsFd) -> io::Result<bool> {
+    Ok(magic(fd)? == TMPFS_MAGIC)
 }
 
 /// Whether a file lies on a file system that is an interface of the kernel, where reading and writing are acts: procfs,

@@ -8,6 +8,10 @@ use std::path::PathBuf;
 /// One line of `/proc/thread-self/mountinfo`, as far as anyone here needs it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MountEntry {
+    /// Number of the mount, as [`crate::file::mount_of`] tells it.
+    pub id: u64,
+    /// Number of the mount that it is mounted on.
+    pub parent: u64,
     /// The directory of the file system that is shown.
     pub root: PathBuf,
     /// Where it is mounted.
@@ -23,6 +27,11 @@ pub fn mount_table() -> io::Result<Vec<MountEntry>> {
     Ok(parse(&std::fs::read("/proc/thread-self/mountinfo")?))
 }
 
+/// Reads the mount table of another process, with targets as it sees them.
+pub fn mount_table_of(pid: u32) -> io::Result<Vec<MountEntry>> {
+    Ok(parse(&std::fs::read(format!("/proc/{pid}/mountinfo"))?))
+}
+
 /// Paths may be any bytes; only blank, tab, newline and backslash are written otherwise.
 fn parse(text: &[u8]) -> Vec<MountEntry> {
     text.split(|&byte| byte == b'\n').filter_map(parse_line).collect()
@@ -31,13 +40,16 @@ fn parse(text: &[u8]) -> Vec<MountEntry> {
 fn parse_line(line: &[u8]) -> Option<MountEntry> {
     let dash = line.windows(3).position(|part| part == b" - ")?;
     let (mount, filesystem) = (&line[..dash], String::from_utf8_lossy(&line[dash + 3..]));
-    let mut mount = mount.split(|&byte| byte == b' ').skip(3);
+    let mut mount = mount.split(|&byte| byte == b' ');
+    let mut number = || std::str::from_utf8(mount.next()?).ok()?.parse().ok();
+    let (id, parent) = (number()?, number()?);
+    let mut mount = mount.skip(1);
     let root = unescape(mount.next()?);
     let target = unescape(mount.next()?);
     let mut filesystem = filesystem.split(' ');
     let kind = filesystem.next()?.to_owned();
     let options = filesystem.nth(1)?.split(',').map(str::to_owned).collect();
-    Some(MountEntry { root, target, kind, options })
+    Some(MountEntry { id, parent, root, target, kind, options })
 }
 
 /// The kernel writes blank, tab, newline and backslash as three octal digits.
@@ -72,6 +84,7 @@ mod tests {
                     nonsense\n";
         let entries = parse(text.as_bytes());
         assert_eq!(entries.len(), 2);
+        assert_eq!((entries[0].id, entries[0].parent), (36, 31));
         assert_eq!(entries[0].kind, "cgroup");
         assert_eq!(entries[0].options, ["rw", "devices"]);
         assert_eq!(entries[1].root, PathBuf::from("/a b"));

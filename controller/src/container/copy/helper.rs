@@ -137,7 +137,8 @@ impl Begun {
         let null = OwnedFd::from(File::options().read(true).write(true).open("/dev/null")?);
         let (mut stdin, mut stdout, mut input, mut output) = (null.try_clone()?, null, None, None);
         match order.action {
-            Action::Stat { .. } | Action::Populate { .. } => {}
+            Action::Stat { .. } | Action::Populate { .. } | Action::Attach { .. } | Action::Detach { .. } => {
+            }
             Action::Out { .. } => {
                 let (reader, writer) = fd::pipe(PIPE)?;
                 (stdout, output) = (writer, Some(reader));

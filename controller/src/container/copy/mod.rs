@@ -10,6 +10,7 @@
 //! ```
 
 mod helper;
+mod mount;
 mod place;
 mod populate;
 mod running;
@@ -32,6 +33,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
 use self::helper::Helper;
+pub use self::mount::{attach, detach};
 pub use self::populate::{Candidate, populate};
 pub use self::running::{Copies, Which};
 use crate::engine::Engine;

@@ -58,25 +58,30 @@ pub async fn find(engine: &Arc<Engine>, id: &ContainerId) -> Result<Option<Found
     let record = engine.record(id)?;
     let ids = userns::ids_of(&record);
     let ids = ids.map(|ids| Ids { uid: ids.host_uid, gid: ids.host_gid, count: ids.count });
-    match open(&snapshot) {
+    match open(&snapshot, ids.is_some()) {
         Ok(Some(fds)) => Ok(Some(Found { place: copy::Place::Live, ids, fds })),
         Ok(None) => Ok(None),
         Err(error) => Err(Error::io(format!("look into the mounts of container {id}"))(error)),
     }
 }
 
-/// The mount namespace of a container's first process, and that process; none when it has ended.
-fn open(snapshot: &Snapshot) -> io::Result<Option<Vec<OwnedFd>>> {
+/// The mount namespace of a container's first process, that process, and its user namespace where it has its own; none
+/// when it has ended.
+fn open(snapshot: &Snapshot, own_users: bool) -> io::Result<Option<Vec<OwnedFd>>> {
     let Some(held) = snapshot.namespaces.iter().find(|held| held.kind == "mnt") else { return Ok(None) };
     let gone = |error: &io::Error| error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(3);
     let opened = (|| -> io::Result<_> {
         // The process first, its namespace second: what the namespace proves is true of the process that is held.
         let process = process::pidfd_open(snapshot.pid)?;
         let mounts = File::open(format!("/proc/{}/ns/mnt", snapshot.pid))?;
-        Ok((mounts.metadata()?.ino(), OwnedFd::from(mounts), process))
+        let mut fds = vec![OwnedFd::from(mounts.try_clone()?), process];
+        if own_users {
+            fds.push(File::open(format!("/proc/{}/ns/user", snapshot.pid))?.into());
+        }
+        Ok((mounts.metadata()?.ino(), fds))
     })();
     match opened {
-        Ok((inode, mounts, process)) if inode == held.inode => Ok(Some(vec![mounts, process])),
+        Ok((inode, fds)) if inode == held.inode => Ok(Some(fds)),
         Ok(_) => Ok(None),
         Err(error) if gone(&error) => Ok(None),
         Err(error) => Err(error),

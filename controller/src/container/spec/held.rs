@@ -90,6 +90,7 @@ pub fn statuses(plan: &[Wanted], held: &Held) -> Vec<MountStatus> {
             let mut status = MountStatus {
                 target: mount.target.clone(),
                 read_only: mount.read_only,
+                of_image: mount.of_image,
                 ..MountStatus::default()
             };
             match &mount.what {

@@ -104,7 +104,8 @@ fn kernel(input: &Input<'_>, options: &security::Options) -> Vec<Mount> {
     all
 }
 
-fn converted(from: &types::Mount, own_users: bool) -> Mount {
+/// A mount in the words of the runtime specification. `own_users`: the container has a user namespace.
+pub fn converted(from: &types::Mount, own_users: bool) -> Mount {
     let fits = |option: &&str| own_users || *option != IDMAP;
     let options: Vec<&str> = from.options.iter().map(String::as_str).filter(fits).collect();
     mount(&from.r#type, &from.source, &from.target, &options)

@@ -34,6 +34,8 @@ pub struct Wanted {
     pub read_only: bool,
     /// What is mounted.
     pub what: What,
+    /// It is the image that asks for it.
+    pub of_image: bool,
 }
 
 /// What a mount of the plan shows.
@@ -130,7 +132,7 @@ pub fn plan(spec: &ContainerSpec, image: &ImageConfig) -> Result<Vec<Wanted>, Er
                 no_copy: false,
                 made: Made::default(),
             };
-            plan.push(Wanted { target, read_only: false, what });
+            plan.push(Wanted { target, read_only: false, what, of_image: true });
         }
     }
     if plan.len() > LIMIT {
@@ -181,7 +183,7 @@ fn wanted(mount: &MountSpec) -> Result<Wanted, Error> {
         }
     };
     let read_only = mount.read_only || mount.kind() == MountKind::Image;
-    Ok(Wanted { target, read_only, what })
+    Ok(Wanted { target, read_only, what, of_image: false })
 }
 
 fn bind(mount: &MountSpec) -> Result<What, Error> {

@@ -54,7 +54,7 @@ mod tests {
             idmap: false,
             recursive: Recursive::Enabled,
         };
-        vec![Wanted { target: "/x".to_owned(), read_only: false, what }]
+        vec![Wanted { target: "/x".to_owned(), read_only: false, what, of_image: false }]
     }
 
     #[test]
