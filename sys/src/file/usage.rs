@@ -103,7 +103,8 @@ impl Walk {
             FileType::RegularFile | FileType::Symlink => u64::try_from(stat.st_size).unwrap_or(0),
             _ => 0,
         };
-        let links = u64::from(stat.st_nlink);
+        let links = u128::from(stat.st_nlink);
+        let share = |all: u64| u64::try_from(u128::from(all) / links).unwrap_or(all);
         if FileType::from_raw_mode(stat.st_mode) != FileType::Directory && links > 1 {
             if self.linked.contains(&stat.st_ino) {
                 return;
@@ -111,7 +112,7 @@ impl Walk {
             if self.linked.len() < MAX_LINKED {
                 self.linked.insert(stat.st_ino);
             } else {
-                (disk, bytes) = (disk / links, bytes / links);
+                (disk, bytes) = (share(disk), share(bytes));
             }
         }
         self.found.disk = self.found.disk.saturating_add(disk);
