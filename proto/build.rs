@@ -22,6 +22,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         .bytes(".davit.image.v1")
         .bytes(".davit.container.v1.CopyOutResponse")
         .bytes(".davit.container.v1.CopyInRequest")
+        .bytes(".davit.container.v1.ExportResponse")
+        .bytes(".davit.container.v1.DiffEntry")
         .bytes(".davit.volume.v1")
         .include_file("davit.rs")
         .compile_fds(descriptors)?;

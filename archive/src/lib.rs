@@ -9,12 +9,15 @@
 //! stream is read strictly in [`tar`], and files are reached by descriptors and single names only. Everything is
 //! synchronous and takes a bounded amount of memory, whatever an archive says and however large a tree is.
 //!
-//! What only layers have (whiteouts, compression, digests) is the image service's.
+//! [`changes`] finds what an overlay's writable layer holds, and [`layer`](layer()) packs that as the layer of an image. How a
+//! layer is applied, and its compression and digests, are the image service's.
 
+pub mod changes;
 pub mod clone;
 pub mod extract;
 #[cfg(any(test, feature = "fixture"))]
 pub mod fixture;
+pub mod layer;
 pub mod owner;
 pub mod pack;
 pub mod path;
@@ -22,8 +25,10 @@ mod pax;
 pub mod tar;
 pub mod write;
 
+pub use changes::{Change, Overlay, changes};
 pub use clone::{CloneError, Cloned};
 pub use extract::{ExtractError, Extracted, extract, extract_with_top, is_kept_xattr};
+pub use layer::layer;
 pub use owner::{IdRange, Owners};
 pub use pack::{PackError, Source, pack};
 pub use path::{EntryPath, PathProblem};

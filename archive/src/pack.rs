@@ -20,9 +20,11 @@ use crate::write::Writer;
 /// Directories below each other; each holds a descriptor.
 pub const DEPTH: usize = 512;
 /// Bytes of the names of one directory.
-const NAMES: usize = 64 << 20;
+pub(crate) const NAMES: usize = 64 << 20;
 /// Bytes of the names of files that have several, so that each is packed once; others after that are packed again.
 const LINKS: usize = 32 << 20;
+/// The name of a directory that does not stand before the names in it.
+const ROOT: &[u8] = b"./";
 /// How much of a file is read at once.
 const CHUNK: usize = 256 << 10;
 
@@ -56,7 +58,8 @@ pub enum PackError {
 pub struct Source {
     /// An `O_PATH` handle of the file or directory.
     pub handle: OwnedFd,
-    /// Its name in the archive; `.` for a directory whose content alone is meant.
+    /// Its name in the archive; `.` for a directory whose content alone is meant, and `./` for one whose content has no
+    /// directory in front of its names.
     pub name: Vec<u8>,
     /// Device of a directory `dev` that is only packed as an empty one: the one that a container's kernel devices are on.
     pub skipped_dev: Option<u64>,
@@ -70,15 +73,7 @@ pub struct Source {
 /// When a file cannot be read or the archive not be written. A file that vanishes meanwhile is no error.
 pub fn pack(source: Source, ids: Option<IdRange>, writer: &mut Writer<impl Write>) -> Result<u64, PackError> {
     let Source { handle, name, skipped_dev } = source;
-    let mut packer = Packer {
-        writer,
-        ids,
-        skipped_dev,
-        links: HashMap::new(),
-        link_bytes: 0,
-        buffer: Vec::new(),
-        entries: 0,
-    };
+    let mut packer = Packer { skipped_dev, ..Packer::new(writer, ids) };
     let mut levels = Vec::new();
     if let Some(level) = packer.file(&handle, name)? {
         levels.push(level);
@@ -115,11 +110,15 @@ struct Level {
 
 impl Level {
     fn join(&self, name: &OsStr) -> Vec<u8> {
-        [&self.path, &b"/"[..], name.as_bytes()].concat()
+        match self.path.as_slice() {
+            ROOT => name.as_bytes().to_vec(),
+            path => [path, b"/", name.as_bytes()].concat(),
+        }
     }
 }
 
-struct Packer<'a, W> {
+/// Writes files as entries, each file under its first name.
+pub(crate) struct Packer<'a, W> {
     writer: &'a mut Writer<W>,
     ids: Option<IdRange>,
     skipped_dev: Option<u64>,
@@ -130,7 +129,44 @@ struct Packer<'a, W> {
     entries: u64,
 }
 
-impl<W: Write> Packer<'_, W> {
+impl<'a, W: Write> Packer<'a, W> {
+    pub(crate) fn new(writer: &'a mut Writer<W>, ids: Option<IdRange>) -> Self {
+        let (links, buffer) = (HashMap::new(), Vec::new());
+        Self { writer, ids, skipped_dev: None, links, link_bytes: 0, buffer, entries: 0 }
+    }
+
+    /// Entries so far.
+    pub(crate) fn entries(&self) -> u64 {
+        self.entries
+    }
+
+    /// Packs one file, of a directory only itself.
+    pub(crate) fn alone(&mut self, handle: &OwnedFd, path: Vec<u8>) -> Result<(), PackError> {
+        let stat = file::stat(handle).map_err(|error| failed("look at", &path, error))?;
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory => self.folder(handle, &stat, path).map(drop),
+            _ => self.file(handle, path).map(drop),
+        }
+    }
+
+    /// An empty file that is nobody's.
+    pub(crate) fn empty(&mut self, path: Vec<u8>, modified: (i64, u32)) -> Result<(), PackError> {
+        let entry = Entry {
+            kind: Kind::File,
+            path,
+            link: Vec::new(),
+            mode: 0,
+            uid: 0,
+            gid: 0,
+            size: 0,
+            modified,
+            accessed: None,
+            device: (0, 0),
+            xattrs: Vec::new(),
+        };
+        self.put(&entry)
+    }
+
     /// Packs one file; a directory's content is still to come.
     fn file(&mut self, handle: &OwnedFd, path: Vec<u8>) -> Result<Option<Level>, PackError> {
         let stat = file::stat(handle).map_err(|error| failed("look at", &path, error))?;
@@ -168,12 +204,13 @@ impl<W: Write> Packer<'_, W> {
         Ok(None)
     }
 
-    fn directory(
+    /// The entry of a directory, which is then open.
+    fn folder(
         &mut self,
         handle: &OwnedFd,
         stat: &Stat,
         path: Vec<u8>,
-    ) -> Result<Option<Level>, PackError> {
+    ) -> Result<Option<(OwnedFd, Vec<u8>)>, PackError> {
         let directory = match file::open_listing(handle) {
             // It was removed since.
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -182,7 +219,16 @@ impl<W: Write> Packer<'_, W> {
         let mut entry = self.entry(Kind::Directory, stat, path);
         entry.xattrs = xattrs(&directory, &entry.path)?;
         self.put(&entry)?;
-        let path = entry.path;
+        Ok(Some((directory, entry.path)))
+    }
+
+    fn directory(
+        &mut self,
+        handle: &OwnedFd,
+        stat: &Stat,
+        path: Vec<u8>,
+    ) -> Result<Option<Level>, PackError> {
+        let Some((directory, path)) = self.folder(handle, stat, path)? else { return Ok(None) };
         let interface =
             file::is_kernel_interface(&directory).map_err(|error| failed("look at", &path, error))?;
         if interface || self.skipped_dev == Some(stat.st_dev) && path.ends_with(b"/dev") {
@@ -269,7 +315,7 @@ fn xattrs(file: impl AsFd, path: &[u8]) -> Result<Xattrs, PackError> {
     file::xattrs(file, wanted).map_err(|error| failed("read the attributes of", path, error))
 }
 
-fn failed(doing: &'static str, path: &[u8], source: io::Error) -> PackError {
+pub(crate) fn failed(doing: &'static str, path: &[u8], source: io::Error) -> PackError {
     PackError::File { doing, path: shown(path), source }
 }
 

@@ -1,10 +1,12 @@
 //! The verbs of containers, one file each.
 
 pub mod attach;
+pub mod commit;
 pub mod cp;
 pub mod create;
 pub mod diff;
 pub mod exec;
+pub mod export;
 pub mod inspect;
 pub mod kill;
 pub mod logs;

@@ -1,7 +1,9 @@
 //! The verbs of images, one file each.
 
+pub mod archive;
 pub mod hint;
 pub mod history;
+pub mod import;
 pub mod inspect;
 pub mod load;
 pub mod ls;

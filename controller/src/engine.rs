@@ -20,6 +20,7 @@ use tonic::transport::Channel;
 
 use crate::config::Config;
 use crate::container::copy::Copies;
+use crate::container::freeze::Freezes;
 use crate::container::spec::Host;
 use crate::error::Error;
 use crate::revive::Cuts;
@@ -130,6 +131,8 @@ pub struct Engine {
     pub cuts: Cuts,
     /// Helpers that copy files now.
     pub copies: Copies,
+    /// Containers that are frozen while they are read.
+    pub freezes: Freezes,
 }
 
 impl Engine {
@@ -150,6 +153,7 @@ impl Engine {
             readers: Default::default(),
             cuts: Cuts::default(),
             copies: Copies::default(),
+            freezes: Freezes::default(),
         }
     }
 

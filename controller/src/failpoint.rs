@@ -11,7 +11,7 @@ use crate::error::Error;
 const VARIABLE: &str = "DAVIT_FAILPOINT";
 
 /// Every point there is, in the order in which a container's life passes them.
-pub const ALL: [&str; 31] = [
+pub const ALL: [&str; 35] = [
     CREATE_RECORDED,
     CREATE_INTENT,
     CREATE_LAUNCHED,
@@ -36,6 +36,10 @@ pub const ALL: [&str; 31] = [
     DISCONNECT_INTENT,
     DISCONNECT_DETACHED,
     DISCONNECT_RECORDED,
+    COMMIT_MARKED,
+    COMMIT_FROZEN,
+    COMMIT_READ,
+    COMMIT_MADE,
     EXIT_SEEN,
     RELEASE_SHIM,
     RELEASE_TRASH,
@@ -93,6 +97,14 @@ pub const DISCONNECT_INTENT: &str = "disconnect.intent";
 pub const DISCONNECT_DETACHED: &str = "disconnect.detached";
 /// The record says so.
 pub const DISCONNECT_RECORDED: &str = "disconnect.recorded";
+/// The bundle says that a container is to be frozen for a reader.
+pub const COMMIT_MARKED: &str = "commit.marked";
+/// It is frozen.
+pub const COMMIT_FROZEN: &str = "commit.frozen";
+/// Its layer was read whole, and it is still frozen.
+pub const COMMIT_READ: &str = "commit.read";
+/// The image is made.
+pub const COMMIT_MADE: &str = "commit.made";
 /// An exit came in and is not recorded yet.
 pub const EXIT_SEEN: &str = "exit.seen";
 /// The record says that a container is being removed.

@@ -31,7 +31,7 @@ use tokio::task::JoinSet;
 
 use crate::container::bundle::Bundle;
 use crate::container::release::{self, How, UNDO, VOLUMES};
-use crate::container::{converge, journal, live, mount, publish, start};
+use crate::container::{converge, freeze, journal, live, mount, publish, start};
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::events;
@@ -118,6 +118,7 @@ pub async fn recover(engine: &Arc<Engine>, rebuilt: Option<String>) -> Result<()
     let engine = engine.clone();
     tokio::spawn(async move {
         while tasks.join_next().await.is_some() {}
+        freeze::thaw_left(&engine, ground.bundles.iter()).await;
         start_by_policy(&engine).await;
         empty_trash(&engine, trash, rubbish).await;
         sweep(&engine).await;

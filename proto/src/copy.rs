@@ -37,6 +37,8 @@ pub enum Place {
     Live,
     /// In a bundle that nobody has mounted. The helper is born in a mount namespace of its own.
     Stopped(PathBuf),
+    /// In the writable layer of a bundle, as it lies on the disk, whoever has it mounted. It is only read.
+    Layer(PathBuf),
     /// In the layers of an image, the topmost first. Locks that come along are held until the helper ends.
     Image(Vec<PathBuf>),
 }
@@ -67,6 +69,13 @@ pub enum Action {
         /// Name in the archive; its own when empty.
         name: Vec<u8>,
     },
+    /// Write all files as an archive, without what is mounted on them.
+    Export,
+    /// Write what the writable layer changed: for each path a letter (A added, C changed, D deleted), the path, and a NUL
+    /// byte.
+    Diff,
+    /// Write the writable layer as the layer of an image.
+    Layer,
     /// Extract an archive into the folder.
     In {
         /// Owners are as the archive says.

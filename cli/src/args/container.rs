@@ -324,3 +324,40 @@ pub struct PruneArgs {
     #[arg(long, value_name = "KEY=VALUE")]
     pub filter: Vec<String>,
 }
+
+/// `davit commit`.
+#[derive(Debug, Args)]
+pub struct CommitArgs {
+    /// Who made it: "Ada Lovelace <ada@example.org>"
+    #[arg(short, long, default_value = "", hide_default_value = true)]
+    pub author: String,
+    /// What is to be said of it
+    #[arg(short, long, default_value = "", hide_default_value = true)]
+    pub message: String,
+    /// Apply a Dockerfile instruction to the image: CMD, ENTRYPOINT, ENV, EXPOSE, HEALTHCHECK, LABEL, ONBUILD, SHELL,
+    /// STOPSIGNAL, USER, VOLUME, WORKDIR
+    #[arg(short, long, value_name = "INSTRUCTION")]
+    pub change: Vec<String>,
+    /// Freeze the container while its files are read
+    #[arg(short, long, num_args = 0..=1, require_equals = true, default_missing_value = "true",
+          default_value = "true", value_parser = super::switch, value_name = "BOOL",
+          hide_possible_values = true, action = clap::ArgAction::Set)]
+    pub pause: bool,
+    /// Container.
+    #[arg(required = true, value_name = "CONTAINER")]
+    pub container: String,
+    /// Name of the image.
+    #[arg(value_name = "REPOSITORY[:TAG]")]
+    pub reference: Option<String>,
+}
+
+/// `davit export`.
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    /// Write to this file instead of standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<String>,
+    /// Container.
+    #[arg(required = true, value_name = "CONTAINER")]
+    pub container: String,
+}

@@ -120,6 +120,27 @@ pub struct LoadArgs {
     pub platform: Option<String>,
 }
 
+/// `davit import`.
+#[derive(Debug, Args)]
+pub struct ImportArgs {
+    /// Apply a Dockerfile instruction to the image: CMD, ENTRYPOINT, ENV, EXPOSE, HEALTHCHECK, LABEL, ONBUILD, SHELL,
+    /// STOPSIGNAL, USER, VOLUME, WORKDIR
+    #[arg(short, long, value_name = "INSTRUCTION")]
+    pub change: Vec<String>,
+    /// What is to be said of it
+    #[arg(short, long)]
+    pub message: Option<String>,
+    /// Platform of the image, where it is not this host's: os/architecture
+    #[arg(long)]
+    pub platform: Option<String>,
+    /// A tar archive, plain or compressed with gzip or zstd; - for standard input.
+    #[arg(required = true, value_name = "FILE|-")]
+    pub source: String,
+    /// Name of the image.
+    #[arg(value_name = "REPOSITORY[:TAG]")]
+    pub reference: Option<String>,
+}
+
 /// Kinds of archives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum ArchiveFormat {

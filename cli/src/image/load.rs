@@ -27,7 +27,7 @@ const WAITING: usize = 8;
 /// Reads an archive of images.
 pub async fn run(engine: Engine, args: LoadArgs) -> Result<u8, Error> {
     let platform = args.platform.as_deref().map(platform::parse).transpose()?;
-    let source = open(args.input.as_deref()).await?;
+    let source = open(args.input.as_deref(), "davit load").await?;
     let (frames, waiting) = mpsc::channel(WAITING);
     let open = LoadRequest { frame: Some(load_request::Frame::Open(LoadOpen { platform })) };
     // A channel that nobody reads from yet has room for one.
@@ -47,11 +47,12 @@ pub async fn run(engine: Engine, args: LoadArgs) -> Result<u8, Error> {
     }
 }
 
-async fn open(path: Option<&str>) -> Result<File, Error> {
+/// Opens an archive; none for standard input, which must not be a terminal.
+pub async fn open(path: Option<&str>, command: &str) -> Result<File, Error> {
     match path {
         Some(path) => File::open(path).await.map_err(|error| Error::io(format!("open {path}"), error)),
         None if std::io::stdin().is_terminal() => {
-            Err(Error::Usage("an archive is wanted: pipe it into davit load, or name it with --input".into()))
+            Err(Error::Usage(format!("an archive is wanted: pipe it into {command}, or name its file")))
         }
         None => {
             let stdin = std::io::stdin().as_fd().try_clone_to_owned();

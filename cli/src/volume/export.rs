@@ -8,8 +8,8 @@ use davit_proto::volume::ExportRequest;
 use crate::args::volume::ExportArgs;
 use crate::client::Engine;
 use crate::error::Error;
+use crate::image::archive::Archive;
 use crate::image::progress;
-use crate::image::save::Archive;
 use crate::{exit, usage};
 
 /// Writes a volume's files as an archive.

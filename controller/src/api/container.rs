@@ -6,17 +6,18 @@ use std::time::Duration;
 
 use davit_proto::container::containers_server::Containers;
 use davit_proto::container::{
-    AttachRequest, AttachResponse, ConnectRequest, ConnectResponse, CopyInRequest, CopyInResponse,
-    CopyOutRequest, CopyOutResponse, CopyStatRequest, CopyStatResponse, CreateRequest, CreateResponse,
-    DiffRequest, DiffResponse, DisconnectRequest, DisconnectResponse, ExecRequest, ExecResponse,
-    InspectRequest, InspectResponse, KillRequest, KillResponse, ListRequest, ListResponse, LogsRequest,
-    LogsResponse, PauseRequest, PauseResponse, PruneRequest, PruneResponse, RemoveRequest, RemoveResponse,
-    RenameRequest, RenameResponse, ResizeRequest, ResizeResponse, RestartRequest, RestartResponse,
-    ResumeRequest, ResumeResponse, RunRequest, RunResponse, SeenRequest, SeenResponse, StartRequest,
-    StartResponse, StatsRequest, StatsResponse, StopRequest, StopResponse, TopRequest, TopResponse,
-    UpdateRequest, UpdateResponse, WaitRequest, WaitResponse, WhyRequest, WhyResponse,
+    AttachRequest, AttachResponse, CommitRequest, CommitResponse, ConnectRequest, ConnectResponse,
+    CopyInRequest, CopyInResponse, CopyOutRequest, CopyOutResponse, CopyStatRequest, CopyStatResponse,
+    CreateRequest, CreateResponse, DiffRequest, DiffResponse, DisconnectRequest, DisconnectResponse,
+    ExecRequest, ExecResponse, ExportRequest, ExportResponse, InspectRequest, InspectResponse, KillRequest,
+    KillResponse, ListRequest, ListResponse, LogsRequest, LogsResponse, PauseRequest, PauseResponse,
+    PruneRequest, PruneResponse, RemoveRequest, RemoveResponse, RenameRequest, RenameResponse, ResizeRequest,
+    ResizeResponse, RestartRequest, RestartResponse, ResumeRequest, ResumeResponse, RunRequest, RunResponse,
+    SeenRequest, SeenResponse, StartRequest, StartResponse, StatsRequest, StatsResponse, StopRequest,
+    StopResponse, TopRequest, TopResponse, UpdateRequest, UpdateResponse, WaitRequest, WaitResponse,
+    WhyRequest, WhyResponse,
 };
-use davit_proto::status::{status, unimplemented};
+use davit_proto::status::status;
 use davit_proto::time;
 use futures_util::{Stream, StreamExt as _};
 use tonic::{Request, Response, Status, Streaming};
@@ -25,8 +26,8 @@ use super::actor;
 use crate::actor::Actor;
 use crate::container::create::Promise;
 use crate::container::{
-    attach, connect, copy, create, disconnect, exec, inspect, kill, list, logs, pause, prune, remove, rename,
-    restart, resume, run, signal, start, stats, stop, top, update, wait, why,
+    attach, commit, connect, copy, create, disconnect, exec, inspect, kill, list, logs, pause, prune, remove,
+    rename, restart, resume, run, signal, start, stats, stop, top, update, wait, why,
 };
 use crate::engine::Engine;
 use crate::error::Error;
@@ -308,8 +309,21 @@ impl Containers for Api {
         counters.map(frames).map_err(|error| status(&error))
     }
 
-    async fn diff(&self, _: Request<DiffRequest>) -> Answer<DiffResponse> {
-        Err(unimplemented("Containers.Diff"))
+    type DiffStream = Frames<DiffResponse>;
+    async fn diff(&self, request: Request<DiffRequest>) -> Answer<Self::DiffStream> {
+        let changes = copy::diff(&self.engine, request.into_inner()).await;
+        changes.map(frames).map_err(|error| status(&error))
+    }
+
+    async fn commit(&self, request: Request<CommitRequest>) -> Answer<CommitResponse> {
+        let actor = actor::of("commit", &request);
+        answer(commit::commit(&self.engine, request.into_inner(), &actor).await)
+    }
+
+    type ExportStream = Frames<ExportResponse>;
+    async fn export(&self, request: Request<ExportRequest>) -> Answer<Self::ExportStream> {
+        let archive = copy::export(&self.engine, request.into_inner()).await;
+        archive.map(frames).map_err(|error| status(&error))
     }
 
     async fn connect(&self, request: Request<ConnectRequest>) -> Answer<ConnectResponse> {

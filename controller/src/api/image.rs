@@ -17,6 +17,7 @@ use futures_util::stream::{self, Stream};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::proxy::{Answers, internal, note, passed};
+use crate::container::commit;
 use crate::container::live;
 use crate::engine::Engine;
 
@@ -195,14 +196,11 @@ impl images_server::Images for Images {
     }
 }
 
-/// A client's frames that end only when the client ended them. One that breaks off takes its call with it, and so the
-/// service's, which must not take what came until then for the whole.
-fn whole<F: Send + 'static>(first: Option<F>, rest: Streaming<F>) -> impl Stream<Item = F> + Send + 'static {
-    let rest = rest.then(|frame| async move {
-        match frame {
-            Ok(frame) => frame,
-            Err(_) => std::future::pending().await,
-        }
-    });
+/// A client's frames, which end only when the client ended them: what breaks off must not be taken for the whole.
+fn whole(
+    first: Option<CommitRequest>,
+    rest: Streaming<CommitRequest>,
+) -> impl Stream<Item = CommitRequest> + Send + 'static {
+    let rest = rest.map(|frame| frame.unwrap_or_else(|broken| commit::abort(broken.message())));
     stream::iter(first).chain(rest)
 }

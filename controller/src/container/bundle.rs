@@ -16,6 +16,8 @@ use prost_reflect::{
     DescriptorPool, DeserializeOptions, DynamicMessage, MessageDescriptor, SerializeOptions,
 };
 
+/// Is there while the container is frozen for a reader of its files.
+const FROZEN: &str = "frozen";
 /// Sizes that are read at most.
 const SPEC: usize = 8 << 20;
 const EXIT: usize = 64 << 10;
@@ -212,6 +214,33 @@ impl Bundle {
             return Ok(true);
         }
         Ok(Flock::try_lock(&path)?.is_some())
+    }
+
+    /// Says that the container is frozen only for as long as somebody reads its files.
+    ///
+    /// # Errors
+    /// When the file system refuses.
+    pub fn mark_frozen(&self) -> io::Result<()> {
+        self.write(FROZEN, b"", Durability::Cached)
+    }
+
+    /// Whether that is said.
+    ///
+    /// # Errors
+    /// When that cannot be told.
+    pub fn is_marked_frozen(&self) -> io::Result<bool> {
+        self.file(FROZEN).try_exists()
+    }
+
+    /// Says it no more.
+    ///
+    /// # Errors
+    /// When the file system refuses.
+    pub fn unmark_frozen(&self) -> io::Result<()> {
+        match std::fs::remove_file(self.file(FROZEN)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
     }
 
     fn write(&self, name: &str, bytes: &[u8], durability: Durability) -> io::Result<()> {

@@ -9,6 +9,7 @@
 //! comes last. What was taken in for an image that did not come to be goes again: at once, or at the next start.
 
 mod document;
+mod inflate;
 mod layer;
 
 #[cfg(test)]
@@ -76,6 +77,8 @@ pub struct Request {
     pub platform: Option<Platform>,
     /// No layer comes along.
     pub empty_layer: bool,
+    /// The layer may be compressed.
+    pub compressed: bool,
 }
 
 /// What was made.
@@ -127,7 +130,11 @@ fn make(
         if let Some(base) = base.filter(|base| base.diff_ids().len() >= LAYERS) {
             return Err(CommitError::Layers { image: base.id().to_string() });
         }
-        layer::take_in(store, source, lease)?
+        if request.compressed {
+            inflate::inflated(source, store.limits(), |plain| layer::take_in(store, plain, lease))?
+        } else {
+            layer::take_in(store, source, lease)?
+        }
     };
     let manifest = documents(store, base, request, defaults, layer.as_ref(), lease)?;
     store.name(&manifest.descriptor, request.reference.clone(), None)?;

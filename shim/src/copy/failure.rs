@@ -35,11 +35,13 @@ impl Failure {
 
     /// A tree that could not be read.
     pub fn of_pack(error: &PackError, order: &Order) -> Self {
-        let kind = match error {
-            PackError::File { source, .. } | PackError::Write(source) => kind_of(source),
-            PackError::Shrunk(_) | PackError::Deep(_) => FailureKind::Refused,
-        };
-        Self::told(kind, "from", order, error)
+        Self::told(kind_of_pack(error), "from", order, error)
+    }
+
+    /// A container whose files could not all be read.
+    pub fn of_whole(error: &PackError, order: &Order) -> Self {
+        let why = format!("read the files of container {}: {}", order.container, chain(error));
+        Self::new(kind_of_pack(error), why)
     }
 
     /// An archive that could not be extracted.
@@ -76,6 +78,13 @@ impl Failure {
     /// The words for the controller.
     pub fn into_answer(self) -> Answer {
         Answer::Failed { kind: self.kind, message: self.message }
+    }
+}
+
+fn kind_of_pack(error: &PackError) -> FailureKind {
+    match error {
+        PackError::File { source, .. } | PackError::Write(source) => kind_of(source),
+        PackError::Shrunk(_) | PackError::Deep(_) => FailureKind::Refused,
     }
 }
 

@@ -5,6 +5,7 @@
 //! controller                                  helper (one thread until it knows its place)
 //!   ── Order + fds ─────────────────────────▶   live: looks into the container's mount namespace and comes back
 //!                                               stopped: locks the bundle, mounts it in a namespace of its own
+//!                                               layer: opens the bundle's layers as they lie on the disk
 //!   ◀── Ready ───────────────────────────────
 //!   ◀── Stat ────────────────────────────────   path resolved inside the root
 //!   ◀══ archive (pipe) ══▶                      packed or extracted
@@ -15,6 +16,7 @@
 //! container's files may be mounted by somebody else.
 
 mod attach;
+mod changed;
 mod detach;
 mod failure;
 mod path;
@@ -29,7 +31,7 @@ use std::process::ExitCode;
 use davit_archive::extract::Limits;
 use davit_archive::write::Writer;
 use davit_archive::{IdRange, Owners, Source, extract, pack};
-use davit_proto::copy::{Action, Answer, CHANNEL, Order, PACKET, Stat};
+use davit_proto::copy::{self, Action, Answer, CHANNEL, FailureKind, Order, PACKET, Stat};
 use davit_sys::file::{self, FileType, OFlags};
 use davit_sys::{fd, privilege};
 
@@ -68,6 +70,10 @@ fn follow(socket: &OwnedFd) -> Result<Option<Answer>, Failure> {
     let Some(length) = received else { return Ok(None) };
     let order: Order = serde_json::from_slice(packet.get(..length).unwrap_or_default())
         .map_err(|error| Failure::io("understand the order")(error.into()))?;
+    if let copy::Place::Layer(bundle) = &order.place {
+        place::watch_controller(socket)?;
+        return changed::write(socket, &order, bundle).map(Some);
+    }
     let place = Place::enter(&order, fds)?;
     place.watch(socket)?;
     tell(socket, &Answer::Ready).map_err(Failure::io("answer"))?;
@@ -77,6 +83,8 @@ fn follow(socket: &OwnedFd) -> Result<Option<Answer>, Failure> {
             Ok(Some(Answer::Stat(described(&found)?)))
         }
         Action::Out { follow, name } => out(socket, &order, &place, *follow, name).map(Some),
+        Action::Export => export(&order, place).map(Some),
+        Action::Diff | Action::Layer => Err(Failure::new(FailureKind::Internal, "the order names no layer")),
         Action::In { keep_owners } => take(&order, &place, *keep_owners).map(Some),
         Action::Attach { mount } => attach::attach(&place, mount).map(Some),
         Action::Detach { target, others } => detach::detach(&place, target, others).map(Some),
@@ -98,12 +106,28 @@ fn out(socket: &OwnedFd, order: &Order, place: &Place, follow: bool, name: &[u8]
     tell(socket, &Answer::Stat(stat)).map_err(Failure::io("answer"))?;
     let skipped_dev = place.own_dev();
     let name = if name.is_empty() { wanted.name() } else { name.to_vec() };
-    let stdout = io::stdout().as_fd().try_clone_to_owned().map_err(Failure::io("open the pipe"))?;
-    let mut writer = Writer::new(BufWriter::with_capacity(BUFFER, std::fs::File::from(stdout)));
+    let mut writer = Writer::new(pipe()?);
     let entries = pack(Source { handle, name, skipped_dev }, place.ids, &mut writer)
         .map_err(|error| Failure::of_pack(&error, order))?;
     writer.end().map_err(Failure::io("write the archive"))?;
     Ok(Answer::Done { entries, bytes: writer.written() })
+}
+
+/// The controller hears at its end whether the archive is whole.
+fn export(order: &Order, place: Place) -> Result<Answer, Failure> {
+    let Place { root, ids, .. } = &place;
+    let handle = root.open_path(std::path::Path::new("/")).map_err(Failure::io("open the root"))?;
+    let mut writer = Writer::new(pipe()?);
+    let source = Source { handle, name: b"./".to_vec(), skipped_dev: None };
+    let entries = pack(source, *ids, &mut writer).map_err(|error| Failure::of_whole(&error, order))?;
+    writer.end().map_err(Failure::io("write the archive"))?;
+    Ok(Answer::Done { entries, bytes: writer.written() })
+}
+
+/// Where what is written comes out.
+fn pipe() -> Result<BufWriter<std::fs::File>, Failure> {
+    let stdout = io::stdout().as_fd().try_clone_to_owned().map_err(Failure::io("open the pipe"))?;
+    Ok(BufWriter::with_capacity(BUFFER, std::fs::File::from(stdout)))
 }
 
 fn take(order: &Order, place: &Place, keep_owners: bool) -> Result<Answer, Failure> {

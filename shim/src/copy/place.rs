@@ -10,6 +10,7 @@ use davit_proto::copy::{self, FailureKind, Order};
 use davit_proto::status::chain;
 use davit_sys::fd;
 use davit_sys::file::{self, Flock, Root};
+use davit_sys::mount::{self, TreeDepth};
 use davit_sys::namespace::{self, Kind};
 use davit_sys::process;
 
@@ -46,7 +47,8 @@ impl Place {
                 let namespace = fds.next().ok_or_else(missing)?;
                 let guardian = Some(fds.next().ok_or_else(missing)?);
                 let keep = namespace.try_clone().map_err(Failure::io("keep the container's mounts"))?;
-                let root = look_into(namespace).map_err(Failure::io("look into the container's mounts"))?;
+                let root = look_into(namespace, of(order))
+                    .map_err(Failure::io("look into the container's mounts"))?;
                 let ids = order.ids.map(|ids| IdRange { uid: ids.uid, gid: ids.gid, count: ids.count });
                 Ok(Self { ids, guardian, mounts: Some(keep), user: fds.next(), ..Self::plain(root) })
             }
@@ -54,6 +56,9 @@ impl Place {
             copy::Place::Stopped(folder) => {
                 let (root, lock) = mount_stopped(folder, order)?;
                 Ok(Self { _lock: Some(lock), ..Self::plain(root) })
+            }
+            copy::Place::Layer(_) => {
+                Err(Failure::new(FailureKind::Internal, "a layer as it lies on the disk has no such files"))
             }
             // Here too files show the container's own numbers.
             copy::Place::Image(layers) => {
@@ -75,8 +80,7 @@ impl Place {
 
     /// From now on this process ends with its controller and with whoever guards the place.
     pub fn watch(&self, socket: &OwnedFd) -> Result<(), Failure> {
-        let socket = socket.try_clone().map_err(Failure::io("watch the controller"))?;
-        end_with(socket).map_err(Failure::io("watch the controller"))?;
+        watch_controller(socket)?;
         let Some(guardian) = &self.guardian else { return Ok(()) };
         let watched = guardian.try_clone().map_err(Failure::io("watch the container"))?;
         end_with(watched).map_err(Failure::io("watch the container"))?;
@@ -111,12 +115,38 @@ impl Place {
     }
 }
 
+/// How much of a container's files is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Extent {
+    /// With all that is mounted on them.
+    Mounted,
+    /// Its root alone.
+    Root,
+}
+
+fn of(order: &Order) -> Extent {
+    if order.action == copy::Action::Export { Extent::Root } else { Extent::Mounted }
+}
+
+/// From now on this process ends with its controller.
+pub fn watch_controller(socket: &OwnedFd) -> Result<(), Failure> {
+    let socket = socket.try_clone().map_err(Failure::io("watch the controller"))?;
+    end_with(socket).map_err(Failure::io("watch the controller"))
+}
+
 /// The root of a mount namespace. Nothing but a look is taken there: this process has one thread yet, and comes back
 /// before it does anything else.
-fn look_into(mounts: OwnedFd) -> io::Result<Root> {
+fn look_into(mounts: OwnedFd, extent: Extent) -> io::Result<Root> {
     let home = namespace::open_own(Kind::Mount)?;
     namespace::enter(mounts, Kind::Mount)?;
     let root = Root::open(Path::new("/"));
+    let root = match extent {
+        Extent::Mounted => root,
+        // A mount is copied where it is. The copy is nobody's, and nothing is mounted on it.
+        Extent::Root => {
+            root.and_then(|root| mount::open_tree(&root, Path::new(""), TreeDepth::Single).map(Root::from_fd))
+        }
+    };
     namespace::enter(home, Kind::Mount)?;
     root
 }
@@ -133,8 +163,11 @@ fn mount_stopped(folder: &Path, order: &Order) -> Result<(Root, Flock), Failure>
         Failure::new(FailureKind::Busy, why)
     })?;
     let spec = bundle.spec().map_err(|error| internal(&error))?;
-    let root = stopped::mount(&spec, folder, &lock).map_err(|error| internal(&error))?;
-    Ok((root, lock))
+    let root = match of(order) {
+        Extent::Mounted => stopped::mount(&spec, folder, &lock),
+        Extent::Root => stopped::root(&spec, folder, &lock),
+    };
+    Ok((root.map_err(|error| internal(&error))?, lock))
 }
 
 /// Ends this process as soon as something can be read: the end of a process, or of a connection.

@@ -1,16 +1,42 @@
 //! The root of a container that does not run, mounted for a helper in a mount namespace of its own.
 
 use std::io;
-use std::path::Path;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
 
+use davit_archive::Overlay;
 use davit_sys::file::{self, Flock, Root};
 use davit_sys::mount::{self, Attributes, Propagation, TreeDepth};
 use oci_spec::runtime::Spec;
 
 use super::error::{Failure, Step};
-use super::mount_plan::{TreeFrom, plan_mounts};
+use super::mount_plan::{RootSource, TreeFrom, plan_mounts};
 use super::plan::MountStep;
 use super::{rootfs, source};
+
+/// The root alone, without anything mounted on it, and attached nowhere.
+pub fn root(spec: &Spec, bundle: &Path, lock: &Flock) -> Result<Root, Failure> {
+    let mounts = plan_mounts(spec, bundle)?;
+    Ok(Root::from_fd(source::open_root(&mounts.root, None, lock)?))
+}
+
+/// The layers of a root, and what is mounted on it, as they lie on the disk; none for a root that is no overlay.
+pub fn layers(spec: &Spec, bundle: &Path) -> Result<Option<Overlay>, Failure> {
+    let mounts = plan_mounts(spec, bundle)?;
+    let RootSource::Overlay { lower, upper: Some((upper, _)), .. } = &mounts.root else { return Ok(None) };
+    let open = |path: &Path| file::open_dir(path).step(format_args!("open layer {}", path.display()));
+    let lower = lower.iter().map(|path| open(path)).collect::<Result<Vec<_>, _>>()?;
+    let upper = match file::open_dir(upper) {
+        // Nobody has mounted it yet, so nothing has changed.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        other => other.step(format_args!("open {}", upper.display()))?,
+    };
+    let targets = spec.mounts().iter().flatten().map(|mount| mount.destination());
+    let relative =
+        |path: &PathBuf| path.strip_prefix("/").ok().map(|path| path.as_os_str().as_bytes().to_vec());
+    let mounts = targets.filter_map(relative).filter(|path| !path.is_empty()).collect();
+    Ok(Some(Overlay { upper, lower, mounts }))
+}
 
 /// Mounts the root with the volumes and folders of the host on it. What is made anew for each life (`/proc`, `/dev`, tmpfs)
 /// is not there.

@@ -53,7 +53,7 @@ impl Helper {
         let begun = Begun::new(order, &along).map_err(Error::io("prepare a copying helper"))?;
         let Begun { socket, theirs, stdin, stdout, input, output } = begun;
         let namespaces = match order.place {
-            Place::Live | Place::Image(_) => NewNamespaces::NONE,
+            Place::Live | Place::Image(_) | Place::Layer(_) => NewNamespaces::NONE,
             Place::Stopped(_) => NewNamespaces::MOUNT,
         };
         let program = engine.program.clone();
@@ -139,7 +139,7 @@ impl Begun {
         match order.action {
             Action::Stat { .. } | Action::Populate { .. } | Action::Attach { .. } | Action::Detach { .. } => {
             }
-            Action::Out { .. } => {
+            Action::Out { .. } | Action::Export | Action::Diff | Action::Layer => {
                 let (reader, writer) = fd::pipe(PIPE)?;
                 (stdout, output) = (writer, Some(reader));
             }

@@ -14,6 +14,7 @@ mod mount;
 mod place;
 mod populate;
 mod running;
+mod whole;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,6 +37,7 @@ use self::helper::Helper;
 pub use self::mount::{attach, detach};
 pub use self::populate::{Candidate, populate};
 pub use self::running::{Copies, Which};
+pub use self::whole::{diff, export, layer, next};
 use crate::engine::Engine;
 use crate::error::Error;
 

@@ -118,6 +118,7 @@ pub(super) fn commit_request(open: wire::CommitOpen) -> Result<commit::Request, 
         reference,
         platform: platform(open.platform),
         empty_layer: open.empty_layer,
+        compressed: open.compressed,
     })
 }
 

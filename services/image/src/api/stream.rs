@@ -74,26 +74,33 @@ pub(super) fn with_progress<T: Send + 'static, A: Send + 'static>(
 
 /// A frame that may be bytes of an archive.
 pub(super) trait Chunk: Send + 'static {
-    /// Its bytes; none when it is something else.
-    fn chunk(self) -> Option<Bytes>;
+    /// Its bytes, or why they are none.
+    fn chunk(self) -> io::Result<Bytes>;
 }
 
 impl Chunk for LoadRequest {
-    fn chunk(self) -> Option<Bytes> {
+    fn chunk(self) -> io::Result<Bytes> {
         match self.frame {
-            Some(load_request::Frame::Chunk(chunk)) => Some(chunk),
-            _ => None,
+            Some(load_request::Frame::Chunk(chunk)) => Ok(chunk),
+            _ => Err(no_chunk()),
         }
     }
 }
 
 impl Chunk for CommitRequest {
-    fn chunk(self) -> Option<Bytes> {
+    fn chunk(self) -> io::Result<Bytes> {
         match self.frame {
-            Some(commit_request::Frame::Chunk(chunk)) => Some(chunk),
-            _ => None,
+            Some(commit_request::Frame::Chunk(chunk)) => Ok(chunk),
+            Some(commit_request::Frame::Abort(why)) => {
+                Err(io::Error::new(io::ErrorKind::ConnectionAborted, why))
+            }
+            _ => Err(no_chunk()),
         }
     }
+}
+
+fn no_chunk() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, "a frame that is no chunk")
 }
 
 /// The chunks of an archive as a thread reads them. A stream that breaks off is an error, not an end.
@@ -102,8 +109,7 @@ pub(super) fn source<F: Chunk>(mut frames: Streaming<F>) -> impl Read + Send + '
     tokio::spawn(async move {
         while let Some(frame) = frames.next().await {
             let piece = match frame.map(Chunk::chunk) {
-                Ok(Some(chunk)) => Ok(chunk),
-                Ok(None) => Err(io::Error::new(io::ErrorKind::InvalidInput, "a frame that is no chunk")),
+                Ok(chunk) => chunk,
                 Err(broken) => {
                     Err(io::Error::new(io::ErrorKind::ConnectionAborted, broken.message().to_owned()))
                 }

@@ -198,6 +198,27 @@ fn a_layer_that_looks_compressed_is_taken_as_it_is() {
 }
 
 #[test]
+fn what_is_handed_in_may_be_compressed() {
+    let scene = Scene::new();
+    let import = || Request { compressed: true, ..request("") };
+    let plain = commit(&scene.store, &import(), &layer()[..]).unwrap();
+    let zstd = zstd::encode_all(&layer()[..], 1).unwrap();
+    for packed in [crate::fixture::gzip(&layer()), zstd.clone()] {
+        assert_eq!(commit(&scene.store, &import(), &packed[..]).unwrap(), plain);
+    }
+    let before = scene.all();
+    // The ratio of zeros is beyond any archive's.
+    let bomb = zstd::encode_all(std::io::repeat(0).take(300 << 20), 1).unwrap();
+    let cut = &zstd[..zstd.len() - 5];
+    for wrong in [&bomb[..], cut, b"\xfd7zXZ\0", b"BZh9", b"\x1f\x8b"] {
+        assert!(commit(&scene.store, &import(), wrong).is_err());
+        assert_eq!(scene.all(), before);
+    }
+    // A layer that is told to be none may look as it likes.
+    assert!(commit(&scene.store, &request(""), &zstd[..]).is_err());
+}
+
+#[test]
 fn what_breaks_off_or_is_no_layer_leaves_nothing() {
     struct Broken(usize, Vec<u8>);
     impl Read for Broken {

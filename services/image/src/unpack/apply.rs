@@ -6,7 +6,7 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{self, BufRead, Write};
+use std::io::{self, BufRead};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -330,9 +330,10 @@ fn fill(mut file: File, entry: &Entry, data: &mut Reader<impl BufRead>) -> Resul
             break;
         }
         let n = part.len();
-        file.write_all(part).map_err(failed("write the file"))?;
+        file::write_sparse(&mut file, part).map_err(failed("write the file"))?;
         data.consume(n);
     }
+    file::finish_sparse(&file, entry.size).map_err(failed("write the file"))?;
     set_metadata(&file, entry)?;
     file::set_times(&file, times(entry)).map_err(failed("set the times"))
 }
