@@ -14,6 +14,7 @@
 //! - [`image`]: images made for the purpose
 //! - [`scene`]: a canary and a secret beside an engine, for what is hostile
 //! - [`terminal`]: a real terminal, by tmux
+//! - [`person`]: somebody at such a terminal
 //! - [`wiring`]: who is on which network, told by everybody who keeps it
 //! - [`wait`]: waiting on a condition with a deadline, never on the clock
 
@@ -25,6 +26,7 @@ pub mod host;
 pub mod image;
 pub mod judge;
 pub mod left;
+pub mod person;
 pub mod place;
 pub mod registry;
 pub mod rich;

@@ -1,77 +1,11 @@
 //! The container chapters of the notes that davit was begun from, typed into a real terminal as they stand there, with
 //! `davit` for `docker`.
 
-use davit_tests::engine::{Engine, binaries};
+use davit_tests::engine::Engine;
 use davit_tests::image;
+use davit_tests::person::Person;
 use davit_tests::terminal::Terminal;
 use davit_tests::wait::until_true;
-
-/// A person's shell on the engine's host, where `davit` is the command.
-struct Person {
-    terminal: Terminal,
-    steps: u32,
-}
-
-impl Person {
-    fn at(engine: &Engine) -> Self {
-        let host = format!("unix://{}", engine.socket().display());
-        let path = format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", binaries().display());
-        let mut shell = engine.host().command("env");
-        shell.args([
-            "-i",
-            "TERM=xterm",
-            &format!("PATH={path}"),
-            &format!("DAVIT_HOST={host}"),
-            "PS1=host$ ",
-        ]);
-        shell.args(["bash", "--norc", "--noprofile", "-i"]);
-        let terminal = Terminal::run(&engine.host().name(), &shell).unwrap();
-        terminal.shows("host$");
-        Self { terminal, steps: 0 }
-    }
-
-    /// Types a line that ends by itself, and answers with what it printed. Its exit code must be this one.
-    fn types(&mut self, line: &str, code: i32) -> String {
-        self.steps += 1;
-        let mark = format!("step-{}={code}", self.steps);
-        self.terminal.line("clear").unwrap();
-        self.terminal.line(line).unwrap();
-        self.terminal.line(&format!("echo step-{}=$?", self.steps)).unwrap();
-        self.terminal.shows(&mark)
-    }
-
-    /// Types a line that leads into a container.
-    fn enters(&mut self, line: &str, shows: &str) {
-        self.terminal.line("clear").unwrap();
-        self.terminal.line(line).unwrap();
-        self.terminal.shows(shows);
-    }
-
-    /// Types into whatever runs.
-    fn says(&self, line: &str, shows: &str) -> String {
-        self.terminal.line(line).unwrap();
-        self.terminal.shows(shows)
-    }
-
-    fn detaches(&self) {
-        self.terminal.key("C-p").unwrap();
-        self.terminal.key("C-q").unwrap();
-        self.is_home();
-    }
-
-    fn leaves(&self) {
-        self.terminal.line("exit").unwrap();
-        self.is_home();
-    }
-
-    /// The prompt of the host is the last thing on the screen.
-    fn is_home(&self) {
-        until_true("the host's shell asks for more", || {
-            let screen = self.terminal.screen();
-            screen.lines().rfind(|line| !line.trim().is_empty()).is_some_and(|line| line.trim() == "host$")
-        });
-    }
-}
 
 fn engine() -> Engine {
     let engine = Engine::start().unwrap();
