@@ -196,3 +196,61 @@ async fn nobody_takes_away_what_is_being_pushed() {
     pushing.await.unwrap().unwrap();
     assert_eq!(fixture.requests().last().unwrap(), "PUT /v2/repo/manifests/tag");
 }
+
+/// A line to a registry that breaks once, after so many bytes of one connection.
+async fn bad_line(port: u16, limit: u64) -> std::net::SocketAddr {
+    use tokio::io::AsyncReadExt as _;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let broken = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let broken = Arc::clone(&broken);
+            tokio::spawn(async move {
+                let mut registry = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+                let (from_client, mut to_client) = client.split();
+                let (mut from_registry, mut to_registry) = registry.split();
+                let (mut limited, once) = (from_client.take(limit), &broken);
+                let up = async {
+                    let sent = tokio::io::copy(&mut limited, &mut to_registry).await.unwrap_or(limit);
+                    if sent == limit && once.swap(true, std::sync::atomic::Ordering::SeqCst) {
+                        limited.set_limit(u64::MAX);
+                        tokio::io::copy(&mut limited, &mut to_registry).await.ok();
+                    }
+                };
+                tokio::select! {
+                    () = up => {}
+                    _ = tokio::io::copy(&mut from_registry, &mut to_client) => {}
+                }
+            });
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn a_real_registry_at_the_end_of_a_bad_line_gets_it_all() {
+    use crate::registry::tests::real::{Registry, can_run};
+    if !can_run(&["docker-registry"]) {
+        return;
+    }
+    let (_folder, store) = store();
+    let made = image();
+    let registry = Registry::start("", "");
+    let address = bad_line(registry.port, 3 << 20).await;
+    let name = format!("{address}/some/image:1");
+    put(&made, &store, &[&name]).await;
+    let (pushed, progress) = try_push(&store, patient(), &name).await;
+    pushed.unwrap();
+    assert_eq!(states(&progress), [LayerState::Pushed, LayerState::Pushed]);
+    let reference = registry.reference("some/image:1").parse().unwrap();
+    let repository = Client::new(patient()).unwrap().repository(&reference, None);
+    assert_eq!(repository.manifest().await.unwrap().digest, made.manifest.digest);
+    let big = &made.layers[1];
+    let mut blob = repository.blob(&big.digest, big.size, 0);
+    let mut bytes = Vec::new();
+    while let Some(piece) = blob.next().await.unwrap() {
+        bytes.extend_from_slice(&piece);
+    }
+    assert_eq!(Some(&bytes), made.blobs.get(&big.digest));
+}

@@ -1,15 +1,21 @@
 //! Certificates of single registries, in docker's folders: `<folder>/<host[:port]>/`.
 //!
 //! ```text
-//! *.crt             authorities that vouch for this registry, beside the system's
+//! *.crt             authorities that vouch for this registry, beside the system's, or its own certificate
 //! NAME.cert  NAME.key   what we show of ourselves when it asks
 //! ```
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{WebPkiServerVerifier, verify_server_name};
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
+use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
 use super::error::{Failure, printable};
 
@@ -87,6 +93,73 @@ impl Own {
 
     fn with(&self, extension: &'static str) -> impl Iterator<Item = &PathBuf> {
         self.files.iter().filter(move |path| path.extension().is_some_and(|own| own == extension))
+    }
+}
+
+/// Verifies a registry by the authorities there are; a certificate that lies in its folder itself is believed although
+/// it calls itself an authority, as most do that somebody signed with their own key. Name and time must be right all the
+/// same.
+#[derive(Debug)]
+pub(super) struct Verifier {
+    inner: Arc<WebPkiServerVerifier>,
+    known: Vec<CertificateDer<'static>>,
+}
+
+impl Verifier {
+    /// Authorities, and certificates that are believed as they are.
+    pub(super) fn new(
+        roots: RootCertStore,
+        known: Vec<CertificateDer<'static>>,
+        provider: Arc<CryptoProvider>,
+    ) -> Result<Self, Failure> {
+        let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider);
+        let inner = inner.build().map_err(|error| Failure::Tls(error.to_string()))?;
+        Ok(Self { inner, known })
+    }
+}
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let verified = self.inner.verify_server_cert(certificate, intermediates, name, ocsp, now);
+        // Its time was looked at before either of these is found; a wrong one is another error.
+        let doubted = matches!(
+            verified,
+            Err(Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::Other(_)))
+        );
+        if !doubted || !self.known.iter().any(|known| known == certificate) {
+            return verified;
+        }
+        verify_server_name(&ParsedCertificate::try_from(certificate)?, name)?;
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.inner.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.inner.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.inner.supported_verify_schemes()
     }
 }
 

@@ -8,9 +8,10 @@ use std::time::Duration;
 use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, LOCATION, RANGE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use reqwest::{Response, Url};
+use rustls::pki_types::CertificateDer;
 
 use super::Patience;
-use super::certificate::{Identity, Own};
+use super::certificate::{Own, Verifier};
 use super::endpoint::{Endpoint, Map, Transport, host_of, is_loopback, same_origin};
 use super::error::{Failure, printable};
 use super::payload::Payload;
@@ -216,11 +217,8 @@ impl Wire {
 
     fn build(&self, trust: &Trust, own: Option<&Own>) -> Result<reqwest::Client, Failure> {
         let (loopback, tls) = match trust {
-            Trust::Plain { loopback } => (*loopback, tls_with(rustls::RootCertStore::empty(), None)?),
-            Trust::Verified { loopback, .. } => {
-                let identity = own.map(Own::identity).transpose()?.flatten();
-                (*loopback, tls_with(roots(own), identity)?)
-            }
+            Trust::Plain { loopback } => (*loopback, tls_plain()),
+            Trust::Verified { loopback, .. } => (*loopback, tls_with(own)?),
             Trust::Anyone { loopback } => (*loopback, tls_with_anyone()),
         };
         let builder = reqwest::Client::builder()
@@ -241,14 +239,14 @@ impl Wire {
 
 /// The system's authorities and those kept for one host. What cannot be read is left out and said: the handshake then
 /// fails where it mattered.
-fn roots(own: Option<&Own>) -> rustls::RootCertStore {
+fn roots(own: &[CertificateDer<'static>]) -> rustls::RootCertStore {
     let mut roots = rustls::RootCertStore::empty();
     let system = rustls_native_certs::load_native_certs();
     for error in &system.errors {
         tracing::debug!(%error, "reading a certificate authority");
     }
     roots.add_parsable_certificates(system.certs);
-    roots.add_parsable_certificates(own.map(Own::authorities).unwrap_or_default());
+    roots.add_parsable_certificates(own.iter().cloned());
     if roots.is_empty() {
         tracing::warn!("no certificate authorities on this host: registries cannot be verified");
     }
@@ -305,12 +303,21 @@ fn provider() -> Arc<rustls::crypto::CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
-fn tls_with(
-    roots: rustls::RootCertStore,
-    identity: Option<Identity>,
-) -> Result<rustls::ClientConfig, Failure> {
-    let builder = builder().with_root_certificates(roots);
-    match identity {
+/// Never used for a handshake: plain HTTP stays plain.
+fn tls_plain() -> rustls::ClientConfig {
+    builder().with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth()
+}
+
+fn tls_with(own: Option<&Own>) -> Result<rustls::ClientConfig, Failure> {
+    let known = own.map(Own::authorities).unwrap_or_default();
+    let roots = roots(&known);
+    let builder = if roots.is_empty() {
+        builder().with_root_certificates(roots)
+    } else {
+        let verifier = Verifier::new(roots, known, provider())?;
+        builder().dangerous().with_custom_certificate_verifier(Arc::new(verifier))
+    };
+    match own.map(Own::identity).transpose()?.flatten() {
         None => Ok(builder.with_no_client_auth()),
         Some((chain, key)) => {
             builder.with_client_auth_cert(chain, key).map_err(|error| Failure::Tls(error.to_string()))

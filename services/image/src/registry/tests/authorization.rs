@@ -206,3 +206,124 @@ async fn redirects_that_lead_nowhere_good_are_refused() {
     let server = Server::start(|_, _| answer(302, &[], b"")).await;
     assert!(with_credential(&server, None).manifest().await.is_err());
 }
+
+/// A registry with a token service that gives out what is asked for, and revokes each token after one write.
+async fn writable(lasting: bool) -> Server {
+    let given = std::sync::atomic::AtomicUsize::new(0);
+    Server::start(move |request, _| {
+        let count = || given.load(std::sync::atomic::Ordering::SeqCst);
+        let next = || given.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        if request.path.starts_with("/token") {
+            if request.header("authorization") != Some(BASIC)
+                && !request.body.contains("refresh_token=lasting")
+            {
+                return answer(401, &[], b"");
+            }
+            next();
+            let refresh = if lasting { r#","refresh_token":"lasting""# } else { "" };
+            return answer(200, &[], format!(r#"{{"token":"t{}"{refresh}}}"#, count()).as_bytes());
+        }
+        let host = request.header("host").unwrap();
+        if request.header("authorization") != Some(&format!("Bearer t{}", count())) {
+            // The scope of a read: who writes must know better.
+            let challenge = format!(
+                r#"Bearer realm="http://{host}/token",service="registry",scope="repository:repo:pull""#
+            );
+            return answer(401, &[("WWW-Authenticate", &challenge)], b"{}");
+        }
+        match request.method.as_str() {
+            "HEAD" => answer(404, &[], b""),
+            "POST" => answer(202, &[("Location", "/v2/repo/blobs/uploads/1?state=a")], b""),
+            "PATCH" => {
+                // Revoked midway.
+                next();
+                answer(202, &[("Location", "/v2/repo/blobs/uploads/1?state=b"), ("Range", "0-4")], b"")
+            }
+            "PUT" => answer(201, &[], b""),
+            _ => answer(200, &[], b"{}"),
+        }
+    })
+    .await
+}
+
+fn outbound(bytes: &[u8]) -> Outbound {
+    use std::io::Write as _;
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(bytes).unwrap();
+    Outbound {
+        digest: digest(bytes),
+        size: bytes.len() as u64,
+        file: Arc::new(file),
+        meter: Arc::new(|_| {}),
+    }
+}
+
+#[tokio::test]
+async fn a_token_to_write_is_asked_for_and_renewed_midway() {
+    let server = writable(false).await;
+    let reference = ImageRef::parse(&server.reference()).unwrap();
+    let client = Client::new(config()).unwrap();
+    let repository = client.repository_to_push(&reference, me());
+    assert!(!repository.has_blob(&digest(b"bytes"), 5).await.unwrap());
+    repository.send_blob(&outbound(b"bytes")).await.unwrap();
+    let seen = server.seen();
+    let asked: Vec<_> = seen.iter().filter(|seen| seen.path.starts_with("/token")).collect();
+    assert_eq!(asked.len(), 2, "once, and once when it was revoked");
+    for token in asked {
+        assert!(token.path.contains("scope=repository%3Arepo%3Apull%2Cpush"), "{}", token.path);
+    }
+    let put = seen.iter().rfind(|seen| seen.method == "PUT").unwrap();
+    assert!(put.path.starts_with("/v2/repo/blobs/uploads/1?state=b&digest=sha256"), "{}", put.path);
+}
+
+#[tokio::test]
+async fn an_upload_elsewhere_takes_no_credentials_along() {
+    let elsewhere = Server::start(|request, _| match request.method.as_str() {
+        "PATCH" => answer(202, &[("Range", "0-4")], b""),
+        _ => answer(201, &[], b""),
+    })
+    .await;
+    let there = format!("http://{}/store/1", elsewhere.address);
+    let server = Server::start(move |request, _| {
+        if request.header("authorization") != Some(BASIC) {
+            return answer(401, &[("WWW-Authenticate", "Basic realm=\"here\"")], b"");
+        }
+        answer(202, &[("Location", &there)], b"")
+    })
+    .await;
+    let reference = ImageRef::parse(&server.reference()).unwrap();
+    let repository = Client::new(config()).unwrap().repository_to_push(&reference, me());
+    repository.send_blob(&outbound(b"bytes")).await.unwrap();
+    let seen = elsewhere.seen();
+    assert_eq!(seen.iter().map(|seen| seen.method.as_str()).collect::<Vec<_>>(), ["PATCH", "PUT"]);
+    assert_eq!(seen[0].body, "bytes");
+    for request in seen {
+        assert_eq!(request.header("authorization"), None);
+    }
+}
+
+#[tokio::test]
+async fn a_login_is_what_the_registry_says_of_it() {
+    let server = writable(true).await;
+    let registry = ImageRef::of_registry(&server.address.to_string()).unwrap();
+    let client = Client::new(config()).unwrap();
+    let token = client.login(&registry, me().unwrap()).await.unwrap();
+    assert_eq!(token, Some(Secret::new("lasting")));
+    let asked = server.seen().into_iter().find(|seen| seen.path.starts_with("/token")).unwrap();
+    assert!(asked.path.contains("offline_token=true") && asked.path.contains("account=me"), "{}", asked.path);
+    let again = client.login(&registry, Credential::IdentityToken(Secret::new("lasting"))).await;
+    assert!(again.is_ok(), "{again:?}");
+    let wrong = Credential::Password { username: "me".into(), password: Secret::new("s3cret") };
+    let error = client.login(&registry, wrong).await.unwrap_err();
+    assert!(matches!(error.failure, Failure::Credentials(_)), "{error}");
+    assert!(!format!("{error} {error:?}").contains("s3cret"));
+    assert!(error.to_string().starts_with(&format!("registry {}: login: ", server.address)), "{error}");
+
+    let open = Server::start(|_, _| answer(200, &[], b"{}")).await;
+    let registry = ImageRef::of_registry(&open.address.to_string()).unwrap();
+    assert_eq!(client.login(&registry, me().unwrap()).await, Ok(None));
+    assert!(open.seen().iter().all(|seen| seen.header("authorization").is_none()), "nobody asked");
+    let none = Server::start(|_, _| answer(404, &[], b"\x1b]0;x\x07")).await;
+    let registry = ImageRef::of_registry(&none.address.to_string()).unwrap();
+    assert!(client.login(&registry, me().unwrap()).await.is_err());
+}

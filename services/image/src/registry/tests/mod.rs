@@ -2,7 +2,7 @@
 
 mod authorization;
 mod hostile;
-mod real;
+pub(crate) mod real;
 pub(crate) mod server;
 mod tls;
 

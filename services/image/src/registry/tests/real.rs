@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::*;
 
 /// Whether the programs are here; says which is not.
-pub(super) fn can_run(programs: &[&str]) -> bool {
+pub(crate) fn can_run(programs: &[&str]) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let missing =
         programs.iter().find(|name| !std::env::split_paths(&path).any(|folder| folder.join(name).exists()));
@@ -20,8 +20,8 @@ pub(super) fn can_run(programs: &[&str]) -> bool {
 }
 
 /// A registry in a temporary folder on a free port.
-pub(super) struct Registry {
-    pub(super) port: u16,
+pub(crate) struct Registry {
+    pub(crate) port: u16,
     child: Child,
     folder: tempfile::TempDir,
 }
@@ -35,7 +35,7 @@ impl Drop for Registry {
 
 impl Registry {
     /// Starts it with these lines added to the `http:` part of its settings and these below `auth:`.
-    pub(super) fn start(http: &str, auth: &str) -> Self {
+    pub(crate) fn start(http: &str, auth: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let data = folder.path().join("data").display().to_string();
@@ -62,12 +62,12 @@ impl Registry {
         registry
     }
 
-    pub(super) fn reference(&self, rest: &str) -> String {
+    pub(crate) fn reference(&self, rest: &str) -> String {
         format!("127.0.0.1:{}/{rest}", self.port)
     }
 
     /// Pushes a small image; gives back its layer.
-    pub(super) fn push(&self, name: &str, extra: &[&str]) -> Vec<u8> {
+    pub(crate) fn push(&self, name: &str, extra: &[&str]) -> Vec<u8> {
         let (layout, layer) = layout(self.folder.path());
         let output = Command::new("skopeo")
             .args(["--insecure-policy", "copy", "--quiet", "--dest-tls-verify=false"])

@@ -61,6 +61,35 @@ async fn certificates_decide() {
 }
 
 #[tokio::test]
+async fn a_certificate_signed_with_its_own_key_is_believed_from_its_folder() {
+    if !can_run(&["docker-registry", "openssl"]) {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    // As the registry's own handbook makes them, and one for another name.
+    let key = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout server.key -days 30";
+    for (name, file) in [("IP:127.0.0.1", "ca.crt"), ("DNS:other.example", "other.crt")] {
+        openssl(
+            folder.path(),
+            &format!("{key} -subj /CN=registry -addext subjectAltName={name} -out {file}"),
+        );
+        let registry = start(folder.path(), file);
+        let reference = registry.reference("image:1");
+        let error = repository(config(), &reference).manifest().await.unwrap_err();
+        assert!(matches!(error.failure, Failure::Tls(_)), "{error}");
+        if file != "ca.crt" {
+            std::fs::copy(folder.path().join(file), folder.path().join("ca.crt")).unwrap();
+        }
+        let error =
+            repository(with_authority(folder.path(), &registry), &reference).manifest().await.unwrap_err();
+        match name {
+            "IP:127.0.0.1" => assert!(matches!(error.failure, Failure::NotFound(_)), "{error}"),
+            _ => assert!(matches!(error.failure, Failure::Tls(_)), "{error}"),
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_bad_certificate_is_final_although_plain_http_answers() {
     if !can_run(&["docker-registry", "openssl"]) {
         return;
