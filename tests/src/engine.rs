@@ -75,6 +75,17 @@ impl From<Output> for Answer {
     }
 }
 
+/// The flag by which an engine on a host knows the driver of volumes in image files as `loop`.
+#[must_use]
+pub fn loop_driver(host: &Host) -> String {
+    format!("--volume-driver=loop=unix://{}/loop.sock", host.folder().display())
+}
+
+/// Flags that are the volume service's, wherever it runs.
+fn is_of_volumes(flag: &str) -> bool {
+    flag.starts_with("--volume-driver=")
+}
+
 /// Folder that builds write to.
 #[must_use]
 pub fn target() -> PathBuf {
@@ -233,9 +244,25 @@ impl Engine {
             arguments.extend(["--instance".into(), self.host.name()]);
             arguments.extend(["--bridge".into(), "davit0".into()]);
         }
+        if socket == "volume" {
+            arguments.extend(self.flags.iter().filter(|flag| is_of_volumes(flag)).cloned());
+        }
         self.spawn(name, &arguments)?;
         // One that was killed left its socket behind.
         until(&format!("{name} listens"), || std::os::unix::net::UnixStream::connect(&path).ok());
+        Ok(())
+    }
+
+    /// Starts the driver of volumes in image files; the flag of [`loop_driver`] names it.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start_loop_driver(&mut self) -> Result<()> {
+        let socket = self.host.folder().join("loop.sock");
+        let images = self.host.folder().join("images").display().to_string();
+        let listen = format!("unix://{}", socket.display());
+        self.spawn("davit-volume-loop", &["--root".into(), images, "--listen".into(), listen])?;
+        until("davit-volume-loop listens", || std::os::unix::net::UnixStream::connect(&socket).ok());
         Ok(())
     }
 
@@ -262,7 +289,8 @@ impl Engine {
                 arguments.push(format!("unix://{}", self.service_socket(service).display()));
             }
         }
-        arguments.extend(self.flags.clone());
+        let elsewhere = |flag: &&String| self.services == Services::Separate && is_of_volumes(flag);
+        arguments.extend(self.flags.iter().filter(|flag| !elsewhere(flag)).cloned());
         self.spawn("davitd", &arguments)?;
         self.wait_until_it_answers();
         Ok(())

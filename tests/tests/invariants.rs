@@ -81,7 +81,7 @@ fn the_wire_knows_no_kernel_and_services_know_nobody() {
     assert_eq!(ours("davit-dockerfile"), [""; 0]);
     for (service, wanted) in [
         ("davit-image", &["davit-archive", "davit-dockerfile", "davit-proto", "davit-sys"][..]),
-        ("davit-volume", &["davit-proto", "davit-sys"]),
+        ("davit-volume", &["davit-archive", "davit-proto", "davit-sys"]),
         ("davit-network", &["davit-proto", "davit-sys"]),
         ("davit-shim", &["davit-archive", "davit-proto", "davit-sys"]),
         ("davit-cli", &["davit-archive", "davit-proto", "davit-sys"]),

@@ -102,8 +102,23 @@ async fn volumes(
             nameless.name.clone_from(&known.name);
         }
     }
-    let request = volume::PrepareRequest { container_id: id.to_string(), uses };
+    let request = volume::PrepareRequest { container_id: id.to_string(), uses, again: false };
     within(LONG, "prepare the volumes", engine.volumes().prepare(request)).await
+}
+
+/// Has the volumes of a stopped container mounted, which a reboot may have taken away.
+///
+/// # Errors
+/// When one of them cannot be mounted.
+pub async fn remount(engine: &Arc<Engine>, id: &ContainerId) -> Result<(), Error> {
+    let container = engine.container(id)?;
+    let mounts = container.status.as_ref().map(|status| status.mounts.as_slice()).unwrap_or_default();
+    if !mounts.iter().any(|mount| mount.kind() == MountKind::Volume) {
+        return Ok(());
+    }
+    let request =
+        volume::PrepareRequest { container_id: id.to_string(), again: true, ..Default::default() };
+    within(LONG, "prepare the volumes", engine.volumes().prepare(request)).await.map(drop)
 }
 
 /// The images that the container mounts: known only when its own is held.

@@ -183,7 +183,7 @@ async fn hold(
     let volumes = if uses.is_empty() {
         volume::PrepareResponse::default()
     } else {
-        let request = volume::PrepareRequest { container_id: id.to_string(), uses };
+        let request = volume::PrepareRequest { container_id: id.to_string(), uses, again: false };
         within(LONG, "prepare the volumes", engine.volumes().prepare(request)).await?
     };
     let sources = fresh.to_vec();

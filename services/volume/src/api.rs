@@ -106,8 +106,12 @@ impl Service for Api {
     }
 
     async fn prepare(&self, request: Request<PrepareRequest>) -> Result<Response<PrepareResponse>, Status> {
-        let PrepareRequest { container_id, uses } = request.into_inner();
+        let PrepareRequest { container_id, uses, again } = request.into_inner();
         let container_id: ContainerId = decode(container_id.parse())?;
+        if again {
+            self.call(move |volumes| volumes.remount(&container_id)).await?;
+            return Ok(Response::new(PrepareResponse::default()));
+        }
         let uses = decode(uses.into_iter().map(use_).collect::<Result<Vec<Use>, Error>>())?;
         let prepared = self.call(move |volumes| volumes.prepare(&container_id, uses)).await?;
         let mounts = prepared.iter().map(mount).collect();

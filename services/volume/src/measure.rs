@@ -1,5 +1,6 @@
 //! `DiskUsage`: what each volume takes.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::path::Path;
 use std::time::Duration;
@@ -21,8 +22,25 @@ const PATIENCE: Duration = Duration::from_secs(2);
 impl Volumes {
     /// Volumes that a filter admits, with the bytes of disk that each takes.
     pub fn disk_usage(&self, filter: &Filter) -> Vec<(Volume, Option<u64>)> {
+        // A driver that does not answer is asked once, and not for each of its volumes.
+        let mut away = BTreeSet::new();
+        let mut measure = |volume: &Volume| {
+            let driver = &volume.record.driver;
+            if away.contains(driver) {
+                return None;
+            }
+            let size = self.measure(volume);
+            if size.is_none() && driver != LOCAL && self.is_away(driver) {
+                away.insert(driver.clone());
+            }
+            size
+        };
         let volumes = self.list(filter).into_iter();
-        volumes.map(|volume| (volume.clone(), self.measure(&volume))).collect()
+        volumes.map(|volume| (volume.clone(), measure(&volume))).collect()
+    }
+
+    fn is_away(&self, driver: &str) -> bool {
+        self.drivers().get(driver).and_then(|driver| driver.is_global()).is_err()
     }
 
     /// Bytes that a volume takes of this host. What a server has, or a folder that was there before, is not the

@@ -2,7 +2,7 @@
 //!
 //! The use is recorded before a volume is made or mounted: a crash between leaves a use of nothing, which Release ends.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use davit_proto::id::{ContainerId, Name};
 
@@ -92,6 +92,21 @@ impl Volumes {
             prepared.push(Prepared { volume, target: use_.target, read_only: use_.read_only });
         }
         Ok(prepared)
+    }
+
+    /// Has all that a container uses mounted again. One that uses nothing, or no longer, is none the wiser.
+    pub fn remount(&self, container_id: &ContainerId) -> Result<(), Error> {
+        let names: BTreeSet<Name> = match self.state().usage.of(container_id) {
+            Some(uses) => uses.by_target.values().cloned().collect(),
+            None => return Ok(()),
+        };
+        for name in names {
+            let known = self.state().records.get(&name).is_some_and(|record| !record.is_plain());
+            if known {
+                self.ready(Wanted::named(name), container_id.as_str())?;
+            }
+        }
+        Ok(())
     }
 }
 

@@ -105,7 +105,10 @@ async fn create(client: &mut Client, name: &str, options: &[(&str, &str)]) -> Re
 /// Answers with where the volume is.
 async fn hold(client: &mut Client, holder: &str, name: &str) -> Result<PathBuf, RemoteError> {
     let uses = vec![Use { name: name.into(), target: "/data".into(), ..Use::default() }];
-    let answer = client.prepare(PrepareRequest { container_id: holder.into(), uses }).await?.into_inner();
+    let answer = client
+        .prepare(PrepareRequest { container_id: holder.into(), uses, again: false })
+        .await?
+        .into_inner();
     Ok(PathBuf::from(&answer.mounts[0].source))
 }
 

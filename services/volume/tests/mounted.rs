@@ -52,7 +52,7 @@ async fn create(client: &mut Client, name: &str, options: &[(&str, &str)]) -> Re
 
 async fn hold(client: &mut Client, holder: &str, name: &str) -> Result<PrepareResponse, RemoteError> {
     let uses = vec![Use { name: name.into(), target: "/data".into(), ..Use::default() }];
-    Ok(client.prepare(PrepareRequest { container_id: holder.into(), uses }).await?.into_inner())
+    Ok(client.prepare(PrepareRequest { container_id: holder.into(), uses, again: false }).await?.into_inner())
 }
 
 async fn release(client: &mut Client, holder: &str) {

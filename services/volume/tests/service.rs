@@ -99,7 +99,7 @@ async fn a_use_is_recorded_and_keeps_a_volume() {
     let holder = ContainerId::generate().unwrap().to_string();
     let uses =
         vec![use_("db", "/data"), use_("", "/cache"), Use { read_only: true, ..use_("conf", "/etc/x") }];
-    let request = PrepareRequest { container_id: holder.clone(), uses };
+    let request = PrepareRequest { container_id: holder.clone(), uses, again: false };
     let first = client.prepare(request.clone()).await.unwrap().into_inner();
     assert_eq!(first.mounts[0].options, ["rbind", "rprivate", "nosuid", "nodev"]);
     assert_eq!(first.mounts[2].options.last().unwrap(), "ro");
@@ -131,7 +131,8 @@ async fn prune_takes_what_nobody_uses() {
     let nameless = create(&mut client, "").await.unwrap();
     create(&mut client, "named").await.unwrap();
     let holder = ContainerId::generate().unwrap().to_string();
-    let request = PrepareRequest { container_id: holder, uses: vec![use_("", "/a"), use_("used", "/b")] };
+    let request =
+        PrepareRequest { container_id: holder, uses: vec![use_("", "/a"), use_("used", "/b")], again: false };
     client.prepare(request).await.unwrap();
     std::fs::write(Path::new(&nameless.mountpoint).join("f"), vec![1_u8; 1 << 20]).unwrap();
 
@@ -168,7 +169,7 @@ async fn what_cannot_be_is_refused_in_words() {
         (&*id, use_("a", "/a/../../b")),
         (&*id, use_("../a", "/a")),
     ] {
-        let request = PrepareRequest { container_id: container_id.into(), uses: vec![use_] };
+        let request = PrepareRequest { container_id: container_id.into(), uses: vec![use_], again: false };
         assert_eq!(client.prepare(request).await.unwrap_err().code(), tonic::Code::InvalidArgument);
     }
     assert!(names(&mut client, &[]).await.is_empty(), "nothing was made on the way");
@@ -182,8 +183,11 @@ async fn two_callers_at_once_make_one_volume() {
         let mut client = client.clone();
         tokio::spawn(async move {
             let container_id = ContainerId::generate().unwrap().to_string();
-            let request =
-                PrepareRequest { container_id: container_id.clone(), uses: vec![use_("one", "/x")] };
+            let request = PrepareRequest {
+                container_id: container_id.clone(),
+                uses: vec![use_("one", "/x")],
+                again: false,
+            };
             client.prepare(request).await.unwrap();
             if n % 2 == 0 {
                 client.release(ReleaseRequest { container_id, remove_anonymous: true }).await.unwrap();

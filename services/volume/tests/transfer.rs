@@ -55,7 +55,7 @@ async fn is_there(client: &mut Client, name: &str) -> bool {
 async fn hold(client: &mut Client, name: &str) {
     let uses = vec![Use { name: name.into(), target: "/data".into(), ..Use::default() }];
     let container_id = ContainerId::generate().unwrap().to_string();
-    client.prepare(PrepareRequest { container_id, uses }).await.unwrap();
+    client.prepare(PrepareRequest { container_id, uses, again: false }).await.unwrap();
 }
 
 async fn export(client: &mut Client, name: &str) -> Vec<u8> {

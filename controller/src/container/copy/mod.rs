@@ -38,6 +38,7 @@ pub use self::mount::{attach, detach};
 pub use self::populate::{Candidate, populate};
 pub use self::running::{Copies, Which};
 pub use self::whole::{diff, export, layer, next};
+use crate::container::content;
 use crate::engine::Engine;
 use crate::error::Error;
 
@@ -163,6 +164,9 @@ async fn begin(engine: &Arc<Engine>, container: &str, path: &[u8], action: Actio
     loop {
         let mut busy = "it is being started or ended".to_owned();
         if let Some(found) = place::find(engine, &id).await? {
+            if let copy::Place::Stopped(_) = found.place {
+                content::remount(engine, &id).await?;
+            }
             let order = Order {
                 container: container.to_owned(),
                 place: found.place,
