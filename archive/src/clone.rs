@@ -268,7 +268,7 @@ mod tests {
         fs::create_dir(&to).unwrap();
         fs::write(from.join("a/file"), vec![7; 100_000]).unwrap();
         fs::hard_link(from.join("a/file"), from.join("again")).unwrap();
-        fs::File::create(from.join("hole")).unwrap().set_len(50 << 20).unwrap();
+        File::create(from.join("hole")).unwrap().set_len(50 << 20).unwrap();
         symlink("/etc/passwd", from.join("link")).unwrap();
         fs::set_permissions(from.join("a/file"), fs::Permissions::from_mode(0o4751)).unwrap();
         fs::set_permissions(from.join("a/closed"), fs::Permissions::from_mode(0o500)).unwrap();
@@ -293,7 +293,7 @@ mod tests {
         assert_eq!(fs::read_link(to.join("link")).unwrap(), Path::new("/etc/passwd"));
         assert_eq!(fs::metadata(&to).unwrap().mode() & 0o7777, 0o1777);
         assert!(!to.join("socket").exists());
-        let opened = fs::File::open(to.join("a/file")).unwrap();
+        let opened = File::open(to.join("a/file")).unwrap();
         assert!(
             !kept
                 || file::xattrs(&opened, |_| true)

@@ -151,7 +151,7 @@ impl LoopDevice {
         let flags = OFlags::RDWR | OFlags::CLOEXEC;
         let path = format!("/dev/loop{number}");
         let fd = rustix::fs::open(path, flags, rustix::fs::Mode::empty())?;
-        Ok(Self { fd: fd, number })
+        Ok(Self { fd, number })
     }
 
     fn status(&self) -> io::Result<Status> {

@@ -226,9 +226,7 @@ impl Store {
         self.record(name)?;
         let held = self.folder(name).join("holders").join(file_name);
         match fs::remove_file(&held) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(Error::file("remove", &held)(error));
-            }
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::file("remove", &held)(error)),
             _ => self.settle(name),
         }
     }
