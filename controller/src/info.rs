@@ -57,19 +57,7 @@ pub async fn info(engine: &Arc<Engine>) -> Result<InfoResponse, Error> {
         Ok(checked) => warnings.extend(checked.warnings),
         Err(error) => warnings.push(format!("the network service does not answer: {}", chain(&error))),
     }
-    let mut volumes = engine.volumes();
-    let asked = volumes.list_drivers(volume::ListDriversRequest {});
-    let volume_drivers = match within(SHORT, "ask the volume service", asked).await {
-        Ok(listed) => listed.drivers.into_iter().map(|driver| driver.name).collect(),
-        Err(error) => {
-            warnings.push(format!("the volume service does not answer: {}", chain(&error)));
-            Vec::new()
-        }
-    };
-    let mut client = engine.images();
-    let asked = client.get_collection(image::GetCollectionRequest {});
-    // That it does not answer is said above.
-    let collection = within(SHORT, "ask what is collected", asked).await.ok();
+    let volume_drivers = volume_drivers(engine, &mut warnings).await;
     let (containers, revision) = engine.containers();
     let count = |wanted: &[Phase]| {
         containers.iter().filter(|c| wanted.contains(&status_of(c).phase())).count() as u64
@@ -105,8 +93,28 @@ pub async fn info(engine: &Arc<Engine>) -> Result<InfoResponse, Error> {
         warnings,
         revision,
         recovery: engine.recovery(),
-        collection,
+        collection: collection(engine).await,
     })
+}
+
+/// The drivers of volumes; why they are not known is one more warning.
+async fn volume_drivers(engine: &Arc<Engine>, warnings: &mut Vec<String>) -> Vec<String> {
+    let mut volumes = engine.volumes();
+    let asked = volumes.list_drivers(volume::ListDriversRequest {});
+    match within(SHORT, "ask the volume service", asked).await {
+        Ok(listed) => listed.drivers.into_iter().map(|driver| driver.name).collect(),
+        Err(error) => {
+            warnings.push(format!("the volume service does not answer: {}", chain(&error)));
+            Vec::new()
+        }
+    }
+}
+
+/// What the image service collects by itself. That it does not answer is a warning already.
+async fn collection(engine: &Arc<Engine>) -> Option<image::GetCollectionResponse> {
+    let mut images = engine.images();
+    let asked = images.get_collection(image::GetCollectionRequest {});
+    within(SHORT, "ask what is collected", asked).await.ok()
 }
 
 async fn count_images(engine: &Arc<Engine>) -> Result<u64, Error> {

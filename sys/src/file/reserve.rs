@@ -95,7 +95,7 @@ mod tests {
     #[test]
     fn blocks_ahead_do_not_make_a_file_longer() {
         let folder = tempfile::tempdir().unwrap();
-        let file = fs::File::create(folder.path().join("f")).unwrap();
+        let file = File::create(folder.path().join("f")).unwrap();
         match reserve_ahead(&file, 0, 1 << 20) {
             Err(error) if error.raw_os_error() == Some(Errno::OPNOTSUPP.raw_os_error()) => return,
             other => other.unwrap(),

@@ -282,17 +282,13 @@ mod tests {
 
     #[test]
     fn wrong_values_are_named() {
-        let cases: [(&dyn Fn(&mut Settings), &str); 7] = [
-            (&|s| s.gc_high = Some(100), "gc-high"),
-            (&|s| s.gc_low = Some(10), "gc-low"),
-            (&|s| (s.gc_high, s.gc_low) = (Some(50), Some(50)), "gc-low"),
-            (&|s| s.gc_budget = Some("lots".into()), "gc-budget"),
-            (&|s| s.gc_min_age = Some("soon".into()), "gc-min-age"),
-            (&|s| s.gc_keep = vec!["until=3h".into()], "gc-keep"),
-            (&|s| s.gc_keep = vec!["label".into()], "gc-keep"),
-        ];
-        for (change, flag) in cases {
-            assert_eq!(set(change).unwrap_err().flag, flag);
-        }
+        let flag = |change: fn(&mut Settings)| set(change).unwrap_err().flag;
+        assert_eq!(flag(|s| s.gc_high = Some(100)), "gc-high");
+        assert_eq!(flag(|s| s.gc_low = Some(10)), "gc-low");
+        assert_eq!(flag(|s| (s.gc_high, s.gc_low) = (Some(50), Some(50))), "gc-low");
+        assert_eq!(flag(|s| s.gc_budget = Some("lots".into())), "gc-budget");
+        assert_eq!(flag(|s| s.gc_min_age = Some("soon".into())), "gc-min-age");
+        assert_eq!(flag(|s| s.gc_keep = vec!["until=3h".into()]), "gc-keep");
+        assert_eq!(flag(|s| s.gc_keep = vec!["label".into()]), "gc-keep");
     }
 }
