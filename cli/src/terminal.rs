@@ -68,7 +68,7 @@ pub fn secret() -> Result<String, Error> {
     typed.map_err(|error| Error::io("read the password", error))
 }
 
-fn read_secret(from: impl io::Read) -> io::Result<String> {
+fn read_secret(from: impl io::BufRead) -> io::Result<String> {
     const LIMIT: usize = 64 << 10;
     const INTERRUPT: u8 = 3;
     const END: u8 = 4;
