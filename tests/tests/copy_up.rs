@@ -108,7 +108,7 @@ fn a_new_volume_holds_what_the_image_holds_there() {
 #[test]
 fn containers_that_start_at_once_see_all_of_it() {
     let engine = Engine::start().unwrap();
-    load(&engine, &[many_files(1, 1500, 6 << 20).unwrap()]);
+    load(&engine, &[many_files(1, 800, 3 << 20).unwrap()]);
     let counted = "find /data1 -type f | wc -l";
     std::thread::scope(|scope| {
         for number in 0..4 {
@@ -116,7 +116,7 @@ fn containers_that_start_at_once_see_all_of_it() {
             scope.spawn(move || {
                 let volume = if number < 3 { "all:/data1" } else { "all:/data1:ro" };
                 let answer = engine.ok(["run", "--rm", "-v", volume, "seed:1", "sh", "-c", counted]);
-                assert_eq!(answer.line(), "1500");
+                assert_eq!(answer.line(), "800");
             });
         }
     });
@@ -126,7 +126,7 @@ fn containers_that_start_at_once_see_all_of_it() {
 #[test]
 fn a_copy_that_was_cut_off_is_made_anew() {
     let mut engine = Engine::start().unwrap();
-    load(&engine, &[many_files(1, 6000, 24 << 20).unwrap()]);
+    load(&engine, &[many_files(1, 4000, 16 << 20).unwrap()]);
     engine.ok(["volume", "create", "cut"]);
     let folder = place(&engine, "cut");
     let mut run = engine.command(["run", "--rm", "-v", "cut:/data1", "seed:1", "true"]);
@@ -142,7 +142,7 @@ fn a_copy_that_was_cut_off_is_made_anew() {
     // Whoever comes next finds it whole, also one that wants no copy.
     let count = "find /data1 -type f | wc -l; ls -A /data1 | wc -l";
     let next = ["run", "--rm", "-v", "cut:/data1", "seed:1", "sh", "-c", count];
-    assert_eq!(engine.ok(next).stdout, "6000\n60\n", "after {cut:?}");
+    assert_eq!(engine.ok(next).stdout, "4000\n40\n", "after {cut:?}");
 
     // What is whole is only finished.
     engine.ok(["volume", "create", "whole"]);

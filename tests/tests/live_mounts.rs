@@ -67,6 +67,7 @@ fn folders_volumes_and_memory_come_and_go() {
     ]);
     let gone = "ls -A /srv/new/place /first; grep -cE ' /(srv|memory|first|one)' /proc/mounts; cat /data/x";
     assert_eq!(inside(&engine, "c", gone), "/first:\n\n/srv/new/place:\n0\nkept\n");
+    assert_eq!(engine.ok(["volume", "rm", "first"]).line(), "first", "it is nobody's any more");
     engine.ok(["restart", "-t", "0", "c"]);
     assert_eq!(inside(&engine, "c", gone), "/first:\n\n/srv/new/place:\n0\nkept\n");
     assert_eq!(engine.field("c", "{{range .Mounts}}{{.Destination}} {{end}}").trim(), "/data");

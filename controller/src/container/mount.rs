@@ -145,7 +145,23 @@ async fn apply(engine: &Arc<Engine>, id: &ContainerId) -> Result<(), Error> {
     }
     pass(failpoint::MOUNT_DONE).await?;
     enter(engine, id, &steps);
+    release(engine, id, &steps).await;
     Ok(())
+}
+
+/// Volumes that are not mounted any more are others' to remove. What cannot be let go of now goes with the container.
+async fn release(engine: &Engine, id: &ContainerId, steps: &Steps) {
+    let again = |target: &str| steps.fresh.iter().any(|fresh| fresh.target == target);
+    let gone = steps.gone.iter().filter(|gone| gone.kind() == MountKind::Volume && !again(&gone.target));
+    let targets: Vec<String> = gone.map(|gone| gone.target.clone()).collect();
+    // None would mean all.
+    if targets.is_empty() {
+        return;
+    }
+    let request = volume::ReleaseRequest { container_id: id.to_string(), remove_anonymous: false, targets };
+    if let Err(error) = within(LONG, "release volumes", engine.volumes().release(request)).await {
+        tracing::warn!(container_id = %id, error = %chain(&error), "volumes were not let go of");
+    }
 }
 
 /// What is wanted and not so, and what is so and not wanted.

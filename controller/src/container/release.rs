@@ -240,7 +240,11 @@ pub async fn release_network(engine: &Arc<Engine>, id: &ContainerId) -> Result<(
 /// # Errors
 /// When the service fails.
 pub async fn release_volumes(engine: &Arc<Engine>, id: &ContainerId, anonymous: bool) -> Result<(), Error> {
-    let request = volume::ReleaseRequest { container_id: id.to_string(), remove_anonymous: anonymous };
+    let request = volume::ReleaseRequest {
+        container_id: id.to_string(),
+        remove_anonymous: anonymous,
+        targets: Vec::new(),
+    };
     within(LONG, "release the volumes", engine.volumes().release(request)).await.map(drop)
 }
 

@@ -120,9 +120,13 @@ impl Service for Api {
     }
 
     async fn release(&self, request: Request<ReleaseRequest>) -> Result<Response<ReleaseResponse>, Status> {
-        let ReleaseRequest { container_id, remove_anonymous } = request.into_inner();
+        let ReleaseRequest { container_id, remove_anonymous, targets } = request.into_inner();
         let container_id: ContainerId = decode(container_id.parse())?;
-        self.call(move |volumes| volumes.release(&container_id, remove_anonymous)).await?;
+        self.call(move |volumes| match targets.is_empty() {
+            true => volumes.release(&container_id, remove_anonymous),
+            false => volumes.release_at(&container_id, &targets),
+        })
+        .await?;
         Ok(Response::new(ReleaseResponse {}))
     }
 

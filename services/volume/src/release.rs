@@ -30,6 +30,24 @@ impl Volumes {
         Ok(())
     }
 
+    /// Ends a container's use of what it called by name and sees at some paths. What it did not name stays its own until
+    /// its end. Once more is no error.
+    pub fn release_at(&self, container_id: &ContainerId, targets: &[String]) -> Result<(), Error> {
+        let mut state = self.state();
+        let Some(mut uses) = state.usage.of(container_id).cloned() else { return Ok(()) };
+        let mut gone = BTreeSet::new();
+        for target in targets {
+            if uses.called.remove(target) {
+                gone.extend(uses.by_target.remove(target));
+            }
+        }
+        gone.retain(|name| !uses.by_target.values().any(|used| used == name));
+        state.usage.record(container_id, uses)?;
+        drop(state);
+        self.settle(&gone, container_id.as_str());
+        Ok(())
+    }
+
     fn goes_with(&self, name: &Name, container_id: &ContainerId) -> bool {
         let state = self.state();
         let anonymous = state.records.get(name).is_some_and(|record| record.anonymous);

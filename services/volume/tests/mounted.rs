@@ -56,7 +56,7 @@ async fn hold(client: &mut Client, holder: &str, name: &str) -> Result<PrepareRe
 }
 
 async fn release(client: &mut Client, holder: &str) {
-    let request = ReleaseRequest { container_id: holder.into(), remove_anonymous: true };
+    let request = ReleaseRequest { container_id: holder.into(), remove_anonymous: true, targets: Vec::new() };
     client.release(request).await.unwrap();
 }
 

@@ -117,7 +117,8 @@ async fn a_use_is_recorded_and_keeps_a_volume() {
     assert_eq!(holders, [holder.as_str()]);
 
     for _ in 0..2 {
-        let request = ReleaseRequest { container_id: holder.clone(), remove_anonymous: true };
+        let request =
+            ReleaseRequest { container_id: holder.clone(), remove_anonymous: true, targets: Vec::new() };
         client.release(request).await.unwrap();
         assert_eq!(names(&mut client, &[("dangling", "true")]).await, ["conf", "db"]);
     }
@@ -190,7 +191,10 @@ async fn two_callers_at_once_make_one_volume() {
             };
             client.prepare(request).await.unwrap();
             if n % 2 == 0 {
-                client.release(ReleaseRequest { container_id, remove_anonymous: true }).await.unwrap();
+                client
+                    .release(ReleaseRequest { container_id, remove_anonymous: true, targets: Vec::new() })
+                    .await
+                    .unwrap();
             }
         })
     });

@@ -12,6 +12,9 @@ pub const SCENES: &[Scene] = &[
     ("writes_go_to_the_writable_layer", writes_go_to_the_writable_layer),
     ("binds_of_folders_and_files", binds_of_folders_and_files),
     ("binds_are_private_and_read_only", binds_are_private_and_read_only),
+    ("read_only_is_of_all_or_of_the_top", read_only_is_of_all_or_of_the_top),
+    ("a_part_of_a_source_stays_inside_it", a_part_of_a_source_stays_inside_it),
+    ("an_image_is_mounted_read_only", an_image_is_mounted_read_only),
     ("tmpfs_and_shm_sizes", tmpfs_and_shm_sizes),
     ("read_only_root", read_only_root),
     ("images_cannot_move_the_system_mounts", images_cannot_move_the_system_mounts),
@@ -66,6 +69,81 @@ fn binds_are_private_and_read_only() {
     let outcome = container.run();
     assert_eq!((outcome.out.as_str(), outcome.exit.code()), ("", 0));
     assert_eq!(fs::read_dir(host.path()).unwrap().count(), 0);
+}
+
+fn read_only_is_of_all_or_of_the_top() {
+    // In a mount namespace of its own, which ends with the thread.
+    std::thread::spawn(with_a_mount_below).join().unwrap();
+}
+
+fn with_a_mount_below() {
+    use davit_sys::mount::{Attributes, FileSystem, Propagation, TreeDepth, attach, set_attributes};
+    let open = |path: &std::path::Path| davit_sys::file::open_dir(path).unwrap();
+    davit_sys::namespace::leave(davit_sys::namespace::Kind::Mount).unwrap();
+    let all = open(std::path::Path::new("/"));
+    set_attributes(&all, TreeDepth::Recursive, Attributes::NONE, Some(Propagation::Private)).unwrap();
+    let host = tempfile::tempdir().unwrap();
+    let below = host.path().join("below");
+    fs::create_dir(&below).unwrap();
+    let tmpfs = FileSystem::open("tmpfs").unwrap().mount(Attributes::NONE).unwrap();
+    attach(&tmpfs, open(&below)).unwrap();
+    let script = "for f in /all /all/below /top /top/below /one /one/below; do \
+                  (: > $f/x) 2>/dev/null && echo $f; done; true";
+    let container = Container::shell(script)
+        .with("/mounts/-", bind(host.path(), "/all", &["rbind", "rro"]))
+        .with("/mounts/-", bind(host.path(), "/top", &["rbind", "ro"]))
+        .with("/mounts/-", bind(host.path(), "/one", &["bind", "rro"]));
+    let out = container.run().out;
+    drop(tmpfs);
+    davit_sys::mount::detach(&below).unwrap();
+    assert_eq!(out, "/top/below\n");
+}
+
+fn a_part_of_a_source_stays_inside_it() {
+    let host = tempfile::tempdir().unwrap();
+    let outside = tempfile::tempdir().unwrap();
+    fs::create_dir_all(host.path().join("a/b")).unwrap();
+    fs::write(host.path().join("a/b/file"), "inside\n").unwrap();
+    symlink("/a/b", host.path().join("link")).unwrap();
+    symlink(outside.path(), host.path().join("out")).unwrap();
+    let with = |part: &str| {
+        let options = ["rbind".to_owned(), format!("x-davit-subpath={part}")];
+        let options: Vec<&str> = options.iter().map(String::as_str).collect();
+        Container::shell("cat /p/file").with("/mounts/-", bind(host.path(), "/p", &options))
+    };
+    assert_eq!(with("a/b").run().out, "inside\n");
+    assert_eq!(with("link").run().out, "inside\n");
+    for missing in ["out", "none", "a/b/file/x", "../../../../../../../.."] {
+        let tried = with(missing).try_run();
+        let said = tried.map(|outcome| outcome.out).unwrap_or_else(|error| error.to_string());
+        // What leads up ends at the top, and shows nothing but the source.
+        let good =
+            if missing.starts_with("..") { !said.contains("inside") } else { said.contains("access path") };
+        assert!(good, "{missing}: {said}");
+    }
+}
+
+fn an_image_is_mounted_read_only() {
+    let layers = tempfile::tempdir().unwrap();
+    let (low, top) = (layers.path().join("low"), layers.path().join("top"));
+    fs::create_dir_all(low.join("etc")).unwrap();
+    fs::create_dir_all(top.join("etc")).unwrap();
+    fs::write(low.join("etc/low"), "low\n").unwrap();
+    fs::write(top.join("etc/top"), "top\n").unwrap();
+    let image = |layers: &[&std::path::Path], target: &str, more: &[&str]| {
+        let lower = layers.iter().map(|layer| format!("lowerdir={}", layer.display()));
+        let options: Vec<String> = lower.chain(more.iter().map(|&option| option.to_owned())).collect();
+        json!({"destination": target, "type": "overlay", "source": "overlay", "options": options})
+    };
+    let script = "cat /both/etc/low /both/etc/top /one/etc/low /part/low /file; ls /part; \
+                  for f in /both /one /part; do (: > $f/x) 2>/dev/null && echo wrote; done; true";
+    let container = Container::shell(script)
+        .with("/mounts/-", image(&[&top, &low], "/both", &["rro", "nosuid", "nodev"]))
+        .with("/mounts/-", image(&[&low], "/one", &["rw"]))
+        .with("/mounts/-", image(&[&top, &low], "/part", &["x-davit-subpath=etc"]))
+        .with("/mounts/-", image(&[&top, &low], "/file", &["x-davit-subpath=etc/top"]));
+    assert_eq!(container.run().out, "low\ntop\nlow\nlow\ntop\nlow\ntop\n");
+    assert!(!low.join("x").exists() && !top.join("x").exists());
 }
 
 fn tmpfs_and_shm_sizes() {
