@@ -56,10 +56,9 @@ async fn run(engine: &Arc<Engine>, id: &ContainerId, action: Action) -> Result<(
                 action: action.clone(),
             };
             let mut helper = Helper::launch(engine, id, &order, found.fds).await?;
-            match outcome(&mut helper).await? {
-                Some(()) => return Ok(()),
-                // The life ended under it.
-                None => {}
+            // Else the life ended under it.
+            if outcome(&mut helper).await?.is_some() {
+                return Ok(());
             }
         }
         if Instant::now() > deadline {
