@@ -131,40 +131,23 @@ fn changes_are_told_as_docker_tells_them() {
     refused(&engine, &["diff", "nobody"], "nobody");
 }
 
+/// A container `c` with something said of each setting.
+fn with_settings(engine: &Engine) {
+    let words = "create --name c -e A=1 -l x=y -w /tmp -u 7 --expose 80 -v /data --stop-signal SIGINT \
+        --hostname never --entrypoint /bin/echo busybox hello";
+    engine.ok(words.split_whitespace());
+}
+
+fn config_of(engine: &Engine, image: &str) -> serde_json::Value {
+    serde_json::from_str(&engine.ok(["image", "inspect", "-f", "{{json .Config}}", image]).stdout).unwrap()
+}
+
 #[test]
-fn settings_come_from_the_container_and_from_instructions() {
+fn settings_come_from_the_container() {
     let engine = Engine::start().unwrap();
-    engine.ok([
-        "create",
-        "--name",
-        "c",
-        "-e",
-        "A=1",
-        "-l",
-        "x=y",
-        "-w",
-        "/tmp",
-        "-u",
-        "7",
-        "--expose",
-        "80",
-        "-v",
-        "/data",
-        "--stop-signal",
-        "SIGINT",
-        "--hostname",
-        "never",
-        "--entrypoint",
-        "/bin/echo",
-        "busybox",
-        "hello",
-    ]);
-    let inspect = |image: &str| -> serde_json::Value {
-        serde_json::from_str(&engine.ok(["image", "inspect", "-f", "{{json .Config}}", image]).stdout)
-            .unwrap()
-    };
+    with_settings(&engine);
     engine.ok(["commit", "c", "plain"]);
-    let config = inspect("plain");
+    let config = config_of(&engine, "plain");
     assert_eq!(config["Cmd"], serde_json::json!(["hello"]), "{config}");
     assert_eq!(config["Entrypoint"], serde_json::json!(["/bin/echo"]), "{config}");
     assert_eq!((&config["User"], &config["WorkingDir"]), (&"7".into(), &"/tmp".into()), "{config}");
@@ -176,7 +159,12 @@ fn settings_come_from_the_container_and_from_instructions() {
     assert!(config["Env"].as_array().unwrap().contains(&"A=1".into()), "{config}");
     assert!(!config.to_string().contains("never"), "{config}");
     assert_eq!(engine.ok(["run", "--rm", "plain"]).stdout, "hello\n");
+}
 
+#[test]
+fn instructions_change_settings_or_are_refused() {
+    let engine = Engine::start().unwrap();
+    with_settings(&engine);
     let changes = [
         "CMD [\"sh\", \"-c\", \"echo $B\"]",
         "ENTRYPOINT []",
@@ -193,7 +181,7 @@ fn settings_come_from_the_container_and_from_instructions() {
     ];
     let words: Vec<&str> = changes.iter().flat_map(|change| ["-c", change]).collect();
     engine.ok([&["commit"], &words[..], &["c", "changed"]].concat());
-    let config = inspect("changed");
+    let config = config_of(&engine, "changed");
     let expect = |key: &str, value: serde_json::Value| assert_eq!(config[key], value, "{key}: {config}");
     expect("User", "0:0".into());
     expect("WorkingDir", "/tmp/sub".into());

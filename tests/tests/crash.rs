@@ -26,9 +26,11 @@ fn cut_at(engine: &mut Engine, nothing: &BTreeSet<String>, point: &str, action: 
     engine.davit(["network", "connect", "beside", "c"]);
     engine.davit(["network", "disconnect", "beside", "c"]);
     engine.davit(["update", "--publish-add", "81", "c"]);
+    engine.davit(["commit", "c", "made"]);
     engine.davit(["rm", "-f", "-v", "c"]);
     engine.end_controller().unwrap();
     engine.start_controller().unwrap();
+    engine.davit(["rmi", "-f", "made"]);
 
     let there = until("each container is one thing or the other", || {
         let listed = engine.ok(["ps", "-a", "--format", "{{.Names}} {{.State}}"]).stdout;

@@ -195,3 +195,41 @@ fn modes_and_attributes_of_directories_are_changes() {
     fs::set_permissions(scene.path("up"), fs::Permissions::from_mode(0o700)).unwrap();
     assert_eq!(scene.changes(&[])[0], "C");
 }
+
+#[test]
+fn who_swaps_links_meanwhile_shows_nothing_of_the_host() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let outside = tempfile::tempdir().unwrap();
+    fs::write(outside.path().join("secret"), "never to be seen").unwrap();
+    let scene = Scene::new();
+    scene.file("one/d/secret").file("up/d/secret").file("up/e/f");
+    fs::create_dir_all(scene.path("up/spare")).unwrap();
+    fs::write(scene.path("up/spare/secret"), "harmless").unwrap();
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                // A directory, a link out of the tree, a link to one file outside; whatever fails is the race itself.
+                let _ = fs::rename(scene.path("up/d"), scene.path("up/away"));
+                let _ = std::os::unix::fs::symlink(outside.path(), scene.path("up/d"));
+                let _ = fs::remove_file(scene.path("up/d"));
+                let _ = fs::rename(scene.path("up/away"), scene.path("up/d"));
+                let _ = fs::rename(scene.path("up/e/f"), scene.path("up/e/g"));
+                let _ = std::os::unix::fs::symlink(outside.path().join("secret"), scene.path("up/e/f"));
+                let _ = fs::rename(scene.path("up/e/g"), scene.path("up/e/f"));
+            }
+        });
+        for _ in 0..300 {
+            let mut writer = Writer::new(Vec::new());
+            if layer(&scene_overlay(&scene), &mut writer).is_ok() {
+                let bytes = writer.finish().unwrap();
+                assert!(!bytes.windows(16).any(|window| window == b"never to be seen"));
+            }
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+}
+
+fn scene_overlay(scene: &Scene) -> Overlay {
+    scene.overlay(&["d/mount", "e/f"])
+}

@@ -84,8 +84,11 @@ fn document(answer: &InspectResponse) -> Document {
     map(fields)
 }
 
-/// The comment of the last step.
+/// The image's own comment, or that of its last step.
 fn comment(whole: &Value) -> Document {
+    if let Some(own) = whole.get("comment").and_then(Value::as_str).filter(|own| !own.is_empty()) {
+        return own.into();
+    }
     let steps = whole.get("history").and_then(Value::as_array);
     let last = steps.and_then(|steps| steps.last()).and_then(|step| step.get("comment"));
     last.and_then(Value::as_str).unwrap_or_default().into()

@@ -116,8 +116,7 @@ pub async fn remount(engine: &Arc<Engine>, id: &ContainerId) -> Result<(), Error
     if !mounts.iter().any(|mount| mount.kind() == MountKind::Volume) {
         return Ok(());
     }
-    let request =
-        volume::PrepareRequest { container_id: id.to_string(), again: true, ..Default::default() };
+    let request = volume::PrepareRequest { container_id: id.to_string(), again: true, ..Default::default() };
     within(LONG, "prepare the volumes", engine.volumes().prepare(request)).await.map(drop)
 }
 
