@@ -18,6 +18,8 @@ use serde_json::json;
 const IMAGE: &str = "127.0.0.1:5000/app:1";
 /// Space that is left, in KiB, when an image comes: from nothing to nearly enough.
 const FOR_IMAGES: [u64; 8] = [0, 4, 300, 2_500, 4_800, 5_400, 6_000, 6_600];
+/// And when a container becomes one.
+const FOR_COMMITS: [u64; 6] = [0, 4, 40, 1_000, 3_000, 5_000];
 /// And when something small is asked for: block by block.
 const FOR_BLOCKS: [u64; 9] = [0, 4, 8, 12, 16, 20, 24, 32, 48];
 
@@ -161,6 +163,12 @@ fn images_come_whole_or_not_at_all() {
     assert!(scene.ask(&FOR_BLOCKS[..3], &["tag", "busybox", "another:1"], &[&["rmi", "another:1"]]) > 0);
 }
 
+/// A container with a few MiB of its own.
+fn engine_changes(engine: &Engine) {
+    let script = "cat /bin/busybox /bin/busybox > /large; echo small > /small; rm /etc/group";
+    engine.ok(["run", "--name", "changed", "busybox", "sh", "-c", script]);
+}
+
 #[test]
 fn containers_come_whole_or_not_at_all() {
     let scene = Scene::new();
@@ -173,6 +181,9 @@ fn containers_come_whole_or_not_at_all() {
     assert!(scene.ask(&FOR_BLOCKS, &run, &[&["rm", "-f", "-v", "c"]]) > 2);
     assert!(scene.ask(&FOR_BLOCKS, &["run", "--rm", "busybox", "true"], &[]) > 2);
     assert!(scene.ask(&FOR_BLOCKS[..3], &["volume", "create", "v"], &[&["volume", "rm", "v"]]) > 0);
+    engine_changes(&scene.engine);
+    let commit = ["commit", "changed", "made:1"];
+    assert!(scene.ask(&FOR_COMMITS, &commit, &[&["rmi", "made:1"]]) > 3);
     let copy = ["cp", "-q", &file, "there:/file"];
     assert!(scene.ask(&FOR_IMAGES[..4], &copy, &[&["exec", "there", "rm", "/file"]]) > 3);
     // It needs no room.

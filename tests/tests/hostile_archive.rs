@@ -1,4 +1,5 @@
-//! Archives that want out, lie, or never end, into everything that takes one: `load`, `pull` and `cp`. Each is refused
+//! Archives that want out, lie, or never end, into everything that takes one: `load`, `pull`, `import` and
+//! `cp`. Each is refused
 //! or confined: what lies beside the engine stays as it is, nothing half is there, and no limit is without a name.
 
 use std::fs;
@@ -216,6 +217,24 @@ fn attacks_that_are_pulled() {
 }
 
 #[test]
+fn attacks_that_are_imported() {
+    let scene = Scene::new(Engine::start_empty().unwrap());
+    for (what, attack) in scene.attacks() {
+        let archive = archive(&attack.concat());
+        let answer = scene.engine.davit_with_input(["import", "-", "attack:1"], &archive);
+        scene.answered(what, &answer);
+        if answer.code == 0 {
+            scene.engine.ok(["create", "--name", "c", "attack:1", "none"]);
+            let seen = scene.engine.davit(["cp", "c:/", "-"]);
+            assert!(!seen.stdout.contains("never to be seen"), "{what}: {seen:?}");
+            scene.engine.ok(["rm", "c"]);
+            scene.engine.ok(["rmi", "attack:1"]);
+        }
+        scene.nothing_left(what);
+    }
+}
+
+#[test]
 fn attacks_that_are_copied_in() {
     let scene = Scene::new(Engine::start().unwrap());
     scene.engine.ok(["run", "-d", "--name", "c", "-v", "/data", "busybox", "sleep", "1000"]);
@@ -279,10 +298,14 @@ fn bombs() {
             scene.engine.davit(["pull", "-q", &format!("{}/{name}", registry.address())]),
             scene.engine.davit_with_input(["load", "-q"], &packed(&layout)),
             scene.engine.davit_with_input(["load", "-q"], &bomb),
+            scene.engine.davit_with_input(["import", "-"], &bomb),
         ];
         for answer in &answers {
             assert_eq!(answer.code, 1, "{kind:?}: {answer:?}");
-            assert!(answer.stderr.contains("decompressed"), "a limit with a name, {kind:?}: {answer:?}");
+            assert!(
+                answer.stderr.contains("decompressed") || answer.stderr.contains("limit reached"),
+                "a limit with a name, {kind:?}: {answer:?}"
+            );
             scene.answered("a bomb", answer);
         }
         scene.nothing_left("a bomb");

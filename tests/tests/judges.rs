@@ -157,3 +157,45 @@ fn what_podman_made_and_saves_runs_with_us() {
     works("127.0.0.1:5000/podmans:1");
     podman.end().unwrap();
 }
+
+#[test]
+fn what_we_commit_is_what_others_unpack() {
+    let scene = Scene::new();
+    let (engine, host) = (&scene.engine, scene.engine.host());
+    engine.ok(["pull", "-q", IMAGE]);
+    // Each kind of change: new, other mode, other owner, gone, a folder in the place of another one, one more name.
+    let change = "cd /tree && echo new > added && chmod 600 plain && chown 3:4 setuid && rm dangling large \
+        && rm -r replaced && mkdir replaced && echo again > replaced/again && ln added sticky/again \
+        && mkfifo replaced/fifo && touch -d @1000000000 added";
+    engine.ok(["run", "--name", "c", IMAGE, "busybox", "sh", "-c", change]);
+    engine.ok([
+        "commit",
+        "-m",
+        "changed",
+        "-c",
+        "CMD [\"cat\", \"/tree/added\"]",
+        "c",
+        "127.0.0.1:5000/made:1",
+    ]);
+    let made = "127.0.0.1:5000/made:1";
+    assert_eq!(engine.ok(["run", "--rm", made]).stdout, "new\n");
+    let ours = scene.ours(made);
+    assert!(ours.contains_key(Path::new("replaced/again")) && !ours.contains_key(Path::new("large")));
+    engine.ok(["push", "-q", made]);
+    let saved = scene.path("made.tar");
+    engine.ok(["save", "-o", &saved, made]);
+    for image in [format!("docker://{made}"), format!("docker-archive:{saved}")] {
+        if is_there("umoci") {
+            let differences = tree::differences(&ours, &scene.umoci(&image));
+            assert!(differences.is_empty(), "umoci, {image}: {differences:#?}");
+        }
+        if is_there("podman") {
+            let podman = Podman::new(host).unwrap();
+            let id = podman.ok(&["pull", "-q", "--tls-verify=false", &image]).unwrap();
+            assert_eq!(podman.run(id.trim(), &[]).unwrap(), "new\n", "{image}");
+            let differences = tree::differences(&ours, &podman.tree(id.trim(), rich::FOLDER).unwrap());
+            assert!(differences.is_empty(), "podman, {image}: {differences:#?}");
+            podman.end().unwrap();
+        }
+    }
+}

@@ -1,4 +1,4 @@
-//! The power goes while images are pulled, loaded and removed, and containers and volumes are made and removed: the
+//! The power goes while images are pulled, loaded, committed and removed, and containers and volumes are made and removed: the
 //! engine starts on what is left without any help, nothing that was answered is lost, whatever is listed is whole, and
 //! the space of what was half done comes back.
 
@@ -22,6 +22,7 @@ const CUTS: u64 = 20;
 const REMOTE: [&str; 3] = ["127.0.0.1:5000/p0:1", "127.0.0.1:5000/p1:1", "127.0.0.1:5000/p2:1"];
 const ARCHIVED: [&str; 2] = ["archived0:1", "archived1:1"];
 const CONTAINERS: [&str; 4] = ["c0", "c1", "c2", "c3"];
+const COMMITTED: [&str; 2] = ["made0:1", "made1:1"];
 const VOLUMES: [&str; 2] = ["v0", "v1"];
 /// Where an operation waits a moment, one a cut: the cut then mostly falls into it.
 const SLOW: [&str; 10] = [
@@ -142,6 +143,9 @@ impl Scene {
             "-c",
             "echo kept > /data/file && sync",
         ]);
+        let script =
+            "for n in 1 2 3 4 5 6 7 8; do echo $n > /tmp/$n; done; cat /bin/busybox > /large; rm /etc/group";
+        engine.ok(["run", "--name", "changed", "busybox", "sh", "-c", script]);
         Self { engine, disk, registry: Some(registry), archives, answers: Answers::default(), seed }
     }
 
@@ -174,6 +178,11 @@ impl Scene {
                     if make { words(&["load", "-q", "-i", &archive]) } else { words(&["rmi", name]) }
                 })
             });
+            let commits = scope.spawn(|| {
+                worker(6).work(&COMMITTED, part(&known.images, &COMMITTED), |name, make, _| {
+                    if make { words(&["commit", "changed", name]) } else { words(&["rmi", name]) }
+                })
+            });
             let containers = |n: u64, names: &'static [&'static str]| {
                 worker(n).work(names, part(&known.containers, names), |name, make, chance| {
                     match (make, chance) {
@@ -197,7 +206,7 @@ impl Scene {
                 workers.into_iter().flat_map(|worker| worker.join().unwrap()).collect::<Known>()
             };
             Answers {
-                images: join(vec![pulls, loads]),
+                images: join(vec![pulls, loads, commits]),
                 containers: join(vec![one, other]),
                 volumes: join(vec![volumes]),
             }
@@ -241,7 +250,7 @@ impl Scene {
         for image in &images {
             engine.ok(["run", "--rm", image, "true"]);
         }
-        for container in containers.iter().filter(|name| *name != "kept") {
+        for container in containers.iter().filter(|name| CONTAINERS.contains(&name.as_str())) {
             engine.ok(["start", container]);
             engine.ok(["stop", "-t", "0", container]);
         }

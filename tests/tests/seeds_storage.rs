@@ -118,6 +118,22 @@ fn files_are_copied_both_ways() {
 }
 
 #[test]
+fn a_container_becomes_an_image() {
+    let engine = engine();
+    let mut person = Person::at(&engine);
+    person.enters("davit run -i -t --name mine ubuntu:18.04", "inside#");
+    person.says("echo game-$((40+2)) > /pacman; busybox cat /pacman", "game-42");
+    person.leaves();
+    let changed = person.types("davit diff mine", 0);
+    assert!(changed.contains("A /pacman"), "{changed}");
+    person.types("davit container commit mine my_pacman:1.0", 0);
+    assert!(person.types("davit images my_pacman", 0).contains("1.0"));
+    assert!(person.types("davit run --rm my_pacman:1.0 busybox cat /pacman", 0).contains("game-42"));
+    let history = person.types("davit history my_pacman:1.0", 0);
+    assert!(history.contains("<missing>"), "{history}");
+}
+
+#[test]
 fn images_share_their_layers() {
     let engine = engine();
     let registry = Registry::start(engine.host()).unwrap();

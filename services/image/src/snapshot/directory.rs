@@ -120,9 +120,15 @@ impl Directory {
         let path = self.ingest.join(&name);
         let failed = |e| SnapshotError::io("make", path.display())(e);
         file::make_dir_at(&self.ingest_fd, name.as_ref(), 0o700).map_err(failed)?;
-        let staged = file::open_dir(&path).map_err(failed)?;
-        file::make_dir_at(&staged, "fs".as_ref(), ROOT_MODE).map_err(failed)?;
-        Ok((name, path))
+        let within = || file::make_dir_at(file::open_dir(&path)?, "fs".as_ref(), ROOT_MODE);
+        match within() {
+            Ok(()) => Ok((name, path)),
+            Err(error) => {
+                let error = failed(error);
+                self.sweeper.push(path);
+                Err(error)
+            }
+        }
     }
 
     /// Gives a staged folder its name among the layers; one that is there already stays.
