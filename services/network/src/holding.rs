@@ -117,6 +117,9 @@ impl Holding {
     }
 }
 
+/// What was read of each container: its holding, or why it cannot be read.
+pub type Read = BTreeMap<ContainerId, Result<Holding, Error>>;
+
 /// The files of all holdings.
 #[derive(Debug)]
 pub struct Files {
@@ -125,8 +128,8 @@ pub struct Files {
 }
 
 impl Files {
-    /// Opens the folder and reads what is there: a holding, or why it cannot be read.
-    pub fn open(path: &Path) -> Result<(Self, BTreeMap<ContainerId, Result<Holding, Error>>), Error> {
+    /// Opens the folder and reads what is there.
+    pub fn open(path: &Path) -> Result<(Self, Read), Error> {
         let dir = crate::store::make_dir(path)?;
         let mut holdings = BTreeMap::new();
         for entry in fs::read_dir(path).map_err(Error::file("list", path))? {
