@@ -19,6 +19,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     tonic_prost_build::configure()
         .build_transport(false)
         .bytes(".davit.types.v1")
+        .bytes(".davit.build.v1")
         .bytes(".davit.image.v1")
         .bytes(".davit.container.v1.CopyOutResponse")
         .bytes(".davit.container.v1.CopyInRequest")

@@ -1,6 +1,7 @@
 //! What a person can type after a verb: clap types only, without behaviour. The verbs themselves stand in
 //! [`crate::verb`].
 
+pub mod build;
 pub mod container;
 pub mod image;
 pub mod limit;

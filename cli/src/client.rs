@@ -4,6 +4,7 @@ use std::io;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
+use davit_proto::build::builds_client::BuildsClient;
 use davit_proto::container::containers_client::ContainersClient;
 use davit_proto::image::images_client::ImagesClient;
 use davit_proto::network::networks_client::NetworksClient;
@@ -106,6 +107,11 @@ impl Engine {
     /// Networks.
     pub async fn networks(&self) -> Result<NetworksClient<Channel>, Error> {
         Ok(NetworksClient::new(self.channel().await?))
+    }
+
+    /// Builds.
+    pub async fn builds(&self) -> Result<BuildsClient<Channel>, Error> {
+        Ok(BuildsClient::new(self.channel().await?))
     }
 
     /// The engine itself.

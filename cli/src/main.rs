@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod build;
 mod client;
 mod confirm;
 mod container;

@@ -8,7 +8,7 @@ use clap::{Arg, ArgAction, ArgMatches, Args, Command};
 use crate::client::{DEFAULT_HOST, Engine};
 use crate::error::Error;
 use crate::exit::Place;
-use crate::{args, container, image, manifest, network, system, volume};
+use crate::{args, build, container, image, manifest, network, system, volume};
 
 /// The way a command goes to its end.
 pub type Answer = Pin<Box<dyn Future<Output = Result<u8, Error>>>>;
@@ -274,9 +274,23 @@ fn systems() -> Vec<Verb> {
     ]
 }
 
+/// `davit build`, in its group or without it.
+fn building() -> Verb {
+    Verb::of("build", "Build an image from a Dockerfile", "[OPTIONS] PATH|-", build::run)
+}
+
+/// `davit builder …`.
+pub fn builders() -> Vec<Verb> {
+    vec![
+        building(),
+        Verb::of("prune", "Remove what builds keep for the next one", "[OPTIONS]", build::prune::run),
+    ]
+}
+
 /// Verbs without a group, and short forms under a name of their own.
 fn shorts() -> Vec<Verb> {
     vec![
+        building(),
         Verb::of("ps", "List containers", "[OPTIONS]", container::ls::run),
         Verb::of("images", "List images", "[OPTIONS] [REPOSITORY[:TAG]]", image::ls::run),
         Verb::of("rmi", "Remove images", "[OPTIONS] IMAGE [IMAGE...]", image::rm::run),
@@ -302,7 +316,13 @@ pub struct Group {
 }
 
 /// The groups.
-const GROUPS: [Group; 6] = [
+const GROUPS: [Group; 7] = [
+    Group {
+        name: "builder",
+        about: "Verbs of builds",
+        verbs: builders,
+        build: |c| group(c, "builder ", &builders()),
+    },
     Group {
         name: "container",
         about: "Verbs of containers",

@@ -38,7 +38,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let (socket, instance) = (config.listen.clone(), config.instance.clone());
     let peers = if config.group.is_some() { Peers::WhoeverConnects } else { Peers::OurUser };
     let opened = serve::open(config).await?;
-    let routes = transport::with_standard(serve::routes(&opened.engine), serve::SERVICES).await?;
+    let routes = transport::with_standard(serve::with_builds(&opened.engine).await?, serve::SERVICES).await?;
     tracing::info!(socket = %socket.display(), instance, "serving");
     let (stopping, mut stopped) = tokio::sync::watch::channel(());
     let stop = async move {

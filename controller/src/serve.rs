@@ -33,6 +33,7 @@ pub const SERVICES: &[&str] = &[
     "davit.volume.v1.Volumes",
     "davit.network.v1.Networks",
     "davit.system.v1.System",
+    "davit.build.v1.Builds",
 ];
 
 /// How long a root that another engine has is waited for, and how often it is tried.
@@ -70,6 +71,9 @@ pub enum OpenError {
     /// The embedded network service does not open.
     #[error("open the network service")]
     Network(#[source] davit_network::Error),
+    /// The embedded build service does not open.
+    #[error("open the build service")]
+    Build(#[source] davit_build::Error),
     /// A service of its own cannot be reached.
     #[error("reach the {service} service")]
     Dial {
@@ -131,6 +135,18 @@ pub async fn open(config: Config) -> Result<Opened, OpenError> {
     // Beside the work: nobody waits for it.
     drop(tokio::task::spawn_blocking(move || reserve::keep(&root)));
     Ok(Opened { engine, listener, _lock: lock })
+}
+
+/// The API over an engine, and the builds that are made with it. Those only have the engine's public calls, over the
+/// same in-memory transport as everything that stands below it.
+///
+/// # Errors
+/// When the build service does not open.
+pub async fn with_builds(engine: &Arc<Engine>) -> Result<Routes, OpenError> {
+    let channel = dial("engine", &Address::Here(InProcess::serve(routes(engine)))).await?;
+    let config = davit_build::Config { root: engine.config.root.clone(), engine: channel };
+    let builds = davit_build::service(config).await.map_err(OpenError::Build)?;
+    Ok(routes(engine).add_service(builds))
 }
 
 /// The API over an engine.

@@ -18,6 +18,8 @@ mod generated {
     include!(concat!(env!("OUT_DIR"), "/davit.rs"));
 }
 
+/// `davit.build.v1`: builds.
+pub use generated::davit::build::v1 as build;
 /// `davit.container.v1`: the engine's main API.
 pub use generated::davit::container::v1 as container;
 /// `davit.image.v1`: images.
@@ -44,6 +46,7 @@ pub mod names;
 pub mod port;
 pub mod reason;
 pub mod status;
+pub mod step;
 pub mod time;
 #[cfg(feature = "transport")]
 pub mod transport;

@@ -56,7 +56,7 @@ fn code(text: &str) -> String {
     text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
 }
 
-const OURS: [&str; 10] = [
+const OURS: [&str; 11] = [
     "proto",
     "sys",
     "archive",
@@ -64,6 +64,7 @@ const OURS: [&str; 10] = [
     "services/image",
     "services/volume",
     "services/network",
+    "services/build",
     "shim",
     "controller",
     "cli",
@@ -84,7 +85,8 @@ fn the_wire_knows_no_kernel_and_services_know_nobody() {
         ("davit-volume", &["davit-archive", "davit-proto", "davit-sys"]),
         ("davit-network", &["davit-proto", "davit-sys"]),
         ("davit-shim", &["davit-archive", "davit-proto", "davit-sys"]),
-        ("davit-cli", &["davit-archive", "davit-proto", "davit-sys"]),
+        ("davit-build", &["davit-archive", "davit-dockerfile", "davit-proto", "davit-sys"]),
+        ("davit-cli", &["davit-archive", "davit-dockerfile", "davit-proto", "davit-sys"]),
     ] {
         let mut depends = ours(service);
         depends.sort_unstable();

@@ -18,6 +18,7 @@ pub async fn run(engine: Engine, args: CommitArgs) -> Result<u8, Error> {
         comment: args.message,
         changes: args.change,
         no_pause: !args.pause,
+        ..CommitRequest::default()
     };
     let answer = engine.containers().await?.commit(request).await.map_err(RemoteError::from)?;
     output::line(&answer.into_inner().image_id)?;

@@ -37,8 +37,8 @@ pub async fn run(engine: Engine, args: ListArgs) -> Result<u8, Error> {
     if let Some(repository) = &args.repository {
         filters.push(Filter { key: "reference".into(), value: repository.clone() });
     }
-    let mut answer =
-        engine.images().await?.list(ListRequest { filters }).await.map_err(RemoteError::from)?.into_inner();
+    let request = ListRequest { filters, all: args.all };
+    let mut answer = engine.images().await?.list(request).await.map_err(RemoteError::from)?.into_inner();
     let mut images: Vec<Image> = Vec::new();
     while let Some(frame) = answer.message().await.map_err(RemoteError::from)? {
         images.extend(frame.images);

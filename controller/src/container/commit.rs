@@ -67,14 +67,23 @@ async fn opened(
     let (container_id, image) = (id.to_string(), container.image_id.clone());
     let wanted = image::PrepareRequest { container_id, image, ..image::PrepareRequest::default() };
     let prepared = within(LONG, "ask for the image", engine.images().prepare(wanted)).await?;
-    let config = config::merged(&container, &prepared.config)?;
+    let config = if request.config.is_empty() {
+        config::merged(&container, &prepared.config)?
+    } else {
+        request.config.clone()
+    };
+    let created_by = match request.created_by.as_str() {
+        "" => container.args.join(" "),
+        said => said.to_owned(),
+    };
     Ok(CommitOpen {
         base: prepared.image_id,
         config: config.into(),
         changes: request.changes.clone(),
         author: request.author.clone(),
         comment: request.comment.clone(),
-        created_by: container.args.join(" "),
+        created_by,
+        earlier: request.earlier.clone(),
         reference: request.reference.clone(),
         ..CommitOpen::default()
     })

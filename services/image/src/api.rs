@@ -113,12 +113,17 @@ impl Service for Api {
     type ListStream = Answers<ListResponse>;
 
     async fn list(&self, request: Request<ListRequest>) -> Result<Response<Self::ListStream>, Status> {
-        let conditions = encode::conditions(request.into_inner().filters);
+        let ListRequest { filters, all } = request.into_inner();
+        let conditions = encode::conditions(filters);
         let list = self
             .call(move |store| {
                 let filter = Filter::parse(&conditions, store)?;
                 let list = store.list()?;
-                Ok(list.into_iter().filter(|summary| filter.shows(summary)).map(encode::image).collect())
+                Ok(list
+                    .into_iter()
+                    .filter(|summary| filter.shows(summary))
+                    .filter_map(|summary| encode::shown(summary, all))
+                    .collect())
             })
             .await?;
         Ok(Response::new(Box::pin(tokio_stream::iter(encode::pages(list).map(Ok)))))

@@ -79,7 +79,7 @@ async fn save(client: &mut Client, images: &[&str], format: ArchiveFormat) -> Re
 
 async fn names(client: &mut Client, filters: &[(&str, &str)]) -> Result<Vec<String>, RemoteError> {
     let filters = filters.iter().map(|(k, v)| Filter { key: (*k).into(), value: (*v).into() }).collect();
-    let mut pages = client.list(ListRequest { filters }).await?.into_inner();
+    let mut pages = client.list(ListRequest { filters, all: false }).await?.into_inner();
     let mut names = Vec::new();
     while let Some(page) = pages.message().await? {
         names.extend(page.images.into_iter().flat_map(|image| image.references));

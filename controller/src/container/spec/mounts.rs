@@ -121,7 +121,8 @@ pub fn plan(spec: &ContainerSpec, image: &ImageConfig) -> Result<Vec<Wanted>, Er
             ));
         }
     }
-    for volume in &image.volumes {
+    let volumes = if spec.no_image_volumes { &[][..] } else { &image.volumes };
+    for volume in volumes {
         let refuse = |_| Error::Image(format!("asks for a volume at {volume:?}, where none can be"));
         let target = clean("volume", volume).map_err(refuse)?;
         check_target(&target, false).map_err(refuse)?;

@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use davit_proto::id::Digest;
 use davit_proto::image as wire;
+use davit_proto::step::is_step;
 use davit_proto::time::timestamp;
 use davit_proto::types::{Filter, Mount};
 use prost::Message as _;
@@ -108,6 +109,7 @@ pub(super) fn commit_request(open: wire::CommitOpen) -> Result<commit::Request, 
         author: open.author,
         comment: open.comment,
         created_by: open.created_by,
+        earlier: open.earlier,
         created: created.to_string(),
     };
     Ok(commit::Request {
@@ -247,6 +249,17 @@ pub(super) fn image(summary: Summary) -> wire::Image {
     }
 }
 
+/// As lists show it: without the names by which builds find their steps, unless everything is to be shown; none when it
+/// has no other name.
+pub(super) fn shown(summary: Summary, all: bool) -> Option<wire::Image> {
+    let named = !summary.references.is_empty();
+    let mut image = image(summary);
+    if !all {
+        image.references.retain(|reference| !is_step(reference));
+    }
+    (all || !named || !image.references.is_empty() || !image.digests.is_empty()).then_some(image)
+}
+
 /// Labels may be long, so a frame is full by bytes too.
 pub(super) fn pages(images: Vec<wire::Image>) -> impl Iterator<Item = wire::ListResponse> + Send {
     let mut images = images.into_iter().peekable();
@@ -313,7 +326,7 @@ pub(super) fn inspected(summary: Summary, paths: Vec<PathBuf>) -> wire::InspectR
         manifest: summary.image.manifest_bytes.clone(),
         layer_paths: paths.iter().rev().map(|path| path.display().to_string()).collect(),
         diff_ids: summary.image.diff_ids().iter().map(ToString::to_string).collect(),
-        image: Some(image(summary)),
+        image: shown(summary.clone(), false).or_else(|| shown(summary, true)),
     }
 }
 

@@ -17,6 +17,8 @@ pub struct Words {
     pub comment: String,
     /// By which command.
     pub created_by: String,
+    /// By which commands before it that made no layer, oldest first.
+    pub earlier: Vec<String>,
     /// When, RFC 3339.
     pub created: String,
 }
@@ -62,6 +64,10 @@ pub fn config(
     config.insert("config".to_owned(), Value::Object(defaults));
     let mut diff_ids: Vec<_> = base.map(|base| base.diff_ids().to_vec()).unwrap_or_default();
     let mut history = history(&config, base, diff_ids.len());
+    for text in &words.earlier {
+        let earlier = Words { created_by: text.clone(), created: words.created.clone(), ..Words::default() };
+        history.push(step(&earlier, true));
+    }
     history.push(step(words, layer.is_none()));
     diff_ids.extend(layer.map(|layer| layer.diff_id.clone()));
     config.insert("history".to_owned(), Value::Array(history));

@@ -64,6 +64,7 @@ fn request(base: &str) -> Request {
         author: "a".to_owned(),
         comment: "c".to_owned(),
         created_by: "sh -c true".to_owned(),
+        earlier: Vec::new(),
         created: "2024-02-03T04:05:06.000000007Z".to_owned(),
     };
     Request { base: base.to_owned(), words, ..Request::default() }

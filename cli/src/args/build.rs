@@ -1,0 +1,69 @@
+//! Flags of the verbs that build.
+
+use clap::Args;
+
+/// How a build tells of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum ProgressKind {
+    /// What fits.
+    Auto,
+    /// One line after the other.
+    Plain,
+    /// Nothing.
+    Quiet,
+}
+
+/// `davit build`.
+#[derive(Debug, Args)]
+pub struct BuildArgs {
+    /// Dockerfile; - for standard input [default: PATH/Dockerfile]
+    #[arg(short, long, value_name = "FILE")]
+    pub file: Option<String>,
+    /// Name of the image (may be repeated)
+    #[arg(short, long, value_name = "NAME[:TAG]")]
+    pub tag: Vec<String>,
+    /// Argument of the build; a name alone takes the value it has here
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub build_arg: Vec<String>,
+    /// Stage to build
+    #[arg(long, value_name = "STAGE")]
+    pub target: Option<String>,
+    /// Label of the image
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub label: Vec<String>,
+    /// Do every step, also those that were done before
+    #[arg(long)]
+    pub no_cache: bool,
+    /// Ask the registry for every image, also those that are here
+    #[arg(long)]
+    pub pull: bool,
+    /// Print only the image's id
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Write the image's id to this file
+    #[arg(long, value_name = "FILE")]
+    pub iidfile: Option<String>,
+    /// Network of the commands: default, none, host
+    #[arg(long, value_name = "NETWORK", default_value = "default")]
+    pub network: String,
+    /// Name and address for the commands
+    #[arg(long, value_name = "NAME:ADDRESS")]
+    pub add_host: Vec<String>,
+    /// How to tell how it goes
+    #[arg(long, value_enum, default_value = "auto")]
+    pub progress: ProgressKind,
+    /// Folder with the files, or - for a Dockerfile on standard input
+    #[arg(required = true, value_name = "PATH")]
+    pub path: String,
+}
+
+/// `davit builder prune`.
+#[derive(Debug, Args)]
+pub struct PruneArgs {
+    /// All of it, which it is anyway
+    #[arg(short, long)]
+    pub all: bool,
+    /// Do not ask
+    #[arg(short, long)]
+    pub force: bool,
+}

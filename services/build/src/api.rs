@@ -1,0 +1,162 @@
+//! `davit.build.v1.Builds` on the wire: decode, call one function, encode.
+
+use std::pin::Pin;
+
+use davit_proto::build::build_request::Frame;
+use davit_proto::build::build_response::Event;
+use davit_proto::build::builds_server::Builds;
+use davit_proto::build::{BuildOpen, BuildRequest, BuildResponse, Needed, PruneRequest, PruneResponse};
+use davit_proto::status::{RemoteError, status};
+use davit_proto::step::is_step;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_stream::{Stream, StreamExt as _};
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::build::Plan;
+use crate::context::{Files, Intake, Store};
+use crate::engine::Engine;
+use crate::error::Error;
+use crate::progress::Progress;
+
+/// Events that may wait for a client.
+const EVENTS: usize = 64;
+
+/// The service.
+#[derive(Debug)]
+pub struct Api {
+    store: Store,
+    engine: Engine,
+}
+
+impl Api {
+    /// Serves builds that keep contexts here and work with this engine.
+    pub(crate) fn new(store: Store, engine: Engine) -> Self {
+        Self { store, engine }
+    }
+}
+
+#[tonic::async_trait]
+impl Builds for Api {
+    type BuildStream = Pin<Box<dyn Stream<Item = Result<BuildResponse, Status>> + Send>>;
+
+    async fn build(
+        &self,
+        request: Request<Streaming<BuildRequest>>,
+    ) -> Result<Response<Self::BuildStream>, Status> {
+        let frames = request.into_inner();
+        let (events, waiting) = mpsc::channel(EVENTS);
+        let (store, engine) = (self.store.clone(), self.engine.clone());
+        tokio::spawn(async move {
+            let gone = events.clone();
+            tokio::select! {
+                built = serve(frames, store, engine, events.clone()) => {
+                    if let Err(error) = built {
+                        // A client that is gone wants no answer.
+                        let _ = events.send(Err(error)).await;
+                    }
+                }
+                // What the build holds is given back as it is dropped.
+                () = gone.closed() => {}
+            }
+        });
+        let answers = ReceiverStream::new(waiting).map(|event| event.map_err(|error| status(&error)));
+        Ok(Response::new(Box::pin(answers)))
+    }
+
+    async fn prune(&self, _request: Request<PruneRequest>) -> Result<Response<PruneResponse>, Status> {
+        let pruned = prune(&self.store, &self.engine).await;
+        pruned.map(Response::new).map_err(|error| status(&error))
+    }
+}
+
+/// One build, from its first frame on.
+async fn serve(
+    mut frames: Streaming<BuildRequest>,
+    store: Store,
+    engine: Engine,
+    events: mpsc::Sender<Result<BuildResponse, Error>>,
+) -> Result<(), Error> {
+    let progress = Progress::new(events);
+    let options = match next(&mut frames).await? {
+        Some(Frame::Open(open)) => open,
+        _ => return Err(Error::Invalid("the first frame must be open".to_owned())),
+    };
+    let key = options.context_key.clone();
+    let plan = read(options).await?;
+    let files = take_in(&mut frames, &store, &key, &progress).await?;
+    plan.build(engine, files, progress).await
+}
+
+/// Reading takes as long as a Dockerfile is long.
+async fn read(options: BuildOpen) -> Result<Plan, Error> {
+    tokio::task::spawn_blocking(move || Plan::read(options)).await.map_err(|_| Error::Lost)?
+}
+
+async fn next(frames: &mut Streaming<BuildRequest>) -> Result<Option<Frame>, Error> {
+    let frame = frames.message().await.map_err(RemoteError::from)?;
+    match frame {
+        None => Ok(None),
+        Some(BuildRequest { frame: Some(frame) }) => Ok(Some(frame)),
+        Some(BuildRequest { frame: None }) => Err(Error::Invalid("a frame says nothing".to_owned())),
+    }
+}
+
+/// Takes in the context: what there is, then what is lacking of it.
+async fn take_in(
+    frames: &mut Streaming<BuildRequest>,
+    store: &Store,
+    key: &str,
+    progress: &Progress,
+) -> Result<Files, Error> {
+    let mut intake = Intake::new(store, store.hold().await, key);
+    loop {
+        match next(frames).await? {
+            Some(Frame::Entries(entries)) => intake.entries(entries.entries)?,
+            Some(Frame::EntriesEnd(_)) => break,
+            Some(_) => return Err(Error::Invalid("entries of the context must follow".to_owned())),
+            None => return Err(Error::Cancelled),
+        }
+    }
+    let (mut intake, needed) = blocking(move || {
+        let needed = intake.needed()?;
+        Ok((intake, needed))
+    })
+    .await?;
+    progress.tell(Event::Needed(Needed { entries: needed })).await?;
+    while !intake.is_whole() {
+        match next(frames).await? {
+            Some(Frame::Content(content)) if content.error.is_empty() => {
+                intake = blocking(move || {
+                    intake.content(content.entry, &content.chunk, content.last)?;
+                    Ok(intake)
+                })
+                .await?;
+            }
+            Some(Frame::Content(content)) => return Err(Error::Invalid(content.error)),
+            Some(_) => return Err(Error::Invalid("content of the context must follow".to_owned())),
+            None => return Err(Error::Cancelled),
+        }
+    }
+    blocking(move || intake.finish()).await
+}
+
+/// Forgets what was built, and the files of contexts.
+async fn prune(store: &Store, engine: &Engine) -> Result<PruneResponse, Error> {
+    let steps = engine.references().await?;
+    let mut pruned = PruneResponse::default();
+    for reference in steps.iter().filter(|reference| is_step(reference)) {
+        engine.untag(reference).await?;
+        pruned.steps += 1;
+    }
+    let store = store.clone();
+    pruned.reclaimed_bytes = blocking(move || store.clear()).await?;
+    Ok(pruned)
+}
+
+/// Runs what waits for the disk where it may wait.
+async fn blocking<T: Send + 'static>(
+    call: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    tokio::task::spawn_blocking(call).await.map_err(|_| Error::Lost)?
+}

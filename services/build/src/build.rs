@@ -1,0 +1,250 @@
+//! A build: the stages that are needed, those that do not need each other at the same time.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use davit_dockerfile::Dockerfile;
+use davit_dockerfile::change;
+use davit_dockerfile::graph::Graph;
+use davit_dockerfile::instruction::{Instruction, Kind};
+use davit_dockerfile::scope::{Given, Global, PROXIES, Platform};
+use davit_proto::build::build_response::Event;
+use davit_proto::build::{BuildOpen, Built};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::context::Files;
+use crate::engine::{Engine, Image};
+use crate::error::Error;
+use crate::progress::{Progress, shortened};
+use crate::stage::{Follower, State, settle};
+
+/// All that the steps of a build share.
+#[derive(Debug)]
+pub struct Build {
+    /// The Dockerfile.
+    pub file: Dockerfile,
+    /// Its stages.
+    pub graph: Graph,
+    /// Arguments before the first of them.
+    pub global: Global,
+    /// What the client wants.
+    pub options: BuildOpen,
+    /// The engine.
+    pub engine: Engine,
+    /// The context.
+    pub context: Arc<Files>,
+    /// The way to the client.
+    pub progress: Progress,
+    /// When it began, in seconds and nanoseconds.
+    pub now: (i64, u32),
+}
+
+/// What the stages have come to, each once it is there.
+#[derive(Debug)]
+pub struct States(BTreeMap<usize, watch::Receiver<Option<State>>>);
+
+impl States {
+    /// A stage that is there.
+    pub fn get(&self, stage: usize) -> Result<State, Error> {
+        let state = self.0.get(&stage).and_then(|state| state.borrow().clone());
+        state.ok_or_else(|| Error::Invalid(format!("stage {stage} is not built for this one")))
+    }
+
+    /// Waits until a stage is there.
+    async fn wait(&self, stage: usize) -> Result<(), Error> {
+        let Some(mut state) = self.0.get(&stage).cloned() else { return Err(Error::Lost) };
+        state.wait_for(Option::is_some).await.map(drop).map_err(|_| Error::Cancelled)
+    }
+}
+
+/// What was read of a client's wish, before any file came.
+#[derive(Debug)]
+pub struct Plan {
+    file: Dockerfile,
+    graph: Graph,
+    global: Global,
+    options: BuildOpen,
+}
+
+impl Plan {
+    /// Reads the Dockerfile.
+    ///
+    /// # Errors
+    /// It is wrong.
+    pub fn read(mut options: BuildOpen) -> Result<Self, Error> {
+        let name = options.dockerfile_name.clone();
+        let wrong = |source| Error::Dockerfile { name: name.clone(), source };
+        let mut file = Dockerfile::parse_bytes(&options.dockerfile).map_err(wrong)?;
+        options.dockerfile = bytes::Bytes::new();
+        let platform = host();
+        let given = Given {
+            args: options.build_args.clone().into_iter().collect(),
+            build: platform.clone(),
+            target: platform,
+            stage: options.target.clone(),
+        };
+        let global = Global::new(&file.args, &given).map_err(wrong)?;
+        let target = Some(options.target.as_str()).filter(|target| !target.is_empty());
+        let graph = Graph::new(&file, &global, target).map_err(wrong)?;
+        label(&mut file, graph.target, &options)?;
+        Ok(Self { file, graph, global, options })
+    }
+
+    /// What is probably not meant.
+    fn warnings(&self) -> Vec<String> {
+        let name = &self.options.dockerfile_name;
+        let mut warnings: Vec<String> =
+            self.file.warnings.iter().map(|warning| format!("{name}: {warning}")).collect();
+        let declared = self.file.stages.iter().flat_map(|stage| &stage.instructions);
+        let declared = declared.filter_map(|instruction| match &instruction.kind {
+            Kind::Arg(args) => Some(args),
+            _ => None,
+        });
+        let known: Vec<&str> =
+            declared.flatten().chain(&self.file.args).map(|arg| arg.name.text()).chain(PROXIES).collect();
+        let mut unused: Vec<&String> =
+            self.options.build_args.keys().filter(|arg| !known.contains(&arg.as_str())).collect();
+        unused.sort();
+        warnings.extend(unused.iter().map(|arg| format!("build argument {arg:?} is not used by any ARG")));
+        if let Some(syntax) = &self.file.directives.syntax {
+            tracing::debug!(syntax, "a syntax directive is not followed: there is one reader here");
+        }
+        warnings
+    }
+
+    /// Builds it.
+    ///
+    /// # Errors
+    /// A step fails, or the client is gone.
+    pub async fn build(self, engine: Engine, context: Files, progress: Progress) -> Result<(), Error> {
+        for warning in self.warnings() {
+            progress.tell(Event::Warning(warning)).await?;
+        }
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = (i64::try_from(now.as_secs()).unwrap_or(0), now.subsec_nanos());
+        let Self { file, graph, global, options } = self;
+        let context = Arc::new(context);
+        let build = Arc::new(Build { file, graph, global, options, engine, context, progress, now });
+        let state = stages(&build).await?;
+        let image_id = settle(&build, state).await?;
+        for tag in &build.options.tags {
+            build.engine.tag(&image_id, tag).await?;
+        }
+        let references = build.options.tags.clone();
+        build.progress.tell(Event::Built(Built { image_id, references })).await
+    }
+}
+
+/// Labels of the client are one more instruction of the stage that is wanted.
+fn label(file: &mut Dockerfile, target: usize, options: &BuildOpen) -> Result<(), Error> {
+    let mut labels: Vec<(&String, &String)> = options.labels.iter().collect();
+    labels.sort();
+    for (name, value) in labels {
+        let quoted = |text: &str| format!("'{}'", text.replace('\'', "'\"'\"'"));
+        let text = format!("LABEL {}={}", quoted(name), quoted(value));
+        let changes = change::parse(&text);
+        let changes =
+            changes.map_err(|error| Error::Invalid(format!("label {name:?}: {}", error.problem)))?;
+        let stage = file.stages.get_mut(target).ok_or(Error::Lost)?;
+        stage.instructions.extend(changes.into_iter().map(|change| Instruction {
+            at: change.at,
+            last_line: change.at.line,
+            text: text.clone(),
+            kind: Kind::Change(change),
+        }));
+    }
+    Ok(())
+}
+
+/// Builds the stages that are needed, and answers with the one that is wanted.
+async fn stages(build: &Arc<Build>) -> Result<State, Error> {
+    let mut senders = BTreeMap::new();
+    let mut receivers = BTreeMap::new();
+    for stage in &build.graph.order {
+        let (sender, receiver) = watch::channel(None);
+        senders.insert(*stage, sender);
+        receivers.insert(*stage, receiver);
+    }
+    let states = Arc::new(States(receivers));
+    let mut running = JoinSet::new();
+    for (stage, sender) in senders {
+        let (build, states) = (Arc::clone(build), Arc::clone(&states));
+        running.spawn(async move {
+            for need in &build.graph.nodes[stage].needs {
+                states.wait(*need).await?;
+            }
+            let state = Follower::follow(&build, stage, &states).await?;
+            sender.send_replace(Some(state));
+            Ok::<(), Error>(())
+        });
+    }
+    let mut failed = None;
+    while let Some(ended) = running.join_next().await {
+        match ended.unwrap_or(Err(Error::Lost)) {
+            Ok(()) => {}
+            // Those that waited for one that failed have nothing to say about it.
+            Err(Error::Cancelled) => drop(failed.get_or_insert(Error::Cancelled)),
+            Err(error) => {
+                running.shutdown().await;
+                failed = Some(error);
+            }
+        }
+    }
+    match failed {
+        Some(error) => Err(error),
+        None => states.get(build.graph.target),
+    }
+}
+
+impl Build {
+    /// An error of the Dockerfile.
+    pub fn wrong(&self, source: davit_dockerfile::Error) -> Error {
+        Error::Dockerfile { name: self.options.dockerfile_name.clone(), source }
+    }
+
+    /// An error of an instruction, with its line.
+    pub fn at(&self, line: usize, text: &str, error: Error) -> Error {
+        match error {
+            Error::Dockerfile { .. } | Error::Cancelled | Error::Step { .. } => error,
+            error => Error::Step {
+                name: self.options.dockerfile_name.clone(),
+                line,
+                text: shortened(text),
+                source: Box::new(error),
+            },
+        }
+    }
+
+    /// An image that is needed: from here, or from its registry; and whether it was fetched.
+    ///
+    /// # Errors
+    /// It is nowhere, or for another platform.
+    pub async fn image(&self, name: &str, platform: Option<&str>) -> Result<(Image, bool), Error> {
+        let own = host();
+        let ours = |wanted: &str| wanted == own.to_string() || wanted == own.os;
+        if platform.is_some_and(|wanted| !ours(wanted)) {
+            return Err(Error::Unserved("a stage for another platform than this host's"));
+        }
+        if !self.options.pull
+            && let Some(image) = self.engine.image(name).await?
+        {
+            return Ok((image, false));
+        }
+        let id = self.engine.pull(name).await?;
+        let image = self.engine.image(&id).await?.ok_or_else(|| Error::NotFound(name.to_owned()))?;
+        Ok((image, true))
+    }
+}
+
+/// The platform of this host, in the words of images.
+fn host() -> Platform {
+    let architecture = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        "x86" => "386",
+        other => other,
+    };
+    Platform { os: "linux".to_owned(), architecture: architecture.to_owned(), variant: String::new() }
+}

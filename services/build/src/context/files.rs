@@ -1,0 +1,88 @@
+//! The files of a context, as a tree.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::path::{Path, PathBuf};
+
+use davit_proto::build::Entry;
+
+use super::{Held, Store};
+use crate::tree::{Kind, Node, Tree};
+
+const FORMAT: u32 = 0o170_000;
+const REGULAR: u32 = 0o100_000;
+const DIRECTORY: u32 = 0o040_000;
+const LINK: u32 = 0o120_000;
+
+/// Whether a mode is that of a regular file.
+pub fn is_file(mode: u32) -> bool {
+    mode & FORMAT == REGULAR
+}
+
+/// A context, whole.
+#[derive(Debug)]
+pub struct Files {
+    store: Store,
+    nodes: BTreeMap<PathBuf, Node>,
+    names: BTreeMap<PathBuf, BTreeSet<OsString>>,
+    held: Option<Held>,
+}
+
+impl Files {
+    /// Of entries and the digests of those that are files. What is neither file, folder nor link is not there.
+    pub(super) fn new(store: &Store, entries: Vec<Entry>, digests: &BTreeMap<usize, String>) -> Self {
+        let mut files =
+            Self { store: store.clone(), nodes: BTreeMap::new(), names: BTreeMap::new(), held: None };
+        files.nodes.insert(PathBuf::new(), Node::folder(0, 0, (0, 0)));
+        for (number, entry) in entries.into_iter().enumerate() {
+            let kind = match entry.mode & FORMAT {
+                REGULAR => Kind::File { size: entry.size, digest: digests.get(&number).cloned() },
+                DIRECTORY => Kind::Directory,
+                LINK => Kind::Symlink(PathBuf::from(OsString::from_vec(entry.link.to_vec()))),
+                _ => continue,
+            };
+            let seconds = entry.modified.div_euclid(1_000_000_000);
+            let nanoseconds = u32::try_from(entry.modified.rem_euclid(1_000_000_000)).unwrap_or(0);
+            let node = Node {
+                kind,
+                mode: entry.mode & 0o7777,
+                // Whoever has the files at home is nobody in the image.
+                uid: 0,
+                gid: 0,
+                modified: (seconds, nanoseconds),
+                xattrs: Vec::new(),
+            };
+            let path = PathBuf::from(OsStr::from_bytes(&entry.path));
+            if let (Some(folder), Some(name)) = (path.parent(), path.file_name()) {
+                files.names.entry(folder.to_owned()).or_default().insert(name.to_owned());
+            }
+            files.nodes.insert(path, node);
+        }
+        files
+    }
+
+    /// Keeps what it reads from where it is.
+    pub(super) fn hold(&mut self, held: Held) {
+        self.held = Some(held);
+    }
+}
+
+impl Tree for Files {
+    fn stat(&self, path: &Path) -> io::Result<Option<Node>> {
+        Ok(self.nodes.get(path).cloned())
+    }
+
+    fn list(&self, path: &Path) -> io::Result<Vec<OsString>> {
+        Ok(self.names.get(path).map(|names| names.iter().cloned().collect()).unwrap_or_default())
+    }
+
+    fn open(&self, path: &Path) -> io::Result<File> {
+        match self.nodes.get(path).map(|node| &node.kind) {
+            Some(Kind::File { digest: Some(digest), .. }) => File::open(self.store.blob(digest)),
+            _ => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! The engine, by its public calls.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use davit_proto::container::containers_client::ContainersClient;
+use davit_proto::container::{
+    CommitRequest as ContainerCommit, ContainerSpec, CreateRequest, ListRequest as ContainerList,
+    LogsRequest, RemoveRequest, StartRequest, WaitRequest,
+};
+use davit_proto::image::images_client::ImagesClient;
+use davit_proto::image::{
+    CommitOpen, CommitRequest, InspectRequest, InspectResponse, ListRequest, PullRequest, TagRequest,
+    commit_request, pull_response,
+};
+use davit_proto::reason;
+use davit_proto::status::RemoteError;
+use davit_proto::types::{Exit, Filter, Stdio};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Channel;
+
+use crate::error::Error;
+use crate::layer::Layer;
+use crate::progress::Progress;
+use crate::run::LABEL;
+
+/// Bytes of a layer that go at once, and how many pieces may wait.
+const PIECE: usize = 128 << 10;
+const PIECES: usize = 8;
+
+/// A client of the engine.
+#[derive(Debug, Clone)]
+pub struct Engine {
+    channel: Channel,
+}
+
+/// What an image is.
+#[derive(Debug, Clone)]
+pub struct Image {
+    /// Its id.
+    pub id: String,
+    /// All that the engine says of it.
+    pub told: InspectResponse,
+}
+
+async fn remote<T, E>(call: impl Future<Output = Result<tonic::Response<T>, E>>) -> Result<T, Error>
+where
+    RemoteError: From<E>,
+{
+    Ok(call.await.map_err(RemoteError::from)?.into_inner())
+}
+
+impl Engine {
+    /// Over a channel to it.
+    pub fn new(channel: Channel) -> Self {
+        Self { channel }
+    }
+
+    fn containers(&self) -> ContainersClient<Channel> {
+        ContainersClient::new(self.channel.clone())
+    }
+
+    fn images(&self) -> ImagesClient<Channel> {
+        ImagesClient::new(self.channel.clone())
+    }
+
+    /// An image by reference or id; none when it is not here.
+    pub async fn image(&self, name: &str) -> Result<Option<Image>, Error> {
+        let mut images = self.images();
+        match remote(images.inspect(InspectRequest { image: name.to_owned() })).await {
+            Ok(told) => {
+                let id = told.image.as_ref().map(|image| image.id.clone()).unwrap_or_default();
+                Ok(Some(Image { id, told }))
+            }
+            Err(Error::Engine(error)) if error.is(reason::IMAGE_NOT_FOUND) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Fetches an image.
+    pub async fn pull(&self, reference: &str) -> Result<String, Error> {
+        let request = PullRequest { reference: reference.to_owned(), ..PullRequest::default() };
+        let mut images = self.images();
+        let mut events = remote(images.pull(request)).await?;
+        while let Some(event) = events.message().await.map_err(RemoteError::from)? {
+            if let Some(pull_response::Event::Pulled(pulled)) = event.event {
+                return Ok(pulled.image_id);
+            }
+        }
+        Err(Error::Lost)
+    }
+
+    /// Names an image, and answers with nothing.
+    pub async fn tag(&self, source: &str, target: &str) -> Result<(), Error> {
+        let request = TagRequest { source: source.to_owned(), target: target.to_owned() };
+        remote(self.images().tag(request)).await.map(drop)
+    }
+
+    /// All names that images have.
+    pub async fn references(&self) -> Result<Vec<String>, Error> {
+        let mut images = self.images();
+        let mut frames = remote(images.list(ListRequest { all: true, ..ListRequest::default() })).await?;
+        let mut references = Vec::new();
+        while let Some(frame) = frames.message().await.map_err(RemoteError::from)? {
+            references.extend(frame.images.into_iter().flat_map(|image| image.references));
+        }
+        Ok(references)
+    }
+
+    /// Takes a name from an image.
+    pub async fn untag(&self, reference: &str) -> Result<(), Error> {
+        let request = davit_proto::image::RemoveRequest { image: reference.to_owned(), ..Default::default() };
+        remote(self.images().remove(request)).await.map(drop)
+    }
+
+    /// Makes an image of a base and a layer; without one it has the base's alone.
+    pub async fn commit(&self, mut open: CommitOpen, layer: Option<Arc<Layer>>) -> Result<String, Error> {
+        open.empty_layer = layer.is_none();
+        let (frames, waiting) = mpsc::channel(PIECES);
+        let first = CommitRequest { frame: Some(commit_request::Frame::Open(open)) };
+        // A queue that nobody reads from yet has room for one.
+        let _ = frames.try_send(first);
+        let writing = tokio::task::spawn_blocking(move || match layer {
+            Some(layer) => layer.write(Frames { frames }),
+            None => Ok(()),
+        });
+        let mut images = self.images();
+        let answer = remote(images.commit(ReceiverStream::new(waiting))).await;
+        // What went wrong on this side explains what the engine says of it.
+        match (writing.await.map_err(|_| Error::Lost)?, answer) {
+            (_, Ok(answer)) => Ok(answer.image_id),
+            (Err(error), Err(_)) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+                Err(Error::io("write the layer")(error))
+            }
+            (_, Err(error)) => Err(error),
+        }
+    }
+
+    /// Makes a container, which is removed when nobody has it any more.
+    pub async fn create(&self, spec: ContainerSpec) -> Result<Container, Error> {
+        let request = CreateRequest { spec: Some(spec), ..CreateRequest::default() };
+        // A call that is given up midway may have made one: it is waited for, and then removed.
+        let engine = self.clone();
+        let made = tokio::spawn(async move {
+            let answer = remote(engine.containers().create(request)).await?;
+            Ok::<_, Error>(Container { engine, id: Some(answer.container_id) })
+        });
+        made.await.map_err(|_| Error::Lost)?
+    }
+}
+
+impl Engine {
+    /// Removes all containers of steps. Only for when no build goes on.
+    pub async fn remove_left(&self) -> Result<(), Error> {
+        let filter = Filter { key: "label".to_owned(), value: LABEL.to_owned() };
+        let request = ContainerList { all: true, filters: vec![filter], ..ContainerList::default() };
+        let mut containers = self.containers();
+        let mut frames = remote(containers.list(request)).await?;
+        while let Some(frame) = frames.message().await.map_err(RemoteError::from)? {
+            for found in frame.containers {
+                Container { engine: self.clone(), id: Some(found.id) }.remove().await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A container of a step.
+#[derive(Debug)]
+pub struct Container {
+    engine: Engine,
+    id: Option<String>,
+}
+
+impl Container {
+    fn id(&self) -> String {
+        self.id.clone().unwrap_or_default()
+    }
+
+    /// Starts it, passes its output on, and answers with how it ended.
+    pub async fn run(&self, number: u32, progress: &Progress) -> Result<Exit, Error> {
+        let request = StartRequest { container: self.id(), size: None };
+        remote(self.engine.containers().start(request)).await?;
+        let request = LogsRequest {
+            container: self.id(),
+            follow: true,
+            stdout: true,
+            stderr: true,
+            ..LogsRequest::default()
+        };
+        let mut containers = self.engine.containers();
+        let mut frames = remote(containers.logs(request)).await?;
+        while let Some(frame) = frames.message().await.map_err(RemoteError::from)? {
+            for line in frame.lines {
+                let stderr = line.stream() == Stdio::Stderr;
+                progress.output(number, line.data, stderr).await?;
+            }
+        }
+        let request = WaitRequest { container: self.id(), ..WaitRequest::default() };
+        remote(self.engine.containers().wait(request)).await?.exit.ok_or(Error::Lost)
+    }
+
+    /// Makes an image of what it changed.
+    pub async fn commit(&self, request: ContainerCommit) -> Result<String, Error> {
+        let request = ContainerCommit { container: self.id(), ..request };
+        Ok(remote(self.engine.containers().commit(request)).await?.image_id)
+    }
+
+    /// Removes it, and waits for that.
+    pub async fn remove(mut self) -> Result<(), Error> {
+        let Some(container) = self.id.take() else { return Ok(()) };
+        let request = RemoveRequest { container, force: true, volumes: true };
+        remote(self.engine.containers().remove(request)).await.map(drop)
+    }
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        let Some(container) = self.id.take() else { return };
+        let (engine, request) =
+            (self.engine.clone(), RemoveRequest { container, force: true, volumes: true });
+        tokio::spawn(async move {
+            if let Err(error) = remote(engine.containers().remove(request)).await {
+                tracing::warn!(%error, "a container of a build that ended could not be removed");
+            }
+        });
+    }
+}
+
+/// A layer's bytes on their way.
+struct Frames {
+    frames: mpsc::Sender<CommitRequest>,
+}
+
+impl std::io::Write for Frames {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let piece = &bytes[..bytes.len().min(PIECE)];
+        let frame =
+            CommitRequest { frame: Some(commit_request::Frame::Chunk(Bytes::copy_from_slice(piece))) };
+        // Who does not read any more has said why.
+        self.frames.blocking_send(frame).map_err(|_| std::io::ErrorKind::BrokenPipe)?;
+        Ok(piece.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}

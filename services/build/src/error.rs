@@ -1,0 +1,115 @@
+//! What can go wrong in a build.
+
+use std::io;
+
+use davit_proto::reason;
+use davit_proto::status::{Classify, ErrorKind, RemoteError};
+
+/// Why there is no image.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The client broke the order of frames, or said what cannot be.
+    #[error("{0}")]
+    Invalid(String),
+    /// The Dockerfile is wrong.
+    #[error("{name}: {source}")]
+    Dockerfile {
+        /// Its name.
+        name: String,
+        /// What is wrong with it.
+        source: davit_dockerfile::Error,
+    },
+    /// A step failed.
+    #[error("{name}:{line}: {text}: {source}")]
+    Step {
+        /// The Dockerfile's name.
+        name: String,
+        /// The line of the instruction.
+        line: usize,
+        /// The instruction, shortened.
+        text: String,
+        /// Why.
+        #[source]
+        source: Box<Error>,
+    },
+    /// A command ended with something else than 0.
+    #[error("process {command:?} did not complete successfully: {how}")]
+    Command {
+        /// What ran.
+        command: String,
+        /// "exit code: 1", "killed by signal 9".
+        how: String,
+    },
+    /// A source of COPY or ADD is not there.
+    #[error("{0:?}: not found")]
+    NotFound(String),
+    /// Something that this version does not do.
+    #[error("{0} is not done by this version of davit")]
+    Unserved(&'static str),
+    /// The engine refused, or cannot be reached.
+    #[error(transparent)]
+    Engine(#[from] RemoteError),
+    /// The file system refuses.
+    #[error("{doing}")]
+    Io {
+        /// What was tried, on what.
+        doing: String,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A part of the build ended without an answer.
+    #[error("a part of the build ended early")]
+    Lost,
+    /// The client is gone.
+    #[error("the build was cancelled")]
+    Cancelled,
+}
+
+impl Error {
+    /// For `map_err` of file operations.
+    pub(crate) fn io(doing: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        let doing = doing.into();
+        move |source| Self::Io { doing, source }
+    }
+}
+
+impl Classify for Error {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Invalid(_) | Self::Dockerfile { .. } => ErrorKind::InvalidArgument,
+            Self::Step { source, .. } => source.kind(),
+            Self::Command { .. } => ErrorKind::FailedPrecondition,
+            Self::NotFound(_) => ErrorKind::NotFound,
+            Self::Unserved(_) => ErrorKind::Unimplemented,
+            Self::Engine(error) => error.kind,
+            Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
+                ErrorKind::ResourceExhausted
+            }
+            Self::Io { .. } | Self::Lost => ErrorKind::Internal,
+            Self::Cancelled => ErrorKind::Cancelled,
+        }
+    }
+
+    fn reason(&self) -> &str {
+        match self {
+            Self::Invalid(_) | Self::Dockerfile { .. } => "INVALID_BUILD",
+            Self::Step { source, .. } => source.reason(),
+            Self::Command { .. } => "COMMAND_FAILED",
+            Self::NotFound(_) => "SOURCE_NOT_FOUND",
+            Self::Unserved(_) => reason::NOT_IMPLEMENTED,
+            Self::Engine(error) => &error.reason,
+            Self::Io { .. } | Self::Lost => "BUILD_FAILED",
+            Self::Cancelled => "CANCELLED",
+        }
+    }
+
+    fn values(&self) -> Vec<(&'static str, String)> {
+        match self {
+            Self::Step { line, .. } => vec![("line", line.to_string())],
+            Self::Dockerfile { source, .. } => {
+                vec![("line", source.at.line.to_string()), ("column", source.at.column.to_string())]
+            }
+            _ => Vec::new(),
+        }
+    }
+}

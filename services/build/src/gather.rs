@@ -1,0 +1,167 @@
+//! What the sources of COPY and ADD mean: paths, wildcards, and all that is in folders.
+
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use davit_dockerfile::Ignore;
+use davit_dockerfile::pattern::Pattern;
+
+use crate::error::Error;
+use crate::key::Key;
+use crate::tree::{Kind, Node, Tree, clean, resolve};
+
+/// A source that is there.
+#[derive(Debug)]
+pub struct Match {
+    /// Where its files are.
+    pub tree: Arc<dyn Tree>,
+    /// Its path, links followed.
+    pub path: PathBuf,
+    /// Its path as it was asked for.
+    pub asked: PathBuf,
+    /// What it is.
+    pub node: Node,
+    /// For a folder what is in it, by path from there, folders before what is in them.
+    pub below: Vec<(PathBuf, Node)>,
+}
+
+/// Entries that one instruction may copy.
+const ENTRIES: usize = 2_000_000;
+
+/// Finds a source. A name without wildcards must be there; wildcards may match nothing.
+///
+/// # Errors
+/// It is not there, is no pattern, or cannot be read.
+pub fn gather(tree: &Arc<dyn Tree>, source: &str, exclude: &Ignore) -> Result<Vec<Match>, Error> {
+    let wanted = clean(source);
+    let mut found = Vec::new();
+    let mut plain = true;
+    let mut paths = vec![PathBuf::new()];
+    for name in wanted.iter() {
+        let text = name.to_str().ok_or_else(|| Error::Invalid(format!("path {source:?} is no UTF-8")))?;
+        let pattern =
+            Pattern::parse(text).map_err(|reason| Error::Invalid(format!("pattern {source:?}: {reason}")))?;
+        plain &= pattern.is_plain();
+        paths = step(tree.as_ref(), paths, &pattern).map_err(Error::io(format!("look for {source:?}")))?;
+    }
+    for asked in paths {
+        let failed = || Error::io(format!("read {}", asked.display()));
+        let path = resolve(tree.as_ref(), &asked, true).map_err(failed())?;
+        let Some(node) = tree.stat(&path).map_err(failed())? else {
+            if plain {
+                return Err(Error::NotFound(source.to_owned()));
+            }
+            continue;
+        };
+        if !node.is_dir() && exclude.ignores(&asked.to_string_lossy()) {
+            continue;
+        }
+        let mut below = Vec::new();
+        if node.is_dir() {
+            walk(tree.as_ref(), &path, exclude, &mut below)?;
+        }
+        found.push(Match { tree: Arc::clone(tree), path, asked, node, below });
+    }
+    Ok(found)
+}
+
+/// The paths that are there once one more name was matched.
+fn step(tree: &dyn Tree, paths: Vec<PathBuf>, pattern: &Pattern) -> std::io::Result<Vec<PathBuf>> {
+    if pattern.is_plain() {
+        return Ok(paths.into_iter().map(|path| path.join(pattern.plain())).collect());
+    }
+    let any_depth = pattern.text() == "**";
+    let mut found = Vec::new();
+    let mut open = paths;
+    while let Some(path) = open.pop() {
+        if any_depth {
+            found.push(path.clone());
+        }
+        let real = resolve(tree, &path, true)?;
+        if !tree.stat(&real)?.is_some_and(|node| node.is_dir()) {
+            continue;
+        }
+        for name in tree.list(&real)? {
+            let next = path.join(&name);
+            if any_depth {
+                if tree.stat(&real.join(&name))?.is_some_and(|node| node.is_dir()) {
+                    open.push(next);
+                }
+            } else if name.to_str().is_some_and(|name| pattern.matches(name)) {
+                found.push(next);
+            }
+        }
+        if found.len() > ENTRIES {
+            return Err(std::io::Error::other("too many entries match"));
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Everything in a folder but what stays behind.
+fn walk(
+    tree: &dyn Tree,
+    root: &Path,
+    exclude: &Ignore,
+    found: &mut Vec<(PathBuf, Node)>,
+) -> Result<(), Error> {
+    let mut open = vec![PathBuf::new()];
+    while let Some(folder) = open.pop() {
+        let real = root.join(&folder);
+        let names = tree.list(&real).map_err(Error::io(format!("list {}", real.display())))?;
+        for name in names {
+            let path = folder.join(&name);
+            let real = root.join(&path);
+            let node = tree.stat(&real).map_err(Error::io(format!("read {}", real.display())))?;
+            let Some(node) = node else { continue };
+            let text = path.to_string_lossy();
+            let ignored = !exclude.is_empty() && exclude.ignores(&text);
+            if node.is_dir() && !(ignored && exclude.ignores_all_below(&text)) {
+                open.push(path.clone());
+            }
+            if !ignored {
+                found.push((path, node));
+            }
+            if found.len() > ENTRIES {
+                let text = format!("more than {ENTRIES} entries would be copied");
+                return Err(Error::Invalid(text));
+            }
+        }
+    }
+    found.sort_by(|a, b| a.0.cmp(&b.0));
+    Ok(())
+}
+
+impl Match {
+    /// Its name in the folder that it goes to.
+    pub fn name(&self) -> OsString {
+        self.asked.file_name().map_or_else(OsString::new, OsStr::to_owned)
+    }
+
+    /// Adds what it holds to a step's name; false where that is not known without reading it.
+    pub fn describe(&self, key: &mut Key) -> bool {
+        key.add(self.asked.as_os_str().as_encoded_bytes());
+        let root = [(Path::new(""), &self.node)];
+        let below = self.below.iter().map(|(path, node)| (path.as_path(), node));
+        root.into_iter().chain(below).all(|(path, node)| describe(path, node, key))
+    }
+}
+
+/// What counts of an entry: no time does.
+fn describe(path: &Path, node: &Node, key: &mut Key) -> bool {
+    key.add(path.as_os_str().as_encoded_bytes());
+    key.add(format!("{:o} {} {}", node.mode, node.uid, node.gid).as_bytes());
+    match &node.kind {
+        Kind::File { digest: Some(digest), .. } => key.add(digest.as_bytes()),
+        Kind::File { digest: None, .. } => return false,
+        Kind::Directory => key.add(b"directory"),
+        Kind::Symlink(target) => {
+            key.add(b"link");
+            key.add(target.as_os_str().as_encoded_bytes());
+        }
+        Kind::Other(kind, device) => key.add(format!("{kind:?} {device:?}").as_bytes()),
+    }
+    true
+}

@@ -1,0 +1,82 @@
+//! The build service: a Dockerfile and a folder of files become an image.
+//!
+//! ```text
+//! cli ── context ─▶ context: files by digest        Dockerfile ─▶ davit-dockerfile: stages, a graph
+//!                      │                                              │
+//!                      ▼                                              ▼
+//!                   gather ─▶ layer: a tar ──────────────▶ stage: one step after the other
+//!                                                             │ key: was it done before?
+//!                                                             ▼
+//!                                        engine: Containers.Create … Commit, Images.Commit
+//! ```
+//!
+//! It stands above the engine and uses its public calls like any client: a RUN is a container of the state before it
+//! and a commit of its layer, COPY is a layer without any container, and what only changes the config goes into the
+//! next commit. Every step that made a layer leaves an image behind, named after all that went into it
+//! ([`key`]): that is the cache, it needs no book of its own, survives whatever kills a build, and goes as images go.
+//!
+//! Files of images are read where the engine says that their layers lie ([`view`]); nothing is mounted.
+
+#![forbid(unsafe_code)]
+
+mod api;
+mod build;
+mod context;
+mod engine;
+mod error;
+mod gather;
+mod key;
+mod layer;
+mod owner;
+mod progress;
+mod run;
+mod stage;
+mod transfer;
+mod tree;
+mod view;
+
+use std::path::PathBuf;
+
+use davit_proto::build::builds_server::BuildsServer;
+use tonic::transport::Channel;
+
+pub use api::Api;
+pub use error::Error;
+
+/// Full names of the gRPC services that [`service`] serves.
+pub const SERVICES: &[&str] = &["davit.build.v1.Builds"];
+
+/// What the service needs to know.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The engine's root folder, `/var/lib/davit`; the service keeps to `build/` below it.
+    pub root: PathBuf,
+    /// The engine.
+    pub engine: Channel,
+}
+
+/// Opens what earlier builds left, and answers with the service.
+///
+/// # Errors
+/// When the folder cannot be made or read.
+pub async fn service(config: Config) -> Result<BuildsServer<Api>, Error> {
+    let folder = config.root.join("build");
+    let opened = tokio::task::spawn_blocking(move || {
+        let store = context::Store::open(&folder)?;
+        store.sweep()?;
+        Ok::<_, Error>(store)
+    });
+    let store = opened.await.map_err(|_| Error::Lost)??;
+    let engine = engine::Engine::new(config.engine);
+    let alone = store.alone().await;
+    tokio::spawn(left(engine.clone(), alone));
+    Ok(BuildsServer::new(Api::new(store, engine))
+        .max_decoding_message_size(davit_proto::transport::MESSAGE_LIMIT))
+}
+
+/// Removes the containers of steps that a dead engine left: nobody waits for them any more. Builds wait until then.
+async fn left(engine: engine::Engine, _alone: context::Alone) {
+    if let Err(error) = engine.remove_left().await {
+        tracing::warn!(%error, "could not remove what builds left before");
+    }
+}

@@ -1,0 +1,197 @@
+//! COPY and ADD: what goes where, by the rules that everybody knows.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use davit_dockerfile::Ignore;
+use davit_dockerfile::change::joined;
+use davit_dockerfile::instruction::{Source, Transfer, TransferStep};
+
+use crate::error::Error;
+use crate::gather::{Match, gather};
+use crate::key::Key;
+use crate::layer::{Data, Item, Layer};
+use crate::owner::{Mode, owner};
+use crate::tree::{Kind, Node, Tree, clean};
+
+/// What is to go, found and described.
+#[derive(Debug)]
+pub struct Found {
+    matches: Vec<Match>,
+    documents: Vec<(String, Vec<u8>)>,
+    step: TransferStep,
+    parents: bool,
+    destination: String,
+}
+
+/// Finds the sources. Reads no file's content but that of documents, which are in the Dockerfile.
+///
+/// # Errors
+/// A source is not there, or is of a kind that is not served.
+pub fn find(
+    transfer: &Transfer,
+    step: TransferStep,
+    tree: &Arc<dyn Tree>,
+    working_dir: &str,
+) -> Result<Found, Error> {
+    let exclude = Ignore::of(&step.exclude).map_err(|error| Error::Invalid(error.problem.to_string()))?;
+    let (mut matches, mut documents) = (Vec::new(), Vec::new());
+    for source in &step.sources {
+        match source {
+            Source::Path(path) => matches.extend(gather(tree, path, &exclude)?),
+            Source::Document { name, text } => documents.push((name.clone(), text.clone().into_bytes())),
+            Source::Url(_) => return Err(Error::Unserved("ADD of a file on a web server")),
+            Source::Git(_) => return Err(Error::Unserved("ADD of a repository")),
+        }
+    }
+    if transfer.add && transfer.unpack != Some(false) {
+        matches.iter().try_for_each(refuse_archive)?;
+    }
+    if step.checksum.is_some() {
+        return Err(Error::Invalid("--checksum is for what is fetched".to_owned()));
+    }
+    let slash = step.destination.ends_with('/') || matches!(step.destination.as_str(), "." | "..");
+    let mut destination = joined(working_dir, &step.destination);
+    if slash && !destination.ends_with('/') {
+        destination.push('/');
+    }
+    Ok(Found { matches, documents, step, parents: transfer.parents, destination })
+}
+
+/// ADD unpacks archives, which is not done yet: to copy one as it is would be something else than was asked for.
+fn refuse_archive(found: &Match) -> Result<(), Error> {
+    use std::io::Read as _;
+    if !matches!(found.node.kind, Kind::File { .. }) {
+        return Ok(());
+    }
+    let failed = || Error::io(format!("read {}", found.path.display()));
+    let mut head = Vec::new();
+    found.tree.open(&found.path).map_err(failed())?.take(512).read_to_end(&mut head).map_err(failed())?;
+    let magics: [&[u8]; 4] = [b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd"];
+    let packed = magics.iter().any(|magic| head.starts_with(magic));
+    if packed || head.get(257..262) == Some(b"ustar") {
+        return Err(Error::Unserved("ADD of an archive, which would be unpacked,"));
+    }
+    Ok(())
+}
+
+impl Found {
+    /// Adds all that goes in to a step's name. `origin` stands for files whose content nobody has read.
+    pub fn describe(&self, key: &mut Key, origin: &str) {
+        key.add(self.destination.as_bytes());
+        key.add(if self.parents { b"parents" } else { b"" });
+        for part in [&self.step.chown, &self.step.chmod] {
+            key.add(part.as_deref().unwrap_or_default().as_bytes());
+        }
+        self.step.exclude.iter().for_each(|pattern| key.add(pattern.as_bytes()));
+        let mut unknown = false;
+        for found in &self.matches {
+            unknown |= !found.describe(key);
+        }
+        if unknown {
+            key.add(origin.as_bytes());
+        }
+        for (name, text) in &self.documents {
+            key.add(name.as_bytes());
+            key.add(text);
+        }
+    }
+
+    /// Puts it together upon a base. `now` is when folders were made that nobody described.
+    ///
+    /// # Errors
+    /// An owner is not known there, or a folder stands where a file should be.
+    pub fn layer(&self, base: Option<Arc<dyn Tree>>, now: (i64, u32)) -> Result<Layer, Error> {
+        let own = self.step.chown.as_deref().map(|text| owner(text, base.as_deref())).transpose()?;
+        let mode = self.step.chmod.as_deref().map(Mode::parse).transpose()?;
+        let rules = Rules { own, mode };
+        let (uid, gid) = own.unwrap_or((0, 0));
+        let mut layer = Layer::new(base, Node::folder(uid, gid, now));
+        let several = self.matches.len() + self.documents.len() > 1;
+        let target = clean(&self.destination);
+        let into = several || self.destination.ends_with('/') || self.parents || {
+            let there = layer.resolve(&target, true)?;
+            layer.stat(&there)?.is_some_and(|node| node.is_dir())
+        };
+        for found in &self.matches {
+            let place = self.place(found, &target, into, &mut layer, &rules)?;
+            put(&mut layer, found, &place, &rules)?;
+        }
+        for (name, text) in &self.documents {
+            let place = if into { target.join(name) } else { target.clone() };
+            let kind = Kind::File { size: text.len() as u64, digest: None };
+            let node = Node { kind, mode: 0o644, uid: 0, gid: 0, modified: now, xattrs: Vec::new() };
+            layer.put(&place, Item { node: rules.apply(node), data: Data::Bytes(text.clone()) })?;
+        }
+        Ok(layer)
+    }
+
+    /// Where a source goes. A folder's content goes into the destination; with its parents, all of its path does.
+    fn place(
+        &self,
+        found: &Match,
+        target: &Path,
+        into: bool,
+        layer: &mut Layer,
+        rules: &Rules,
+    ) -> Result<PathBuf, Error> {
+        if !self.parents {
+            let file = !found.node.is_dir();
+            return Ok(if file && into { target.join(found.name()) } else { target.to_owned() });
+        }
+        let mut above: Vec<&Path> =
+            found.asked.ancestors().skip(1).filter(|p| !p.as_os_str().is_empty()).collect();
+        above.reverse();
+        for folder in above {
+            let node = found.tree.stat(folder).map_err(Error::io(format!("read {}", folder.display())))?;
+            if let Some(node) = node.filter(Node::is_dir) {
+                layer.put(&target.join(folder), Item { node: rules.apply(node), data: Data::None })?;
+            }
+        }
+        Ok(target.join(&found.asked))
+    }
+}
+
+/// What is changed of everything that goes.
+struct Rules {
+    own: Option<(u32, u32)>,
+    mode: Option<Mode>,
+}
+
+impl Rules {
+    fn apply(&self, mut node: Node) -> Node {
+        if let Some((uid, gid)) = self.own {
+            (node.uid, node.gid) = (uid, gid);
+        }
+        if let Some(mode) = self.mode.as_ref().filter(|_| !matches!(node.kind, Kind::Symlink(_))) {
+            node.mode = mode.apply(node.mode, node.is_dir());
+        }
+        node
+    }
+}
+
+/// Puts a source at its place, with all that is in it.
+fn put(layer: &mut Layer, found: &Match, place: &Path, rules: &Rules) -> Result<(), Error> {
+    let item = |path: &Path, node: &Node| {
+        let data = match node.kind {
+            Kind::File { .. } => Data::Tree(Arc::clone(&found.tree), path.to_owned()),
+            _ => Data::None,
+        };
+        Item { node: rules.apply(node.clone()), data }
+    };
+    if found.node.is_dir() {
+        let resolved = layer.resolve(place, true)?;
+        match layer.stat(&resolved)? {
+            // The folder that others are copied into stays as it is.
+            Some(_) => drop(layer.make_folder(place)?),
+            None if place.as_os_str().is_empty() => {}
+            None => layer.put(place, item(&found.path, &found.node))?,
+        }
+    } else {
+        layer.put(place, item(&found.path, &found.node))?;
+    }
+    for (path, node) in &found.below {
+        layer.put(&place.join(path), item(&found.path.join(path), node))?;
+    }
+    Ok(())
+}
