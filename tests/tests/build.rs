@@ -56,7 +56,8 @@ fn a_dockerfile_becomes_an_image_that_runs() {
         EXPOSE 8080\nENV GAME=pacman\nCMD [\"cat\", \"/srv/pacman/index.html\", \"/srv/made\"]\n",
     );
     folder.write("pacman/index.html", "<h1>pacman</h1>\n");
-    let answer = folder.built(&["--tag", "my_pacman:2.0", "--iidfile", "/tmp/iid"]);
+    let iidfile = folder.path.with_extension("iid");
+    let answer = folder.built(&["--tag", "my_pacman:2.0", "--iidfile", &iidfile.display().to_string()]);
     assert!(answer.stderr.contains("RUN echo made"), "{answer:?}");
     let ran = engine.ok(["run", "--rm", "my_pacman:2.0"]);
     assert_eq!(ran.stdout, "<h1>pacman</h1>\nmade\n");
@@ -84,6 +85,7 @@ fn a_dockerfile_becomes_an_image_that_runs() {
 
     // Nothing changed: nothing is done, and it is the same image.
     let id = engine.ok(["inspect", "--format", "{{.Id}}", "my_pacman:2.0"]).stdout;
+    assert_eq!(fs::read_to_string(&iidfile).unwrap(), id.trim_end());
     let again = folder.built(&["-t", "my_pacman:2.0"]);
     assert_eq!(cached(&again), 3, "{again:?}");
     assert_eq!(engine.ok(["inspect", "--format", "{{.Id}}", "my_pacman:2.0"]).stdout, id);

@@ -164,7 +164,7 @@ fn store_class(error: &StoreError) -> Class {
         StoreError::SeveralReferences { .. } => (ErrorKind::FailedPrecondition, "IMAGE_HAS_REFERENCES"),
         StoreError::Locked(_) => (ErrorKind::FailedPrecondition, "IMAGE_STORE_LOCKED"),
         StoreError::Ambiguous(_) => (ErrorKind::InvalidArgument, "IMAGE_AMBIGUOUS"),
-        StoreError::Reference(_) | StoreError::TagDigest(_) => {
+        StoreError::Reference(_) | StoreError::TagDigest(_) | StoreError::Reserved(_) => {
             (ErrorKind::InvalidArgument, "INVALID_REFERENCE")
         }
         StoreError::Filter { .. } => (ErrorKind::InvalidArgument, "INVALID_FILTER"),

@@ -9,7 +9,7 @@ use crate::document::Platform;
 use crate::error::Error;
 use crate::lease::Lease;
 use crate::pull::{Board, LayerState};
-use crate::store::Store;
+use crate::store::{Store, not_reserved};
 
 /// Reads an archive to its end, unpacks its images and names them. Blocks. Tells the references, and the ids of images
 /// that have none. When this fails, what was taken in for the images that have no name yet goes again.
@@ -40,6 +40,7 @@ fn take_in(
 ) -> Result<Vec<String>, Error> {
     let content = store.content();
     let images = archive::load(source, Intake { content, lease, platform })?;
+    images.iter().flat_map(|image| &image.references).try_for_each(not_reserved)?;
     let mut loaded = Vec::new();
     for image in images {
         unpack(store, &image, board, lease)?;

@@ -89,6 +89,9 @@ pub enum StoreError {
     /// Names with a digest are given by the content alone.
     #[error("cannot tag with {0}: a new reference has no digest")]
     TagDigest(String),
+    /// The name is one of those that say what a build did; from elsewhere it would be believed.
+    #[error("the name {0} is for the steps of builds alone")]
+    Reserved(ImageRef),
     /// A filter makes no sense.
     #[error("invalid filter {key}={value}: {rule}")]
     Filter {
@@ -360,6 +363,7 @@ impl Store {
         if target.digest().is_some() {
             return Err(StoreError::TagDigest(target.to_string()));
         }
+        not_reserved(&target)?;
         let (found, _lease) = self.find_held(source)?;
         self.name(&found.image.descriptor, Some(target), None).map(|_| ())
     }
@@ -376,6 +380,14 @@ impl Store {
         }
         Ok((found, lease))
     }
+}
+
+/// Refuses a name by which a build would take an image for what a step of its own made.
+pub(crate) fn not_reserved(reference: &ImageRef) -> Result<(), StoreError> {
+    if davit_proto::step::is_step(&reference.to_string()) {
+        return Err(StoreError::Reserved(reference.clone()));
+    }
+    Ok(())
 }
 
 /// Whether an entry is what a reference names: by its tag, or by its digest in its repository.

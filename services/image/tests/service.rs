@@ -155,6 +155,11 @@ async fn what_is_saved_can_be_loaded_elsewhere() {
     }
     assert_eq!(names(&mut other, &[]).await.unwrap().len(), 2);
     assert!(save(&mut client, &["none:1"], ArchiveFormat::Oci).await.unwrap_err().is(IMAGE_NOT_FOUND));
+    // A foreign archive is not taken for what a build did here.
+    let step = format!("{}:1", davit_proto::step::REPOSITORY);
+    let refused = load(&mut other, archive("three", &["three:1", &step])).await.unwrap_err();
+    assert_eq!((refused.kind, refused.reason.as_str()), (ErrorKind::InvalidArgument, "INVALID_REFERENCE"));
+    assert_eq!(names(&mut other, &[]).await.unwrap().len(), 2, "nothing of it came in");
     assert_eq!(
         save(&mut client, &[], ArchiveFormat::Oci).await.unwrap_err().kind,
         ErrorKind::InvalidArgument

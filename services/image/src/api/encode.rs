@@ -25,7 +25,7 @@ use crate::reference::ImageRef;
 use crate::registry::{Credential, Found, Secret};
 use crate::remove::Removed;
 use crate::search;
-use crate::store::StoreError;
+use crate::store::{StoreError, not_reserved};
 use crate::usage::DiskUsage;
 
 /// Most images of one frame, and about how many bytes.
@@ -38,6 +38,7 @@ pub(super) fn pull_request(request: wire::PullRequest) -> Result<Request, Error>
         true => ImageRef::parse_bare(&request.reference)?,
         false => request.reference.parse()?,
     };
+    not_reserved(&reference)?;
     Ok(Request { reference, platform: platform(request.platform), credential })
 }
 

@@ -110,6 +110,8 @@ fn a_name_that_moves_leaves_its_image_without_one() {
         Err(StoreError::TagDigest(_))
     ));
     assert!(matches!(host.store.tag("none", "x:1"), Err(StoreError::NotFound(_))));
+    let step = format!("{}:1", davit_proto::step::REPOSITORY);
+    assert!(matches!(host.store.tag("app:1", &step), Err(StoreError::Reserved(_))), "only builds name these");
 }
 
 #[test]
