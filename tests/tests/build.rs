@@ -95,6 +95,14 @@ fn a_dockerfile_becomes_an_image_that_runs() {
     assert!(changed.stdout.starts_with("sha256:"), "{changed:?}");
     assert_eq!(engine.ok(["run", "--rm", "my_pacman:2.1"]).stdout, "<h1>ghosts</h1>\nmade\n");
     assert_eq!(engine.ok(["ps", "-aq"]).stdout, "", "no container of a step is left");
+
+    // What builds keep goes, what has a name stays.
+    let kept = || engine.ok(["images", "-a"]).stdout.matches("build.invalid").count();
+    assert_eq!(kept(), 4);
+    let pruned = engine.ok(["builder", "prune", "-f"]).stdout;
+    assert!(pruned.contains("Steps forgotten: 4\nTotal reclaimed space: "), "{pruned}");
+    assert_eq!(kept(), 0);
+    assert_eq!(engine.ok(["run", "--rm", "my_pacman:2.0"]).stdout, "<h1>pacman</h1>\nmade\n");
 }
 
 #[test]

@@ -16,6 +16,6 @@ pub async fn run(engine: Engine, args: PruneArgs) -> Result<u8, Error> {
     }
     let pruned = engine.builds().await?.prune(PruneRequest {}).await.map_err(RemoteError::from)?.into_inner();
     output::line(&format!("Steps forgotten: {}", pruned.steps))?;
-    output::line(&format!("Total:\t{}", human::size(pruned.reclaimed_bytes)))?;
+    output::line(&format!("Total reclaimed space: {}", human::size(pruned.reclaimed_bytes)))?;
     Ok(exit::SUCCESS)
 }
