@@ -190,6 +190,45 @@ fn containers_come_whole_or_not_at_all() {
     assert_eq!(scene.ask(&[0], &["exec", "there", "true"], &[]), 0);
 }
 
+/// What a build did before the disk was full stays for the next one; what it was doing goes.
+#[test]
+fn builds_end_with_a_whole_image_or_none() {
+    let scene = Scene::new();
+    let folder = scene.engine.host().folder().join("context");
+    fs::create_dir(&folder).unwrap();
+    fs::write(folder.join("file"), many_files(9, 4, 2_000_000).unwrap()).unwrap();
+    let dockerfile = "FROM busybox\nCOPY file /file\nRUN cat /file /file > /more\nCMD [\"ls\", \"/more\"]\n";
+    fs::write(folder.join("Dockerfile"), dockerfile).unwrap();
+    let folder = folder.display().to_string();
+    let build = ["build", "-q", "-t", "built:1", &folder];
+    let before = scene.listed();
+    let mut refused = 0;
+    for left in [0, 4, 40, 1_000, 2_500, 5_000, 9_000, 13_000] {
+        scene.fill(left);
+        let answer = scene.engine.davit(build);
+        if answer.code != 0 {
+            refused += 1;
+            let said = answer.stderr.to_lowercase();
+            assert!(
+                said.contains("no space left") || said.contains("not enough disk space"),
+                "{left} KiB left: {answer:?}"
+            );
+            until_true("the step's container is gone", || scene.listed() == before);
+        }
+        scene.make_room();
+        Store::at(scene.root().join("image")).verify().unwrap();
+        if answer.code == 0 {
+            scene.engine.ok(["rmi", "built:1"]);
+        }
+        scene.engine.ok(["builder", "prune", "-f"]);
+        assert_eq!(scene.listed(), before, "{left} KiB left");
+    }
+    assert!(refused > 3, "{refused} of 8 builds were refused");
+    scene.engine.ok(build);
+    assert_eq!(scene.engine.ok(["run", "--rm", "built:1"]).stdout, "/more\n");
+    scene.nothing_half_done();
+}
+
 #[test]
 fn a_full_disk_is_cleaned_up() {
     let scene = Scene::new();

@@ -1,4 +1,4 @@
-//! The power goes while images are pulled, loaded, committed and removed, and containers and volumes are made and removed: the
+//! The power goes while images are pulled, loaded, committed, built and removed, and containers and volumes are made and removed: the
 //! engine starts on what is left without any help, nothing that was answered is lost, whatever is listed is whole, and
 //! the space of what was half done comes back.
 
@@ -23,6 +23,7 @@ const REMOTE: [&str; 3] = ["127.0.0.1:5000/p0:1", "127.0.0.1:5000/p1:1", "127.0.
 const ARCHIVED: [&str; 2] = ["archived0:1", "archived1:1"];
 const CONTAINERS: [&str; 4] = ["c0", "c1", "c2", "c3"];
 const COMMITTED: [&str; 2] = ["made0:1", "made1:1"];
+const BUILT: [&str; 2] = ["built0:1", "built1:1"];
 const VOLUMES: [&str; 2] = ["v0", "v1"];
 /// Where an operation waits a moment, one a cut: the cut then mostly falls into it.
 const SLOW: [&str; 10] = [
@@ -143,6 +144,12 @@ impl Scene {
             "-c",
             "echo kept > /data/file && sync",
         ]);
+        let context = archives.join("context");
+        fs::create_dir(&context).unwrap();
+        let dockerfile = "FROM busybox\nCOPY file /file\nARG TURN\nRUN echo $TURN > /turn; cat /file > /other\n\
+            CMD [\"cat\", \"/turn\"]\n";
+        fs::write(context.join("Dockerfile"), dockerfile).unwrap();
+        fs::write(context.join("file"), many_files(99, 4, 300_000).unwrap()).unwrap();
         let script =
             "for n in 1 2 3 4 5 6 7 8; do echo $n > /tmp/$n; done; cat /bin/busybox > /large; rm /etc/group";
         engine.ok(["run", "--name", "changed", "busybox", "sh", "-c", script]);
@@ -183,6 +190,20 @@ impl Scene {
                     if make { words(&["commit", "changed", name]) } else { words(&["rmi", name]) }
                 })
             });
+            let builds = scope.spawn(|| {
+                worker(8).work(&BUILT, part(&known.images, &BUILT), |name, make, chance| {
+                    let (turn, context) = (format!("TURN={chance}"), archives.join("context"));
+                    let build = ["build", "-q", "--build-arg", &turn, "-t", name];
+                    match make {
+                        true => {
+                            let mut words = words(&build);
+                            words.push(context.display().to_string());
+                            words
+                        }
+                        false => words(&["rmi", name]),
+                    }
+                })
+            });
             let containers = |n: u64, names: &'static [&'static str]| {
                 worker(n).work(names, part(&known.containers, names), |name, make, chance| {
                     match (make, chance) {
@@ -206,7 +227,7 @@ impl Scene {
                 workers.into_iter().flat_map(|worker| worker.join().unwrap()).collect::<Known>()
             };
             Answers {
-                images: join(vec![pulls, loads, commits]),
+                images: join(vec![pulls, loads, commits, builds]),
                 containers: join(vec![one, other]),
                 volumes: join(vec![volumes]),
             }
@@ -239,6 +260,9 @@ impl Scene {
         until_true("each container is one thing or the other", || {
             let states = lines(&["ps", "-a", "--format", "{{.State}}"]);
             !["creating", "removing", "unknown", "running"].iter().any(|between| states.contains(*between))
+        });
+        until_true("what builds left is gone", || {
+            lines(&["ps", "-a", "-q", "--filter", "label=invalid.build.step"]).is_empty()
         });
         let images = lines(&["images", "--format", "{{.Repository}}:{{.Tag}}"]);
         let containers = lines(&["ps", "-a", "--format", "{{.Names}}"]);
