@@ -97,6 +97,13 @@ fn words(words: &[&str]) -> Words {
     words.iter().map(|&word| word.to_owned()).collect()
 }
 
+/// A build that is not quite what an earlier one was.
+fn build(name: &str, turn: u64, archives: &Path) -> Words {
+    let turn = format!("TURN={turn}");
+    let context = archives.join("context").display().to_string();
+    words(&["build", "-q", "--build-arg", &turn, "-t", name, &context])
+}
+
 struct Scene {
     engine: Engine,
     disk: Disk,
@@ -192,16 +199,7 @@ impl Scene {
             });
             let builds = scope.spawn(|| {
                 worker(8).work(&BUILT, part(&known.images, &BUILT), |name, make, chance| {
-                    let (turn, context) = (format!("TURN={chance}"), archives.join("context"));
-                    let build = ["build", "-q", "--build-arg", &turn, "-t", name];
-                    match make {
-                        true => {
-                            let mut words = words(&build);
-                            words.push(context.display().to_string());
-                            words
-                        }
-                        false => words(&["rmi", name]),
-                    }
+                    if make { build(name, chance, archives) } else { words(&["rmi", name]) }
                 })
             });
             let containers = |n: u64, names: &'static [&'static str]| {
