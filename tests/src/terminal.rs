@@ -69,12 +69,14 @@ impl Terminal {
         Ok(())
     }
 
-    /// What the screen shows.
+    /// What the screen shows; a line that goes on in the next row of it is one line.
     #[must_use]
     pub fn screen(&self) -> String {
-        self.tmux(&["capture-pane", "-p"])
+        let shown = self
+            .tmux(&["capture-pane", "-p", "-J"])
             .map(|output| String::from_utf8_lossy(&output.stdout).into_owned())
-            .unwrap_or_default()
+            .unwrap_or_default();
+        shown.lines().flat_map(|line| [line.trim_end(), "\n"]).collect()
     }
 
     /// Waits until the screen shows a text.
