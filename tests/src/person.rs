@@ -72,8 +72,7 @@ impl Person {
     /// # Panics
     /// When the host's shell does not come back.
     pub fn detaches(&self) {
-        self.terminal.key("C-p").unwrap();
-        self.terminal.key("C-q").unwrap();
+        self.terminal.keys(&["C-p", "C-q"]).unwrap();
         self.is_home();
     }
 

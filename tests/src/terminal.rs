@@ -4,7 +4,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result};
 
-use crate::wait::until;
+use crate::wait::{until, until_true};
 
 /// A terminal with one program in it. Dropping it ends the tmux server that is its own.
 #[derive(Debug)]
@@ -54,7 +54,15 @@ impl Terminal {
     /// # Errors
     /// When tmux is gone.
     pub fn key(&self, key: &str) -> Result<()> {
-        let sent = self.tmux(&["send-keys", key])?;
+        self.keys(&[key])
+    }
+
+    /// Presses keys one right after the other: nothing that the terminal itself answers comes in between.
+    ///
+    /// # Errors
+    /// When tmux is gone.
+    pub fn keys(&self, keys: &[&str]) -> Result<()> {
+        let sent = self.tmux(&[&["send-keys"], keys].concat())?;
         anyhow::ensure!(sent.status.success(), "tmux: {}", String::from_utf8_lossy(&sent.stderr));
         Ok(())
     }
@@ -77,6 +85,22 @@ impl Terminal {
             .map(|output| String::from_utf8_lossy(&output.stdout).into_owned())
             .unwrap_or_default();
         shown.lines().flat_map(|line| [line.trim_end(), "\n"]).collect()
+    }
+
+    /// Waits until a shell has shown its prompt and is at rest: shells that edit lines ask the terminal where its cursor
+    /// is, and busybox's forgets what is typed before it has read the answer.
+    ///
+    /// # Panics
+    /// When it never is.
+    pub fn rests(&self, prompt: &str) {
+        let mut before = String::new();
+        until_true("the shell waits at its prompt", || {
+            let screen = self.screen();
+            let last = screen.lines().rfind(|line| !line.is_empty());
+            let rests = last == Some(prompt) && screen == before;
+            before = screen;
+            rests
+        });
     }
 
     /// Waits until the screen shows a text.

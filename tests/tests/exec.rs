@@ -86,12 +86,12 @@ fn a_terminal_with_its_size_and_a_way_out() {
     terminal.line("sleep 2000").unwrap();
     until_true("it sleeps", || !engine.processes_with("^sleep 2000$").is_empty());
     terminal.key("C-c").unwrap();
+    terminal.rests("/ #");
     terminal.line("echo interrupted=$?").unwrap();
     terminal.shows("interrupted=130");
     let ids = engine.field("box", "{{len .ExecIDs}}");
     assert_eq!(ids, "1");
-    terminal.key("C-p").unwrap();
-    terminal.key("C-q").unwrap();
+    terminal.keys(&["C-p", "C-q"]).unwrap();
     terminal.shows("ended with 0");
     // Whoever leaves by the keys leaves it running for good.
     std::thread::sleep(Duration::from_secs(21));
