@@ -162,6 +162,7 @@ fn open(args: &BuildArgs, source: &Source) -> Result<BuildOpen, Error> {
         pull: args.pull,
         network: args.network.clone(),
         extra_hosts: args.add_host.clone(),
+        ..BuildOpen::default()
     })
 }
 

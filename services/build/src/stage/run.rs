@@ -1,0 +1,64 @@
+//! RUN in a stage: known from before, or a container and a commit of what it changed.
+
+use davit_dockerfile::instruction::{Instruction, Run};
+use davit_dockerfile::scope::Args;
+use davit_proto::build::StepState;
+use davit_proto::container::CommitRequest as ContainerCommit;
+
+use super::Follower;
+use crate::error::Error;
+use crate::run::{self, Around};
+
+impl Follower<'_> {
+    pub(super) async fn run(&mut self, run: &Run, instruction: &Instruction) -> Result<(), Error> {
+        let step = self.step_name(&instruction.text);
+        let step = self.build.progress.begin(&step).await?;
+        let state = &self.state;
+        let mounts = run.mounts(&|name| state.variable(name)).map_err(|source| self.build.wrong(source))?;
+        let argv = run::argv(run, &state.config)?;
+        let around = Around {
+            config: &state.config,
+            args: state.args.environment(&|name| state.config.variable(name)),
+            proxies: Args::proxies(&self.build.global),
+            network: &self.build.options.network,
+            extra_hosts: &self.build.options.extra_hosts,
+            mounts,
+        };
+        let mut key = state.key("RUN");
+        run::describe(run, &argv, &around, &mut key);
+        let reference = key.reference();
+        if !self.build.options.no_cache
+            && let Some(image) = self.build.engine.image(&reference).await?
+        {
+            self.state.image = Some(image);
+            self.state.pending.clear();
+            return step.tell(StepState::Cached).await;
+        }
+        let image = match &state.image {
+            Some(image) => image.id.clone(),
+            None => {
+                return Err(Error::Invalid("there is nothing that could run in an empty image".to_owned()));
+            }
+        };
+        let spec = run::spec(run, &image, &argv, &around)?;
+        let container = self.build.engine.create(spec).await?;
+        let exit = container.run(step.number(), &self.build.progress).await?;
+        if let Err(error) = run::judge(&argv, &exit) {
+            container.remove().await?;
+            step.tell(StepState::Failed).await?;
+            return Err(error);
+        }
+        let request = ContainerCommit {
+            reference: reference.clone(),
+            author: self.state.author.clone(),
+            config: self.state.config_bytes(),
+            created_by: format!("RUN {}", argv.join(" ")),
+            earlier: std::mem::take(&mut self.state.pending),
+            ..ContainerCommit::default()
+        };
+        container.commit(request).await?;
+        container.remove().await?;
+        self.state.image = self.build.engine.image(&reference).await?;
+        step.tell(StepState::Done).await
+    }
+}

@@ -1,0 +1,101 @@
+//! COPY, ADD and WORKDIR in a stage: known from before, or a layer that is put together here.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use davit_dockerfile::graph::{self, Origin};
+use davit_dockerfile::instruction::{Instruction, Transfer};
+use davit_proto::build::StepState;
+
+use super::{Follower, State, blocking};
+use crate::error::Error;
+use crate::layer::Layer;
+use crate::transfer::{self, Found};
+use crate::tree::{Node, Tree, clean};
+use crate::view::View;
+
+impl Follower<'_> {
+    /// WORKDIR: the folder is made where it is not there.
+    pub(super) async fn workdir(&mut self, text: String) -> Result<(), Error> {
+        let name = self.step_name(&text);
+        let step = self.build.progress.begin(&name).await?;
+        let key = self.state.key(&text);
+        let reference = key.reference();
+        if self.was_done(&reference).await? {
+            return step.tell(StepState::Cached).await;
+        }
+        let folder = clean(self.state.config.text("WorkingDir"));
+        let base = self.state.files()?;
+        let now = self.build.now;
+        let layer = blocking(move || missing_folder(base, &folder, now)).await?;
+        match layer {
+            None => self.state.pending.push(text),
+            Some(layer) => self.commit(text, reference, layer).await?,
+        }
+        step.tell(StepState::Done).await
+    }
+
+    pub(super) async fn transfer(
+        &mut self,
+        transfer: &Transfer,
+        instruction: &Instruction,
+    ) -> Result<(), Error> {
+        let step = self.step_name(&instruction.text);
+        let step = self.build.progress.begin(&step).await?;
+        let (tree, origin) = self.source(transfer).await?;
+        let state = &self.state;
+        let wanted =
+            transfer.expand(&|name| state.variable(name)).map_err(|source| self.build.wrong(source))?;
+        let (transfer, folder) = (transfer.clone(), state.config.text("WorkingDir").to_owned());
+        let found = blocking(move || transfer::find(&transfer, wanted, &tree, &folder)).await?;
+        let mut key = state.key(instruction.name());
+        found.describe(&mut key, &origin);
+        let reference = key.reference();
+        if self.was_done(&reference).await? {
+            return step.tell(StepState::Cached).await;
+        }
+        let (base, now) = (self.state.files()?, self.build.now);
+        let layer = blocking(move || lay(&found, base, now)).await?;
+        if layer.is_empty() {
+            self.state.pending.push(instruction.text.clone());
+        } else {
+            self.commit(instruction.text.clone(), reference, layer).await?;
+        }
+        step.tell(StepState::Done).await
+    }
+
+    /// The files that a transfer is from, and what stands for them in a step's name.
+    async fn source(&self, transfer: &Transfer) -> Result<(Arc<dyn Tree>, String), Error> {
+        let Some(word) = &transfer.from else {
+            return Ok((Arc::clone(&self.build.context) as Arc<dyn Tree>, String::new()));
+        };
+        let origin =
+            graph::origin(&self.build.file, word, self.index).map_err(|source| self.build.wrong(source))?;
+        let state = match origin {
+            Origin::Scratch => State::default(),
+            Origin::Stage(stage) => self.states.get(stage)?,
+            Origin::Image(name) => State::of(Some(self.build.image(&name, None).await?.0))?,
+        };
+        let id = state.image.as_ref().map(|image| image.id.clone()).unwrap_or_default();
+        let empty: Arc<dyn Tree> = Arc::new(View::open(&[]).map_err(Error::io("open an empty image"))?);
+        Ok((state.files()?.unwrap_or(empty), id))
+    }
+}
+
+fn missing_folder(
+    base: Option<Arc<dyn Tree>>,
+    folder: &Path,
+    now: (i64, u32),
+) -> Result<Option<Layer>, Error> {
+    let mut layer = Layer::new(base, Node::folder(0, 0, now));
+    let there = layer.resolve(folder, true)?;
+    if there.as_os_str().is_empty() || layer.stat(&there)?.is_some_and(|node| node.is_dir()) {
+        return Ok(None);
+    }
+    layer.make_folder(folder)?;
+    Ok(Some(layer))
+}
+
+fn lay(found: &Found, base: Option<Arc<dyn Tree>>, now: (i64, u32)) -> Result<Layer, Error> {
+    found.layer(base, now)
+}
