@@ -16,7 +16,6 @@ mod auth;
 mod blob;
 mod body;
 mod catalog;
-mod certificate;
 mod challenge;
 mod credential;
 mod endpoint;
@@ -72,7 +71,7 @@ impl Default for Config {
             insecure: Vec::new(),
             mirrors: BTreeMap::new(),
             docker_config: credential::default_folder(),
-            certificates: ["/etc/davit/certs.d", "/etc/docker/certs.d"].map(PathBuf::from).to_vec(),
+            certificates: davit_trust::FOLDERS.map(PathBuf::from).to_vec(),
             patience: Patience::default(),
         }
     }

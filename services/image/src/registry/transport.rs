@@ -2,16 +2,15 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use davit_trust::{Own, tls};
 use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, LOCATION, RANGE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use reqwest::{Response, Url};
-use rustls::pki_types::CertificateDer;
 
 use super::Patience;
-use super::certificate::{Own, Verifier};
 use super::endpoint::{Endpoint, Map, Transport, host_of, is_loopback, same_origin};
 use super::error::{Failure, printable};
 use super::payload::Payload;
@@ -217,9 +216,11 @@ impl Wire {
 
     fn build(&self, trust: &Trust, own: Option<&Own>) -> Result<reqwest::Client, Failure> {
         let (loopback, tls) = match trust {
-            Trust::Plain { loopback } => (*loopback, tls_plain()),
-            Trust::Verified { loopback, .. } => (*loopback, tls_with(own)?),
-            Trust::Anyone { loopback } => (*loopback, tls_with_anyone()),
+            Trust::Plain { loopback } => (*loopback, tls::plain()),
+            Trust::Verified { loopback, .. } => {
+                (*loopback, tls::verified(own).map_err(|wrong| Failure::Tls(wrong.to_string()))?)
+            }
+            Trust::Anyone { loopback } => (*loopback, tls::anyone()),
         };
         let builder = reqwest::Client::builder()
             .user_agent(USER_AGENT)
@@ -235,22 +236,6 @@ impl Wire {
         let built = if loopback { builder.no_proxy().build() } else { builder.build() };
         built.map_err(Failure::from_http)
     }
-}
-
-/// The system's authorities and those kept for one host. What cannot be read is left out and said: the handshake then
-/// fails where it mattered.
-fn roots(own: &[CertificateDer<'static>]) -> rustls::RootCertStore {
-    let mut roots = rustls::RootCertStore::empty();
-    let system = rustls_native_certs::load_native_certs();
-    for error in &system.errors {
-        tracing::debug!(%error, "reading a certificate authority");
-    }
-    roots.add_parsable_certificates(system.certs);
-    roots.add_parsable_certificates(own.iter().cloned());
-    if roots.is_empty() {
-        tracing::warn!("no certificate authorities on this host: registries cannot be verified");
-    }
-    roots
 }
 
 /// Where a redirect leads, checked as a URL; `None` if the response is none.
@@ -297,90 +282,4 @@ pub(super) fn number_header(text: &str) -> Result<HeaderValue, Failure> {
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     // The maps are whole between any two statements, so a panic elsewhere does not spoil them.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn provider() -> Arc<rustls::crypto::CryptoProvider> {
-    Arc::new(rustls::crypto::ring::default_provider())
-}
-
-/// Never used for a handshake: plain HTTP stays plain.
-fn tls_plain() -> rustls::ClientConfig {
-    builder().with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth()
-}
-
-fn tls_with(own: Option<&Own>) -> Result<rustls::ClientConfig, Failure> {
-    let known = own.map(Own::authorities).unwrap_or_default();
-    let roots = roots(&known);
-    let builder = if roots.is_empty() {
-        builder().with_root_certificates(roots)
-    } else {
-        let verifier = Verifier::new(roots, known, provider())?;
-        builder().dangerous().with_custom_certificate_verifier(Arc::new(verifier))
-    };
-    match own.map(Own::identity).transpose()?.flatten() {
-        None => Ok(builder.with_no_client_auth()),
-        Some((chain, key)) => {
-            builder.with_client_auth_cert(chain, key).map_err(|error| Failure::Tls(error.to_string()))
-        }
-    }
-}
-
-fn builder() -> rustls::ConfigBuilder<rustls::ClientConfig, rustls::WantsVerifier> {
-    rustls::ClientConfig::builder_with_provider(provider())
-        .with_safe_default_protocol_versions()
-        .expect("ring implements the default protocol versions")
-}
-
-fn tls_with_anyone() -> rustls::ClientConfig {
-    let verifier = Arc::new(anyone::Anyone(provider()));
-    builder().dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth()
-}
-
-mod anyone {
-    //! A verifier for hosts that the user named insecure: the handshake must be sound, the name may be anyone's.
-
-    use std::sync::Arc;
-
-    use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-    use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-    use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-    use rustls::{DigitallySignedStruct, Error, SignatureScheme};
-
-    #[derive(Debug)]
-    pub(super) struct Anyone(pub(super) Arc<CryptoProvider>);
-
-    impl ServerCertVerifier for Anyone {
-        fn verify_server_cert(
-            &self,
-            _: &CertificateDer<'_>,
-            _: &[CertificateDer<'_>],
-            _: &ServerName<'_>,
-            _: &[u8],
-            _: UnixTime,
-        ) -> Result<ServerCertVerified, Error> {
-            Ok(ServerCertVerified::assertion())
-        }
-
-        fn verify_tls12_signature(
-            &self,
-            message: &[u8],
-            cert: &CertificateDer<'_>,
-            dss: &DigitallySignedStruct,
-        ) -> Result<HandshakeSignatureValid, Error> {
-            verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-        }
-
-        fn verify_tls13_signature(
-            &self,
-            message: &[u8],
-            cert: &CertificateDer<'_>,
-            dss: &DigitallySignedStruct,
-        ) -> Result<HandshakeSignatureValid, Error> {
-            verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-        }
-
-        fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-            self.0.signature_verification_algorithms.supported_schemes()
-        }
-    }
 }

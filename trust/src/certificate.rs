@@ -17,25 +17,25 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
-use super::error::{Failure, printable};
+use crate::Untrusted;
 
 /// Files of one registry that are looked at.
 const FILES: usize = 256;
 
 /// The folders of one registry, as they are now.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Own {
+pub struct Own {
     files: Vec<PathBuf>,
     /// Tells one state of the files from another.
-    pub(super) version: u64,
+    pub version: u64,
 }
 
 /// What we show of ourselves.
-pub(super) type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
+pub type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
 impl Own {
     /// What there is for a host; `None` when there is nothing.
-    pub(super) fn of(folders: &[PathBuf], host: &str) -> Option<Self> {
+    pub fn of(folders: &[PathBuf], host: &str) -> Option<Self> {
         // A host comes from a URL, so it has no slash and is no `..`; an address in brackets is a name like any other.
         let mut files = Vec::new();
         let mut hasher = DefaultHasher::new();
@@ -54,7 +54,7 @@ impl Own {
     }
 
     /// The authorities. What cannot be read is said, and the handshake then fails where it mattered.
-    pub(super) fn authorities(&self) -> Vec<CertificateDer<'static>> {
+    pub fn authorities(&self) -> Vec<CertificateDer<'static>> {
         let mut found = Vec::new();
         for path in self.with("crt") {
             match read(path) {
@@ -69,9 +69,9 @@ impl Own {
 
     /// What we show of ourselves: the first pair there is. A half of one is an error, as a mistake that nobody would
     /// find otherwise.
-    pub(super) fn identity(&self) -> Result<Option<Identity>, Failure> {
+    pub fn identity(&self) -> Result<Option<Identity>, Untrusted> {
         let wrong = |path: &Path, what: &str| {
-            Failure::Tls(format!("{}: {what}", printable(&path.display().to_string())))
+            Untrusted(format!("{}: {what}", path.display().to_string().escape_debug()))
         };
         for key in self.with("key") {
             if !self.files.contains(&key.with_extension("cert")) {
@@ -100,20 +100,20 @@ impl Own {
 /// it calls itself an authority, as most do that somebody signed with their own key. Name and time must be right all the
 /// same.
 #[derive(Debug)]
-pub(super) struct Verifier {
+pub struct Verifier {
     inner: Arc<WebPkiServerVerifier>,
     known: Vec<CertificateDer<'static>>,
 }
 
 impl Verifier {
     /// Authorities, and certificates that are believed as they are.
-    pub(super) fn new(
+    pub fn new(
         roots: RootCertStore,
         known: Vec<CertificateDer<'static>>,
         provider: Arc<CryptoProvider>,
-    ) -> Result<Self, Failure> {
+    ) -> Result<Self, Untrusted> {
         let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider);
-        let inner = inner.build().map_err(|error| Failure::Tls(error.to_string()))?;
+        let inner = inner.build().map_err(|error| Untrusted::from(error))?;
         Ok(Self { inner, known })
     }
 }
