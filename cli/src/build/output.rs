@@ -46,7 +46,11 @@ impl Progress {
             Event::Step(step) => self.step(&step),
             Event::Output(output) => self.output(&output),
             Event::Warning(text) => self.say(&format!("WARNING: {}", visible(&text))),
-            Event::Needed(_) | Event::Built(_) => {}
+            Event::Finding(finding) => {
+                let text = format!("WARNING: {} (line {}): {}", finding.check, finding.line, finding.text);
+                self.say(&visible(&text));
+            }
+            Event::Needed(_) | Event::Built(_) | Event::Part(_) | Event::Planned(_) => {}
         }
     }
 

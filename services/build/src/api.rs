@@ -5,7 +5,7 @@ use std::pin::Pin;
 use davit_proto::build::build_request::Frame;
 use davit_proto::build::build_response::Event;
 use davit_proto::build::builds_server::Builds;
-use davit_proto::build::{BuildOpen, BuildRequest, BuildResponse, Needed, PruneRequest, PruneResponse};
+use davit_proto::build::{BuildOpen, BuildRequest, BuildResponse, Needed, PruneRequest, PruneResponse, StepState};
 use davit_proto::status::{RemoteError, status};
 use davit_proto::step::is_step;
 use tokio::sync::mpsc;
@@ -83,7 +83,11 @@ async fn serve(
         _ => return Err(Error::Invalid("the first frame must be open".to_owned())),
     };
     let key = options.context_key.clone();
+    let check = options.check;
     let plan = read(options).await?;
+    if check {
+        return plan.warn(&progress).await;
+    }
     let files = take_in(&mut frames, &store, &key, &progress).await?;
     plan.build(engine, files, progress).await
 }
@@ -123,7 +127,9 @@ async fn take_in(
         Ok((intake, needed))
     })
     .await?;
+    let step = progress.begin("[internal] load build context").await?;
     progress.tell(Event::Needed(Needed { entries: needed })).await?;
+    let mut moving = step.part("transferring context", intake.lacking()).await?;
     while !intake.is_whole() {
         match next(frames).await? {
             Some(Frame::Content(content)) if content.error.is_empty() => {
@@ -132,13 +138,17 @@ async fn take_in(
                     Ok(intake)
                 })
                 .await?;
+                moving.at(intake.received()).await?;
             }
             Some(Frame::Content(content)) => return Err(Error::Invalid(content.error)),
             Some(_) => return Err(Error::Invalid("content of the context must follow".to_owned())),
             None => return Err(Error::Cancelled),
         }
     }
-    blocking(move || intake.finish()).await
+    moving.done().await?;
+    let files = blocking(move || intake.finish()).await?;
+    step.tell(StepState::Done).await?;
+    Ok(files)
 }
 
 /// Forgets what was built, and the files of contexts.

@@ -8,17 +8,18 @@ use davit_dockerfile::Dockerfile;
 use davit_dockerfile::change;
 use davit_dockerfile::graph::Graph;
 use davit_dockerfile::instruction::{Instruction, Kind};
-use davit_dockerfile::scope::{Given, Global, PROXIES, Platform};
+use davit_dockerfile::scope::{Given, Global, Platform};
 use davit_proto::build::build_response::Event;
-use davit_proto::build::{BuildOpen, Built};
+use davit_proto::build::{BuildOpen, Built, StepState};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::context::Files;
 use crate::engine::{Engine, Image};
 use crate::error::Error;
-use crate::progress::{Progress, shortened};
-use crate::stage::{Follower, State, settle};
+use crate::lint;
+use crate::progress::{Progress, Step, shortened};
+use crate::stage::{Follower, State, settle, told};
 
 /// All that the steps of a build share.
 #[derive(Debug)]
@@ -59,6 +60,15 @@ impl States {
     }
 }
 
+/// Where something went wrong.
+#[derive(Debug, Clone, Copy)]
+pub struct At {
+    /// The line of the Dockerfile.
+    pub line: usize,
+    /// The number of the step; 0 when none had begun.
+    pub step: u32,
+}
+
 /// What was read of a client's wish, before any file came.
 #[derive(Debug)]
 pub struct Plan {
@@ -92,26 +102,18 @@ impl Plan {
         Ok(Self { file, graph, global, options })
     }
 
-    /// What is probably not meant.
-    fn warnings(&self) -> Vec<String> {
-        let name = &self.options.dockerfile_name;
-        let mut warnings: Vec<String> =
-            self.file.warnings.iter().map(|warning| format!("{name}: {warning}")).collect();
-        let declared = self.file.stages.iter().flat_map(|stage| &stage.instructions);
-        let declared = declared.filter_map(|instruction| match &instruction.kind {
-            Kind::Arg(args) => Some(args),
-            _ => None,
-        });
-        let known: Vec<&str> =
-            declared.flatten().chain(&self.file.args).map(|arg| arg.name.text()).chain(PROXIES).collect();
-        let mut unused: Vec<&String> =
-            self.options.build_args.keys().filter(|arg| !known.contains(&arg.as_str())).collect();
-        unused.sort();
-        warnings.extend(unused.iter().map(|arg| format!("build argument {arg:?} is not used by any ARG")));
+    /// Tells what is probably not meant.
+    ///
+    /// # Errors
+    /// The client is gone.
+    pub async fn warn(&self, progress: &Progress) -> Result<(), Error> {
+        for finding in lint::findings(&self.file, &self.options) {
+            progress.tell(Event::Finding(finding)).await?;
+        }
         if let Some(syntax) = &self.file.directives.syntax {
             tracing::debug!(syntax, "a syntax directive is not followed: there is one reader here");
         }
-        warnings
+        Ok(())
     }
 
     /// Builds it.
@@ -119,19 +121,22 @@ impl Plan {
     /// # Errors
     /// A step fails, or the client is gone.
     pub async fn build(self, engine: Engine, context: Files, progress: Progress) -> Result<(), Error> {
-        for warning in self.warnings() {
-            progress.tell(Event::Warning(warning)).await?;
-        }
+        self.warn(&progress).await?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let now = (i64::try_from(now.as_secs()).unwrap_or(0), now.subsec_nanos());
         let Self { file, graph, global, options } = self;
         let context = Arc::new(context);
         let build = Arc::new(Build { file, graph, global, options, engine, context, progress, now });
+        build.plan().await?;
         let state = stages(&build).await?;
+        let step = build.progress.begin("exporting to image").await?;
         let image_id = settle(&build, state).await?;
+        step.say(&format!("writing image {image_id}")).await?;
         for tag in &build.options.tags {
             build.engine.tag(&image_id, tag).await?;
+            step.say(&format!("naming to {tag}")).await?;
         }
+        step.tell(StepState::Done).await?;
         let references = build.options.tags.clone();
         build.progress.tell(Event::Built(Built { image_id, references })).await
     }
@@ -199,18 +204,25 @@ async fn stages(build: &Arc<Build>) -> Result<State, Error> {
 }
 
 impl Build {
+    /// Tells how many steps there will be: those of the stages, what came before them and what comes after.
+    async fn plan(&self) -> Result<(), Error> {
+        let steps: usize = self.graph.order.iter().map(|stage| told(self, *stage)).sum();
+        self.progress.plan(steps + 1).await
+    }
+
     /// An error of the Dockerfile.
     pub fn wrong(&self, source: davit_dockerfile::Error) -> Error {
         Error::Dockerfile { name: self.options.dockerfile_name.clone(), source }
     }
 
     /// An error of an instruction, with its line.
-    pub fn at(&self, line: usize, text: &str, error: Error) -> Error {
+    pub fn at(&self, at: At, text: &str, error: Error) -> Error {
         match error {
             Error::Dockerfile { .. } | Error::Cancelled | Error::Step { .. } => error,
             error => Error::Step {
                 name: self.options.dockerfile_name.clone(),
-                line,
+                line: at.line,
+                step: at.step,
                 text: shortened(text),
                 source: Box::new(error),
             },
@@ -221,7 +233,12 @@ impl Build {
     ///
     /// # Errors
     /// It is nowhere, or for another platform.
-    pub async fn image(&self, name: &str, platform: Option<&str>) -> Result<(Image, bool), Error> {
+    pub async fn image(
+        &self,
+        name: &str,
+        platform: Option<&str>,
+        step: &Step,
+    ) -> Result<(Image, bool), Error> {
         let own = host();
         let ours = |wanted: &str| wanted == own.to_string() || wanted == own.os;
         if platform.is_some_and(|wanted| !ours(wanted)) {
@@ -232,7 +249,7 @@ impl Build {
         {
             return Ok((image, false));
         }
-        let id = self.engine.pull(name).await?;
+        let id = self.engine.pull(name, step).await?;
         let image = self.engine.image(&id).await?.ok_or_else(|| Error::NotFound(name.to_owned()))?;
         Ok((image, true))
     }

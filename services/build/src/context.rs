@@ -132,6 +132,8 @@ pub struct Intake {
     needed: Vec<u32>,
     /// How many of the needed files are here.
     received: usize,
+    /// Bytes of content that are here.
+    bytes: u64,
     open: Option<(u32, NamedTempFile, Sha256, u64)>,
 }
 
@@ -146,6 +148,7 @@ impl Intake {
             digests: BTreeMap::new(),
             needed: Vec::new(),
             received: 0,
+            bytes: 0,
             open: None,
         }
     }
@@ -225,6 +228,7 @@ impl Intake {
         file.write_all(chunk).map_err(failed())?;
         digest.update(chunk);
         *length += chunk.len() as u64;
+        self.bytes += chunk.len() as u64;
         let size = self.entries.get(number as usize).map_or(0, |entry| entry.size);
         if *length > size || (last && *length < size) {
             let path = self.entries.get(number as usize).map(|entry| entry.path.clone()).unwrap_or_default();
@@ -238,6 +242,16 @@ impl Intake {
             self.received += 1;
         }
         Ok(())
+    }
+
+    /// Bytes of the files that are needed.
+    pub fn lacking(&self) -> u64 {
+        self.needed.iter().filter_map(|number| self.entries.get(*number as usize)).map(|e| e.size).sum()
+    }
+
+    /// Bytes of them that are here.
+    pub fn received(&self) -> u64 {
+        self.bytes
     }
 
     /// Whether all content is here.

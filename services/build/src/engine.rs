@@ -23,7 +23,7 @@ use tonic::transport::Channel;
 
 use crate::error::Error;
 use crate::layer::Layer;
-use crate::progress::Progress;
+use crate::progress::{Layers, Progress, Step};
 use crate::run::LABEL;
 
 /// Bytes of a layer that go at once, and how many pieces may wait.
@@ -79,14 +79,17 @@ impl Engine {
         }
     }
 
-    /// Fetches an image.
-    pub async fn pull(&self, reference: &str) -> Result<String, Error> {
+    /// Fetches an image, and tells of its layers as parts of a step.
+    pub async fn pull(&self, reference: &str, step: &Step) -> Result<String, Error> {
         let request = PullRequest { reference: reference.to_owned(), ..PullRequest::default() };
         let mut images = self.images();
         let mut events = remote(images.pull(request)).await?;
+        let mut layers = Layers::default();
         while let Some(event) = events.message().await.map_err(RemoteError::from)? {
-            if let Some(pull_response::Event::Pulled(pulled)) = event.event {
-                return Ok(pulled.image_id);
+            match event.event {
+                Some(pull_response::Event::Layer(layer)) => layers.tell(&layer, step).await?,
+                Some(pull_response::Event::Pulled(pulled)) => return Ok(pulled.image_id),
+                _ => {}
             }
         }
         Err(Error::Lost)

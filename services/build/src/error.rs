@@ -26,6 +26,8 @@ pub enum Error {
         name: String,
         /// The line of the instruction.
         line: usize,
+        /// The number of the step; 0 when none had begun.
+        step: u32,
         /// The instruction, shortened.
         text: String,
         /// Why.
@@ -43,6 +45,9 @@ pub enum Error {
     /// A source of COPY or ADD is not there.
     #[error("{0:?}: not found")]
     NotFound(String),
+    /// A source of COPY or ADD is not in the context, as far as that was sent.
+    #[error("{0:?}: not found in the context")]
+    NotInContext(String),
     /// Something that this version does not do.
     #[error("{0} is not done by this version of davit")]
     Unserved(&'static str),
@@ -71,6 +76,14 @@ impl Error {
         let doing = doing.into();
         move |source| Self::Io { doing, source }
     }
+
+    /// The same of files that the client chose: it knows those that it did not send.
+    pub(crate) fn of_context(self) -> Self {
+        match self {
+            Self::NotFound(path) => Self::NotInContext(path),
+            other => other,
+        }
+    }
 }
 
 impl Classify for Error {
@@ -79,7 +92,7 @@ impl Classify for Error {
             Self::Invalid(_) | Self::Dockerfile { .. } => ErrorKind::InvalidArgument,
             Self::Step { source, .. } => source.kind(),
             Self::Command { .. } => ErrorKind::FailedPrecondition,
-            Self::NotFound(_) => ErrorKind::NotFound,
+            Self::NotFound(_) | Self::NotInContext(_) => ErrorKind::NotFound,
             Self::Unserved(_) => ErrorKind::Unimplemented,
             Self::Engine(error) => error.kind,
             Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
@@ -95,7 +108,7 @@ impl Classify for Error {
             Self::Invalid(_) | Self::Dockerfile { .. } => "INVALID_BUILD",
             Self::Step { source, .. } => source.reason(),
             Self::Command { .. } => "COMMAND_FAILED",
-            Self::NotFound(_) => "SOURCE_NOT_FOUND",
+            Self::NotFound(_) | Self::NotInContext(_) => "SOURCE_NOT_FOUND",
             Self::Unserved(_) => reason::NOT_IMPLEMENTED,
             Self::Engine(error) => &error.reason,
             Self::Io { .. } | Self::Lost => "BUILD_FAILED",
@@ -105,7 +118,12 @@ impl Classify for Error {
 
     fn values(&self) -> Vec<(&'static str, String)> {
         match self {
-            Self::Step { line, .. } => vec![("line", line.to_string())],
+            Self::Step { line, step, source, .. } => {
+                let mut values = vec![("line", line.to_string()), ("step", step.to_string())];
+                values.extend(source.values());
+                values
+            }
+            Self::NotInContext(path) => vec![("path", path.clone())],
             Self::Dockerfile { source, .. } => {
                 vec![("line", source.at.line.to_string()), ("column", source.at.column.to_string())]
             }

@@ -27,6 +27,8 @@ mod error;
 mod gather;
 mod key;
 mod layer;
+mod limit;
+mod lint;
 mod owner;
 mod progress;
 mod run;

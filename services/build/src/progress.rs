@@ -1,11 +1,16 @@
 //! What a client is told while its build goes on.
+//!
+//! Each step is told of when it begins and when it ended well. What did not end when the build does was given up, but
+//! for the one that the build's error names.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use davit_proto::build::build_response::Event;
-use davit_proto::build::{BuildResponse, Output, Step as WireStep, StepState};
+use davit_proto::build::{BuildResponse, Output, Part, Planned, Step as WireStep, StepState};
+use davit_proto::image::{LayerProgress, LayerState};
 use tokio::sync::mpsc;
 
 use crate::error::Error;
@@ -28,6 +33,8 @@ pub struct Step {
 
 /// Characters of an instruction in a step's name.
 const SHOWN: usize = 200;
+/// Between two words about the same part.
+const PAUSE: Duration = Duration::from_millis(100);
 
 impl Progress {
     /// Over a channel to the client.
@@ -52,6 +59,16 @@ impl Progress {
         self.tell(Event::Output(Output { number, data: data.into(), stderr })).await
     }
 
+    /// So many steps will come beside those that began already.
+    ///
+    /// # Errors
+    /// The client is gone.
+    pub async fn plan(&self, steps: usize) -> Result<(), Error> {
+        let begun = self.numbers.load(Ordering::Relaxed);
+        let steps = u32::try_from(steps).unwrap_or(u32::MAX).saturating_add(begun);
+        self.tell(Event::Planned(Planned { steps })).await
+    }
+
     /// A step begins.
     ///
     /// # Errors
@@ -60,7 +77,7 @@ impl Progress {
         let number = self.numbers.fetch_add(1, Ordering::Relaxed) + 1;
         let name = shortened(name);
         let step = Step { progress: self.clone(), number, name, begun: Instant::now() };
-        step.tell(StepState::Running).await?;
+        self.tell(step.event(StepState::Running)).await?;
         Ok(step)
     }
 }
@@ -75,11 +92,85 @@ impl Step {
     ///
     /// # Errors
     /// The client is gone.
-    pub async fn tell(&self, state: StepState) -> Result<(), Error> {
+    pub async fn tell(self, state: StepState) -> Result<(), Error> {
+        self.progress.tell(self.event(state)).await
+    }
+
+    /// One line about what it does.
+    ///
+    /// # Errors
+    /// The client is gone.
+    pub async fn say(&self, line: &str) -> Result<(), Error> {
+        self.progress.output(self.number, format!("{line}\n").into_bytes(), false).await
+    }
+
+    /// A part of it, of so many bytes, of which none is there yet.
+    ///
+    /// # Errors
+    /// The client is gone.
+    pub async fn part(&self, name: &str, total: u64) -> Result<Moving<'_>, Error> {
+        let part = Part { number: self.number, name: name.to_owned(), current: 0, total, done: false };
+        self.progress.tell(Event::Part(part.clone())).await?;
+        Ok(Moving { step: self, part, told: Instant::now() })
+    }
+
+    fn event(&self, state: StepState) -> Event {
         let took = prost_types::Duration::try_from(self.begun.elapsed()).ok();
         let took = took.filter(|_| state != StepState::Running);
-        let step = WireStep { number: self.number, name: self.name.clone(), state: state.into(), took };
-        self.progress.tell(Event::Step(step)).await
+        Event::Step(WireStep { number: self.number, name: self.name.clone(), state: state.into(), took })
+    }
+}
+
+/// A part of a step that comes nearer to its end.
+#[derive(Debug)]
+pub struct Moving<'a> {
+    step: &'a Step,
+    part: Part,
+    told: Instant,
+}
+
+impl Moving<'_> {
+    /// So many bytes are there by now. Told now and then.
+    ///
+    /// # Errors
+    /// The client is gone.
+    pub async fn at(&mut self, current: u64) -> Result<(), Error> {
+        self.part.current = current;
+        if self.told.elapsed() < PAUSE {
+            return Ok(());
+        }
+        self.told = Instant::now();
+        self.step.progress.tell(Event::Part(self.part.clone())).await
+    }
+
+    /// It is whole.
+    ///
+    /// # Errors
+    /// The client is gone.
+    pub async fn done(mut self) -> Result<(), Error> {
+        self.part.done = true;
+        self.step.progress.tell(Event::Part(self.part.clone())).await
+    }
+}
+
+/// The layers of a pull, as parts of the step that wants them.
+#[derive(Debug, Default)]
+pub struct Layers(HashMap<String, Instant>);
+
+impl Layers {
+    /// A layer moved on. Told now and then, and when it is whole.
+    ///
+    /// # Errors
+    /// The client is gone.
+    pub async fn tell(&mut self, layer: &LayerProgress, step: &Step) -> Result<(), Error> {
+        let done = matches!(layer.state(), LayerState::Complete | LayerState::Exists);
+        match self.0.get(&layer.digest) {
+            Some(told) if !done && told.elapsed() < PAUSE => return Ok(()),
+            _ => drop(self.0.insert(layer.digest.clone(), Instant::now())),
+        }
+        let LayerProgress { digest: name, current, total, .. } = layer.clone();
+        let part = Part { number: step.number, name, current, total, done };
+        step.progress.tell(Event::Part(part)).await
     }
 }
 

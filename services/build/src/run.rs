@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use davit_dockerfile::change::{Command, Config};
 use davit_dockerfile::instruction::{Mount, MountKind, Network, Program, Run, Security, Sharing};
+use davit_proto::build::Limits;
 use davit_proto::container::{
     ContainerSpec, EndpointSpec, HealthCheck, MountKind as WireKind, MountSpec, RestartPolicy,
 };
@@ -11,6 +12,7 @@ use davit_proto::types::{Exit, exit::How};
 
 use crate::error::Error;
 use crate::key::Key;
+use crate::limit;
 
 /// The label of containers of steps, by which those that a dead engine left are found.
 pub const LABEL: &str = "invalid.build.step";
@@ -30,6 +32,8 @@ pub struct Around<'a> {
     pub network: &'a str,
     /// Lines for the hosts file.
     pub extra_hosts: &'a [String],
+    /// What it may use.
+    pub limits: Option<&'a Limits>,
     /// The mounts, with values.
     pub mounts: Vec<Mount>,
 }
@@ -55,6 +59,7 @@ pub fn describe(run: &Run, argv: &[String], around: &Around<'_>, key: &mut Key) 
     }
     key.add(format!("{:?} {:?} {}", run.network, run.security, around.network).as_bytes());
     around.extra_hosts.iter().for_each(|host| key.add(host.as_bytes()));
+    limit::describe(around.limits, key);
     around.mounts.iter().for_each(|mount| key.add(format!("{mount:?}").as_bytes()));
 }
 
@@ -84,7 +89,7 @@ pub fn spec(run: &Run, image: &str, argv: &[String], around: &Around<'_>) -> Res
     let (program, rest) =
         argv.split_first().ok_or_else(|| Error::Invalid("there is no command".to_owned()))?;
     let mounts = around.mounts.iter().map(|mount| mounted(mount, folder)).collect::<Result<_, _>>()?;
-    Ok(ContainerSpec {
+    let spec = ContainerSpec {
         image: image.to_owned(),
         entrypoint: vec![program.clone()],
         command: rest.to_vec(),
@@ -99,7 +104,8 @@ pub fn spec(run: &Run, image: &str, argv: &[String], around: &Around<'_>) -> Res
         mounts,
         no_image_volumes: true,
         ..ContainerSpec::default()
-    })
+    };
+    Ok(limit::apply(around.limits, spec))
 }
 
 /// A mount as the engine takes it.

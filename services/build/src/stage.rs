@@ -10,12 +10,13 @@ use std::sync::Arc;
 use davit_dockerfile::change::Change;
 use davit_dockerfile::graph::{self, Origin};
 use davit_dockerfile::instruction::{Instruction, Kind, triggers};
+use davit_dockerfile::{Dockerfile, Stage};
 use davit_proto::build::StepState;
 
-use crate::build::{Build, States};
+use crate::build::{At, Build, States};
 use crate::error::Error;
 use crate::layer::Layer;
-use crate::progress::shortened;
+use crate::progress::{Step, shortened};
 
 pub use settle::settle;
 pub use state::State;
@@ -28,6 +29,8 @@ pub struct Follower<'a> {
     state: State,
     /// Steps that are told, and how many have been.
     steps: (usize, usize),
+    /// The number of the last step that began; 0 before the first.
+    last: u32,
 }
 
 impl<'a> Follower<'a> {
@@ -38,12 +41,18 @@ impl<'a> Follower<'a> {
     pub async fn follow(build: &'a Build, index: usize, states: &'a States) -> Result<State, Error> {
         let stage = &build.file.stages[index];
         let told = stage.instructions.iter().filter(|instruction| is_told(instruction)).count();
-        let mut follower = Self { build, index, states, state: State::default(), steps: (told + 1, 0) };
+        let (state, steps) = (State::default(), (told + 1, 0));
+        let mut follower = Self { build, index, states, state, steps, last: 0 };
         let begun = follower.begin().await;
-        let waiting = begun.map_err(|error| build.at(stage.at.line, &stage.text, error))?;
+        let waiting = begun.map_err(|error| {
+            build.at(At { line: stage.at.line, step: follower.last }, &stage.text, error)
+        })?;
         for instruction in waiting.iter().chain(&stage.instructions) {
             let done = follower.instruction(instruction).await;
-            done.map_err(|error| build.at(instruction.at.line, &instruction.text, error))?;
+            done.map_err(|error| {
+                let at = At { line: instruction.at.line, step: follower.last };
+                build.at(at, &instruction.text, error)
+            })?;
         }
         Ok(follower.state)
     }
@@ -52,13 +61,13 @@ impl<'a> Follower<'a> {
     async fn begin(&mut self) -> Result<Vec<Instruction>, Error> {
         let stage = &self.build.file.stages[self.index];
         let node = &self.build.graph.nodes[self.index];
-        let step = self.step_name(&stage.text);
+        let name = self.step_name(&stage.text);
         self.state = match &node.base {
             Origin::Scratch => State::default(),
             Origin::Stage(base) => self.states.get(*base)?,
-            Origin::Image(name) => {
-                let step = self.build.progress.begin(&step).await?;
-                let (image, fetched) = self.build.image(name, node.platform.as_deref()).await?;
+            Origin::Image(image) => {
+                let step = self.begin_step(&name).await?;
+                let (image, fetched) = self.build.image(image, node.platform.as_deref(), &step).await?;
                 step.tell(if fetched { StepState::Done } else { StepState::Cached }).await?;
                 State::of(Some(image))?
             }
@@ -73,6 +82,19 @@ impl<'a> Follower<'a> {
         self.steps.1 += 1;
         let (all, at) = self.steps;
         format!("[{title} {at}/{}] {}", all.max(at), shortened(text))
+    }
+
+    /// Begins a step that has a name.
+    async fn begin_step(&mut self, name: &str) -> Result<Step, Error> {
+        let step = self.build.progress.begin(name).await?;
+        self.last = step.number();
+        Ok(step)
+    }
+
+    /// Whether nothing of this stage may be what was done before.
+    fn is_anew(&self) -> bool {
+        let options = &self.build.options;
+        options.no_cache || names(&options.no_cache_filter, &self.build.file, self.index)
     }
 
     async fn instruction(&mut self, instruction: &Instruction) -> Result<(), Error> {
@@ -117,7 +139,7 @@ impl<'a> Follower<'a> {
 
     /// Whether a step was done before; the state is what it made then.
     async fn was_done(&mut self, reference: &str) -> Result<bool, Error> {
-        if self.build.options.no_cache {
+        if self.is_anew() {
             return Ok(false);
         }
         let Some(image) = self.build.engine.image(reference).await? else { return Ok(false) };
@@ -133,6 +155,20 @@ impl<'a> Follower<'a> {
         Ok(())
     }
 }
+
+/// Whether one of some words names a stage, by its name or its number.
+fn names(words: &[String], file: &Dockerfile, stage: usize) -> bool {
+    let name = file.stages.get(stage).and_then(Stage::name);
+    words.iter().any(|word| word.parse() == Ok(stage) || name.as_deref() == Some(&word.to_ascii_lowercase()))
+}
+
+/// How many steps a stage will tell of, unless its base wants something done first.
+pub fn told(build: &Build, stage: usize) -> usize {
+    let Some(instructions) = build.file.stages.get(stage).map(|stage| &stage.instructions) else { return 0 };
+    let fetched = matches!(build.graph.nodes.get(stage).map(|node| &node.base), Some(Origin::Image(_)));
+    instructions.iter().filter(|instruction| is_told(instruction)).count() + usize::from(fetched)
+}
+
 /// Whether an instruction is a step that people are told of.
 fn is_told(instruction: &Instruction) -> bool {
     matches!(instruction.kind, Kind::Run(_) | Kind::Transfer(_)) || instruction.name() == "WORKDIR"

@@ -12,7 +12,7 @@ use crate::run::{self, Around};
 impl Follower<'_> {
     pub(super) async fn run(&mut self, run: &Run, instruction: &Instruction) -> Result<(), Error> {
         let step = self.step_name(&instruction.text);
-        let step = self.build.progress.begin(&step).await?;
+        let step = self.begin_step(&step).await?;
         let state = &self.state;
         let mounts = run.mounts(&|name| state.variable(name)).map_err(|source| self.build.wrong(source))?;
         let argv = run::argv(run, &state.config)?;
@@ -22,12 +22,13 @@ impl Follower<'_> {
             proxies: Args::proxies(&self.build.global),
             network: &self.build.options.network,
             extra_hosts: &self.build.options.extra_hosts,
+            limits: self.build.options.limits.as_ref(),
             mounts,
         };
         let mut key = state.key("RUN");
         run::describe(run, &argv, &around, &mut key);
         let reference = key.reference();
-        if !self.build.options.no_cache
+        if !self.is_anew()
             && let Some(image) = self.build.engine.image(&reference).await?
         {
             self.state.image = Some(image);
@@ -45,7 +46,6 @@ impl Follower<'_> {
         let exit = container.run(step.number(), &self.build.progress).await?;
         if let Err(error) = run::judge(&argv, &exit) {
             container.remove().await?;
-            step.tell(StepState::Failed).await?;
             return Err(error);
         }
         let request = ContainerCommit {

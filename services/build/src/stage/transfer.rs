@@ -10,6 +10,7 @@ use davit_proto::build::StepState;
 use super::{Follower, State, blocking};
 use crate::error::Error;
 use crate::layer::Layer;
+use crate::progress::Step;
 use crate::transfer::{self, Found};
 use crate::tree::{Node, Tree, clean};
 use crate::view::View;
@@ -18,7 +19,7 @@ impl Follower<'_> {
     /// WORKDIR: the folder is made where it is not there.
     pub(super) async fn workdir(&mut self, text: String) -> Result<(), Error> {
         let name = self.step_name(&text);
-        let step = self.build.progress.begin(&name).await?;
+        let step = self.begin_step(&name).await?;
         let key = self.state.key(&text);
         let reference = key.reference();
         if self.was_done(&reference).await? {
@@ -41,13 +42,15 @@ impl Follower<'_> {
         instruction: &Instruction,
     ) -> Result<(), Error> {
         let step = self.step_name(&instruction.text);
-        let step = self.build.progress.begin(&step).await?;
-        let (tree, origin) = self.source(transfer).await?;
+        let step = self.begin_step(&step).await?;
+        let (tree, origin) = self.source(transfer, &step).await?;
         let state = &self.state;
         let wanted =
             transfer.expand(&|name| state.variable(name)).map_err(|source| self.build.wrong(source))?;
         let (transfer, folder) = (transfer.clone(), state.config.text("WorkingDir").to_owned());
-        let found = blocking(move || transfer::find(&transfer, wanted, &tree, &folder)).await?;
+        let of_context = transfer.from.is_none();
+        let found = blocking(move || transfer::find(&transfer, wanted, &tree, &folder)).await;
+        let found = found.map_err(|error| if of_context { error.of_context() } else { error })?;
         let mut key = state.key(instruction.name());
         found.describe(&mut key, &origin);
         let reference = key.reference();
@@ -65,7 +68,7 @@ impl Follower<'_> {
     }
 
     /// The files that a transfer is from, and what stands for them in a step's name.
-    async fn source(&self, transfer: &Transfer) -> Result<(Arc<dyn Tree>, String), Error> {
+    async fn source(&self, transfer: &Transfer, step: &Step) -> Result<(Arc<dyn Tree>, String), Error> {
         let Some(word) = &transfer.from else {
             return Ok((Arc::clone(&self.build.context) as Arc<dyn Tree>, String::new()));
         };
@@ -74,7 +77,7 @@ impl Follower<'_> {
         let state = match origin {
             Origin::Scratch => State::default(),
             Origin::Stage(stage) => self.states.get(stage)?,
-            Origin::Image(name) => State::of(Some(self.build.image(&name, None).await?.0))?,
+            Origin::Image(name) => State::of(Some(self.build.image(&name, None, step).await?.0))?,
         };
         let id = state.image.as_ref().map(|image| image.id.clone()).unwrap_or_default();
         let empty: Arc<dyn Tree> = Arc::new(View::open(&[]).map_err(Error::io("open an empty image"))?);
