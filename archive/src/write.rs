@@ -22,12 +22,21 @@ pub struct Writer<W> {
     padding: usize,
     /// Bytes written.
     written: u64,
+    /// No time of an entry is later than this, in seconds since 1970.
+    not_after: Option<i64>,
 }
 
 impl<W: Write> Writer<W> {
     /// Writes to `output`, in pieces as small as headers: a buffer is the caller's business.
     pub fn new(output: W) -> Self {
-        Self { output, left: 0, padding: 0, written: 0 }
+        Self { output, left: 0, padding: 0, written: 0, not_after: None }
+    }
+
+    /// Writes every time that is later than this, in seconds since 1970, as this one.
+    #[must_use]
+    pub fn not_after(mut self, seconds: Option<i64>) -> Self {
+        self.not_after = seconds;
+        self
     }
 
     /// Bytes written so far.
@@ -44,6 +53,19 @@ impl<W: Write> Writer<W> {
         if entry.kind != Kind::File && entry.size > 0 {
             return Err(invalid("entry with data is no regular file"));
         }
+        let clamped;
+        let entry = match self.not_after {
+            Some(latest) => {
+                let clamp = |time: (i64, u32)| time.min((latest, 0));
+                clamped = Entry {
+                    modified: clamp(entry.modified),
+                    accessed: entry.accessed.map(clamp),
+                    ..entry.clone()
+                };
+                &clamped
+            }
+            None => entry,
+        };
         let mut path = entry.path.clone();
         if entry.kind == Kind::Directory && path.last() != Some(&b'/') {
             path.push(b'/');

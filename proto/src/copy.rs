@@ -75,7 +75,10 @@ pub enum Action {
     /// byte.
     Diff,
     /// Write the writable layer as the layer of an image.
-    Layer,
+    Layer {
+        /// Times of files that are later than this, in seconds since 1970, are written as this.
+        not_after: Option<i64>,
+    },
     /// Extract an archive into the folder.
     In {
         /// Owners are as the archive says.

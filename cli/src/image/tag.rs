@@ -12,7 +12,7 @@ use crate::{exit, usage};
 pub async fn run(engine: Engine, args: TagArgs) -> Result<u8, Error> {
     usage::check_target(&args.source)?;
     usage::check_target(&args.target)?;
-    let request = TagRequest { source: args.source, target: args.target };
+    let request = TagRequest { source: args.source, target: args.target, unnamed: false };
     engine.images().await?.tag(request).await.map_err(RemoteError::from)?;
     Ok(exit::SUCCESS)
 }

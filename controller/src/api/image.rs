@@ -98,9 +98,11 @@ impl images_server::Images for Images {
     }
 
     async fn tag(&self, request: Request<TagRequest>) -> Result<Response<TagResponse>, Status> {
-        let target = request.get_ref().target.clone();
+        let TagRequest { target, unnamed, .. } = request.get_ref().clone();
         let answer = self.engine.images().tag(passed(request)).await?;
-        note(&self.engine, "image", "tag", &target, &target);
+        if !unnamed {
+            note(&self.engine, "image", "tag", &target, &target);
+        }
         Ok(answer)
     }
 

@@ -43,7 +43,8 @@ pub async fn commit(
     let id = engine.find(&request.container)?;
     let open = opened(engine, &id, &request).await?;
     let frozen = if request.no_pause { None } else { Frozen::begin(engine, &id, actor).await? };
-    let read = Reading { engine, id: &id, container: &request.container, frozen };
+    let not_after = request.not_after.map(|time| time.seconds);
+    let read = Reading { engine, id: &id, container: &request.container, frozen, not_after };
     let made = read.into_image(open).await?;
     failpoint::pass(failpoint::COMMIT_MADE).await?;
     let container = engine.container(&id)?;
@@ -84,6 +85,7 @@ async fn opened(
         comment: request.comment.clone(),
         created_by,
         earlier: request.earlier.clone(),
+        created_at: request.created_at,
         reference: request.reference.clone(),
         ..CommitOpen::default()
     })
@@ -95,6 +97,8 @@ struct Reading<'a> {
     id: &'a ContainerId,
     container: &'a str,
     frozen: Option<Frozen>,
+    /// No file's time is told later than this, in seconds since 1970.
+    not_after: Option<i64>,
 }
 
 impl Reading<'_> {
@@ -127,7 +131,8 @@ impl Reading<'_> {
 
     /// Sends the layer, and lets the container run on.
     async fn feed(&mut self, frames: mpsc::Sender<image::CommitRequest>) -> Result<(), Error> {
-        let mut helper = copy::layer(self.engine, self.id, self.container, Action::Layer).await?;
+        let action = Action::Layer { not_after: self.not_after };
+        let mut helper = copy::layer(self.engine, self.id, self.container, action).await?;
         let mut output = helper.output()?;
         loop {
             let chunk = copy::next(&mut output).await?;

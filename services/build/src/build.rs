@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use davit_dockerfile::Dockerfile;
 use davit_dockerfile::change;
@@ -10,16 +9,18 @@ use davit_dockerfile::graph::Graph;
 use davit_dockerfile::instruction::{Instruction, Kind};
 use davit_dockerfile::scope::{Given, Global, Platform};
 use davit_proto::build::build_response::Event;
-use davit_proto::build::{BuildOpen, Built, StepState};
+use davit_proto::build::BuildOpen;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::context::Files;
 use crate::engine::{Engine, Image};
+use crate::epoch::Epoch;
 use crate::error::Error;
 use crate::lint;
+use crate::output;
 use crate::progress::{Progress, Step, shortened};
-use crate::stage::{Follower, State, settle, told};
+use crate::stage::{Follower, State, told};
 
 /// All that the steps of a build share.
 #[derive(Debug)]
@@ -38,8 +39,8 @@ pub struct Build {
     pub context: Arc<Files>,
     /// The way to the client.
     pub progress: Progress,
-    /// When it began, in seconds and nanoseconds.
-    pub now: (i64, u32),
+    /// When all of it is said to happen.
+    pub epoch: Epoch,
 }
 
 /// What the stages have come to, each once it is there.
@@ -76,6 +77,7 @@ pub struct Plan {
     graph: Graph,
     global: Global,
     options: BuildOpen,
+    epoch: Epoch,
 }
 
 impl Plan {
@@ -99,7 +101,8 @@ impl Plan {
         let target = Some(options.target.as_str()).filter(|target| !target.is_empty());
         let graph = Graph::new(&file, &global, target).map_err(wrong)?;
         label(&mut file, graph.target, &options)?;
-        Ok(Self { file, graph, global, options })
+        let epoch = Epoch::of(&options.build_args)?;
+        Ok(Self { file, graph, global, options, epoch })
     }
 
     /// Tells what is probably not meant.
@@ -122,23 +125,12 @@ impl Plan {
     /// A step fails, or the client is gone.
     pub async fn build(self, engine: Engine, context: Files, progress: Progress) -> Result<(), Error> {
         self.warn(&progress).await?;
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let now = (i64::try_from(now.as_secs()).unwrap_or(0), now.subsec_nanos());
-        let Self { file, graph, global, options } = self;
+        let Self { file, graph, global, options, epoch } = self;
         let context = Arc::new(context);
-        let build = Arc::new(Build { file, graph, global, options, engine, context, progress, now });
+        let build = Arc::new(Build { file, graph, global, options, engine, context, progress, epoch });
         build.plan().await?;
         let state = stages(&build).await?;
-        let step = build.progress.begin("exporting to image").await?;
-        let image_id = settle(&build, state).await?;
-        step.say(&format!("writing image {image_id}")).await?;
-        for tag in &build.options.tags {
-            build.engine.tag(&image_id, tag).await?;
-            step.say(&format!("naming to {tag}")).await?;
-        }
-        step.tell(StepState::Done).await?;
-        let references = build.options.tags.clone();
-        build.progress.tell(Event::Built(Built { image_id, references })).await
+        output::finish(&build, state).await
     }
 }
 

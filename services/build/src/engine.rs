@@ -97,7 +97,13 @@ impl Engine {
 
     /// Names an image, and answers with nothing.
     pub async fn tag(&self, source: &str, target: &str) -> Result<(), Error> {
-        let request = TagRequest { source: source.to_owned(), target: target.to_owned() };
+        let request = TagRequest { source: source.to_owned(), target: target.to_owned(), unnamed: false };
+        remote(self.images().tag(request)).await.map(drop)
+    }
+
+    /// Has an image among those that lists show, if only without a name.
+    pub async fn list_unnamed(&self, source: &str) -> Result<(), Error> {
+        let request = TagRequest { source: source.to_owned(), target: String::new(), unnamed: true };
         remote(self.images().tag(request)).await.map(drop)
     }
 

@@ -39,12 +39,20 @@ pub struct Layer {
     /// Whose folders are that have to be made.
     folder: Node,
     items: BTreeMap<PathBuf, Item>,
+    not_after: Option<i64>,
 }
 
 impl Layer {
     /// Begins an empty layer. What `folder` is, folders that have to be made are.
     pub fn new(base: Option<Arc<dyn Tree>>, folder: Node) -> Self {
-        Self { base, folder, items: BTreeMap::new() }
+        Self { base, folder, items: BTreeMap::new(), not_after: None }
+    }
+
+    /// No time of it is to be later than this, in seconds since 1970.
+    #[must_use]
+    pub fn not_after(mut self, seconds: Option<i64>) -> Self {
+        self.not_after = seconds;
+        self
     }
 
     /// What is at a path by now: of this layer, or of the base.
@@ -127,7 +135,7 @@ impl Layer {
     /// # Errors
     /// A file cannot be read or changes meanwhile, or the output fails.
     pub fn write(&self, output: impl Write) -> io::Result<()> {
-        let mut writer = Writer::new(io::BufWriter::with_capacity(128 << 10, output));
+        let mut writer = Writer::new(io::BufWriter::with_capacity(128 << 10, output)).not_after(self.not_after);
         for (path, item) in &self.items {
             write(&mut writer, path, item)?;
         }
@@ -135,7 +143,7 @@ impl Layer {
     }
 }
 
-fn write(writer: &mut Writer<impl Write>, path: &Path, item: &Item) -> io::Result<()> {
+pub(crate) fn write(writer: &mut Writer<impl Write>, path: &Path, item: &Item) -> io::Result<()> {
     let Node { kind, mode, uid, gid, modified, xattrs } = &item.node;
     let (kind, link, size, device) = match kind {
         Kind::File { size, .. } => (tar::Kind::File, Vec::new(), *size, (0, 0)),

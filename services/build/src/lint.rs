@@ -5,6 +5,8 @@ use davit_dockerfile::instruction::Kind;
 use davit_dockerfile::scope::PROXIES;
 use davit_proto::build::{BuildOpen, Finding};
 
+use crate::epoch;
+
 /// What the checks of the file found, and arguments that nothing asks for.
 pub fn findings(file: &Dockerfile, options: &BuildOpen) -> Vec<Finding> {
     let number = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
@@ -24,7 +26,7 @@ pub fn findings(file: &Dockerfile, options: &BuildOpen) -> Vec<Finding> {
         _ => None,
     });
     let known: Vec<&str> =
-        declared.flatten().chain(&file.args).map(|arg| arg.name.text()).chain(PROXIES).collect();
+        declared.flatten().chain(&file.args).map(|arg| arg.name.text()).chain(PROXIES).chain([epoch::ARGUMENT]).collect();
     let mut unused: Vec<&String> =
         options.build_args.keys().filter(|arg| !known.contains(&arg.as_str())).collect();
     unused.sort();

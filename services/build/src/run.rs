@@ -19,6 +19,9 @@ pub const LABEL: &str = "invalid.build.step";
 /// The working folder of an image that says none.
 const ROOT: &str = "/";
 
+/// The name of the host that a step's command sees.
+const HOSTNAME: &str = "build";
+
 /// What a RUN needs to know beside itself.
 #[derive(Debug)]
 pub struct Around<'a> {
@@ -94,6 +97,8 @@ pub fn spec(run: &Run, image: &str, argv: &[String], around: &Around<'_>) -> Res
         entrypoint: vec![program.clone()],
         command: rest.to_vec(),
         env,
+        // The same in every container of a step: programs write it into what they make.
+        hostname: HOSTNAME.to_owned(),
         working_dir: folder.to_owned(),
         user: config.text("User").to_owned(),
         labels: HashMap::from([(LABEL.to_owned(), "1".to_owned())]),

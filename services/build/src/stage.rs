@@ -149,7 +149,9 @@ impl<'a> Follower<'a> {
     }
 
     async fn commit(&mut self, text: String, reference: String, layer: Layer) -> Result<(), Error> {
-        let open = self.state.open(text, reference.clone());
+        let mut open = self.state.open(text, reference.clone());
+        open.created_at = self.build.epoch.stamp();
+        let layer = layer.not_after(self.build.epoch.limit());
         self.build.engine.commit(open, Some(Arc::new(layer))).await?;
         self.state.image = self.build.engine.image(&reference).await?;
         Ok(())

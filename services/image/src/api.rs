@@ -156,8 +156,12 @@ impl Service for Api {
     }
 
     async fn tag(&self, request: Request<TagRequest>) -> Result<Response<TagResponse>, Status> {
-        let TagRequest { source, target } = request.into_inner();
-        self.call(move |store| Ok(store.tag(&source, &target)?)).await?;
+        let TagRequest { source, target, unnamed } = request.into_inner();
+        let named = move |store: &Store| match unnamed {
+            true => store.list_unnamed(&source),
+            false => store.tag(&source, &target),
+        };
+        self.call(move |store| Ok(named(store)?)).await?;
         Ok(Response::new(TagResponse {}))
     }
 

@@ -82,6 +82,12 @@ impl Entry {
         self.reference.as_ref()
     }
 
+    /// Whether it is only for builds to find a step again: people do not see it.
+    #[must_use]
+    pub fn is_step(&self) -> bool {
+        self.reference.as_ref().is_some_and(|reference| davit_proto::step::is_step(&reference.to_string()))
+    }
+
     /// Repository and digest it was pulled by, if it was pulled.
     #[must_use]
     pub fn source(&self) -> Option<&ImageRef> {

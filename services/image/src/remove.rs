@@ -103,7 +103,8 @@ impl Store {
         let (removed, freed) = {
             let _gate = self.gate();
             let found = self.find(text)?;
-            let all = self.entries_of(found.image.id())?;
+            let entries = self.entries_of(found.image.id())?;
+            let all = visible(&found, &entries);
             let taken = select(&found, &all);
             let last = taken.len() == all.len();
             let whole = self.check(&found, text, (&all, last), how)?;
@@ -124,7 +125,8 @@ impl Store {
             let goes = |image: &Image, entries: &[Entry]| {
                 (scope == Scope::Unused || !entries.iter().any(has_tag)) && wanted(image)
             };
-            self.remove_unused(goes)?
+            let seen = |entry: &Entry| !entry.is_step();
+            self.remove_unused(seen, goes)?
         };
         if scope == Scope::Unused {
             let now = SystemTime::now();
@@ -133,9 +135,11 @@ impl Store {
         Ok((removed, freed.wait()))
     }
 
-    /// Removes, under the gate that the caller holds, the images that no container uses and that shall go.
+    /// Removes, under the gate that the caller holds, the images that no container uses and that shall go, by those of
+    /// their entries that are meant.
     fn remove_unused(
         &self,
+        meant: impl Fn(&Entry) -> bool,
         goes: impl Fn(&Image, &[Entry]) -> bool,
     ) -> Result<(Vec<Removed>, Freed), StoreError> {
         let used: BTreeSet<Digest> =
@@ -143,6 +147,11 @@ impl Store {
         let going: Vec<Owned> = self
             .owned()?
             .into_iter()
+            .map(|(image, mut entries)| {
+                entries.retain(&meant);
+                (image, entries)
+            })
+            .filter(|(_, entries)| !entries.is_empty())
             .filter(|(image, entries)| !used.contains(image.id()) && goes(image, entries))
             .collect();
         if going.is_empty() {
@@ -159,7 +168,7 @@ impl Store {
     ) -> Result<Option<(Vec<Removed>, u64)>, StoreError> {
         let (removed, freed) = {
             let _gate = self.gate();
-            self.remove_unused(|image, entries| image.id() == image_id && goes(entries))?
+            self.remove_unused(|_| true, |image, entries| image.id() == image_id && goes(entries))?
         };
         Ok((!removed.is_empty()).then(|| (removed, freed.wait())))
     }
@@ -389,11 +398,22 @@ impl Loose {
     }
 }
 
+/// The entries that a removal is about: those that people see, unless there are none, or a step is named. What steps keep
+/// of an image that goes stays with them.
+fn visible(found: &Found, all: &[Entry]) -> Vec<Entry> {
+    let step = found.reference.as_ref().is_some_and(|name| davit_proto::step::is_step(&name.to_string()));
+    let steps = step || all.iter().all(Entry::is_step);
+    all.iter().filter(|entry| steps || !entry.is_step()).cloned().collect()
+}
+
 /// The entries that a removal takes off.
 fn select(found: &Found, all: &[Entry]) -> Vec<Entry> {
     let Some(reference) = &found.reference else { return all.to_vec() };
     let tagged: Vec<Entry> =
         all.iter().filter(|entry| entry.reference() == Some(reference)).cloned().collect();
+    if tagged.iter().any(Entry::is_step) {
+        return tagged;
+    }
     // Entries without a name only keep an image listed that a name moved away from.
     let rest_is_nameless = all.iter().all(|entry| entry.reference().is_none() || tagged.contains(entry));
     if !tagged.is_empty() {

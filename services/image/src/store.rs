@@ -357,6 +357,12 @@ impl Store {
         Ok(())
     }
 
+    /// Has an image among those that people see, if only without a name.
+    pub fn list_unnamed(&self, source: &str) -> Result<(), StoreError> {
+        let (found, _lease) = self.find_held(source)?;
+        self.name(&found.image.descriptor, None, None).map(|_| ())
+    }
+
     /// Gives an image one more reference.
     pub fn tag(&self, source: &str, target: &str) -> Result<(), StoreError> {
         let target: ImageRef = target.parse()?;
@@ -401,15 +407,21 @@ fn is_named(entry: &Entry, reference: &ImageRef) -> bool {
             && entry.reference().or(entry.source()).is_some_and(same_name))
 }
 
-/// Puts an entry in, in place of one of the same name. The image that loses its last name goes on without one.
+/// Puts an entry in, in place of one of the same name. The image that loses its last name goes on without one. Names of
+/// steps are beside all this: they neither show an image nor hide it.
 fn put(entries: &mut Vec<Entry>, mut entry: Entry) {
     let digest = entry.descriptor().digest.clone();
     let Some(reference) = entry.reference().cloned() else {
-        if !entries.iter().any(|other| other.descriptor().digest == digest) {
+        if !entries.iter().any(|other| other.descriptor().digest == digest && !other.is_step()) {
             entries.push(entry);
         }
         return;
     };
+    if entry.is_step() {
+        entries.retain(|other| other.reference() != Some(&reference));
+        entries.push(entry);
+        return;
+    }
     let old =
         entries.iter().position(|other| other.reference() == Some(&reference)).map(|at| entries.remove(at));
     // A name makes an entry without one needless, and takes over where that one came from.
@@ -423,7 +435,7 @@ fn put(entries: &mut Vec<Entry>, mut entry: Entry) {
     entries.retain(|other| !unnamed(other));
     entries.push(entry);
     if let Some(old) = old
-        && !entries.iter().any(|other| other.descriptor().digest == old.descriptor().digest)
+        && !entries.iter().any(|other| other.descriptor().digest == old.descriptor().digest && !other.is_step())
     {
         entries.push(old.unnamed());
     }

@@ -122,7 +122,7 @@ async fn an_image_lives_from_load_to_prune() {
     let holders = client.list_holders(ListHoldersRequest {}).await.unwrap().into_inner();
     assert_eq!(holders.container_ids, [id(1)]);
 
-    let tag = TagRequest { source: "hello:1".into(), target: "third".into() };
+    let tag = TagRequest { source: "hello:1".into(), target: "third".into(), unnamed: false };
     client.tag(tag).await.unwrap();
     let remove = |image: &str| RemoveRequest { image: image.into(), ..RemoveRequest::default() };
     for name in ["hello:1", "third"] {

@@ -24,8 +24,8 @@ pub fn write(socket: &OwnedFd, order: &Order, bundle: &Path) -> Result<Answer, F
     let output = pipe()?;
     let failed = |error: PackError| Failure::of_whole(&error, order);
     match &order.action {
-        Action::Layer => {
-            let mut writer = Writer::new(output);
+        Action::Layer { not_after } => {
+            let mut writer = Writer::new(output).not_after(*not_after);
             let entries = match &overlay {
                 Some(overlay) => layer(overlay, &mut writer).map_err(failed)?,
                 None => 0,

@@ -139,7 +139,7 @@ impl Begun {
         match order.action {
             Action::Stat { .. } | Action::Populate { .. } | Action::Attach { .. } | Action::Detach { .. } => {
             }
-            Action::Out { .. } | Action::Export | Action::Diff | Action::Layer => {
+            Action::Out { .. } | Action::Export | Action::Diff | Action::Layer { .. } => {
                 let (reader, writer) = fd::pipe(PIPE)?;
                 (stdout, output) = (writer, Some(reader));
             }

@@ -25,7 +25,7 @@ impl Follower<'_> {
             limits: self.build.options.limits.as_ref(),
             mounts,
         };
-        let mut key = state.key("RUN");
+        let mut key = state.key("RUN", self.build.epoch);
         run::describe(run, &argv, &around, &mut key);
         let reference = key.reference();
         if !self.is_anew()
@@ -54,6 +54,8 @@ impl Follower<'_> {
             config: self.state.config_bytes(),
             created_by: format!("RUN {}", argv.join(" ")),
             earlier: std::mem::take(&mut self.state.pending),
+            created_at: self.build.epoch.stamp(),
+            not_after: self.build.epoch.stamp(),
             ..ContainerCommit::default()
         };
         container.commit(request).await?;

@@ -17,10 +17,13 @@ pub async fn settle(build: &Build, mut state: State) -> Result<String, Error> {
         return Err(Error::Invalid("the image would hold nothing and say nothing".to_owned()));
     };
     let created = state.image.as_ref().and_then(|image| image.told.image.as_ref()?.created_at);
-    // With its first name at once: what is cut off here leaves no image that nobody asked for.
-    let name = build.options.tags.first().cloned().unwrap_or_default();
+    // With its first name at once: what is cut off here leaves no image that nobody asked for. Without one it is a step.
+    let name = match build.options.tags.first() {
+        Some(tag) => tag.clone(),
+        None => state.key(&last, build.epoch).reference(),
+    };
     let mut open = state.open(last, name);
     // The time of what it is based on: said again, it is the same image again.
-    open.created_at = created;
+    open.created_at = build.epoch.stamp().or(created);
     build.engine.commit(open, None).await
 }

@@ -8,6 +8,7 @@ use davit_proto::image::CommitOpen;
 use serde_json::{Map, Value};
 
 use crate::engine::Image;
+use crate::epoch::Epoch;
 use crate::error::Error;
 use crate::key::Key;
 use crate::tree::Tree;
@@ -50,10 +51,11 @@ impl State {
     }
 
     /// Begins the name of a step upon it: all that its image will have.
-    pub(super) fn key(&self, kind: &str) -> Key {
+    pub(super) fn key(&self, kind: &str, epoch: Epoch) -> Key {
         let mut key = Key::new(self.image.as_ref().map(|image| image.id.as_str()), kind);
         key.add(Value::Object(self.config.map().clone()).to_string().as_bytes());
         key.add(self.author.as_bytes());
+        key.add(epoch.described().as_bytes());
         self.pending.iter().for_each(|text| key.add(text.as_bytes()));
         key
     }

@@ -20,14 +20,14 @@ impl Follower<'_> {
     pub(super) async fn workdir(&mut self, text: String) -> Result<(), Error> {
         let name = self.step_name(&text);
         let step = self.begin_step(&name).await?;
-        let key = self.state.key(&text);
+        let key = self.state.key(&text, self.build.epoch);
         let reference = key.reference();
         if self.was_done(&reference).await? {
             return step.tell(StepState::Cached).await;
         }
         let folder = clean(self.state.config.text("WorkingDir"));
         let base = self.state.files()?;
-        let now = self.build.now;
+        let now = self.build.epoch.now();
         let layer = blocking(move || missing_folder(base, &folder, now)).await?;
         match layer {
             None => self.state.pending.push(text),
@@ -51,13 +51,13 @@ impl Follower<'_> {
         let of_context = transfer.from.is_none();
         let found = blocking(move || transfer::find(&transfer, wanted, &tree, &folder)).await;
         let found = found.map_err(|error| if of_context { error.of_context() } else { error })?;
-        let mut key = state.key(instruction.name());
+        let mut key = state.key(instruction.name(), self.build.epoch);
         found.describe(&mut key, &origin);
         let reference = key.reference();
         if self.was_done(&reference).await? {
             return step.tell(StepState::Cached).await;
         }
-        let (base, now) = (self.state.files()?, self.build.now);
+        let (base, now) = (self.state.files()?, self.build.epoch.now());
         let layer = blocking(move || lay(&found, base, now)).await?;
         if layer.is_empty() {
             self.state.pending.push(instruction.text.clone());
