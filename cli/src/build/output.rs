@@ -50,7 +50,7 @@ impl Progress {
                 let text = format!("WARNING: {} (line {}): {}", finding.check, finding.line, finding.text);
                 self.say(&visible(&text));
             }
-            Event::Needed(_) | Event::Built(_) | Event::Part(_) | Event::Planned(_) => {}
+            Event::Needed(_) | Event::Files(_) | Event::Built(_) | Event::Part(_) | Event::Planned(_) => {}
         }
     }
 
