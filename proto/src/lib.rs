@@ -2,7 +2,7 @@
 //! services, validated identities ([`id`]), the table of errors ([`status`]), the files by which controller and shim
 //! speak over each other's deaths ([`journal`], [`wanted`], [`names`]), the words between controller and copying helper
 //! ([`copy`]) and, with the feature `transport`, how to serve and dial
-//! ([`transport`]).
+//! ([`transport`]) and how threads read and write streams ([`pieces`]).
 
 #[allow(
     missing_docs,
@@ -43,6 +43,8 @@ pub mod copy;
 pub mod id;
 pub mod journal;
 pub mod names;
+#[cfg(feature = "transport")]
+pub mod pieces;
 pub mod port;
 pub mod reason;
 pub mod status;

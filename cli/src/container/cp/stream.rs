@@ -1,16 +1,16 @@
 //! Between frames and archives: trees of this side are packed and extracted by a thread that may wait.
 
-use std::io::{self, BufRead, Read, Write};
+use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 
-use bytes::{Buf as _, Bytes, BytesMut};
+use bytes::BytesMut;
 use davit_archive::extract::Limits;
 use davit_archive::write::Writer;
 use davit_archive::{Owners, Source, extract as unpack, pack};
+use davit_proto::pieces::{Pieces, Sink};
 use davit_proto::status::chain;
 use tokio::fs::File;
 use tokio::io::AsyncReadExt as _;
-use tokio::sync::mpsc;
 
 use super::remote::{Archive, Frames};
 use crate::error::Error;
@@ -50,7 +50,9 @@ pub async fn pass_on(mut archive: Archive, frames: Frames) -> Result<u64, Error>
 /// Packs a file or folder of this side and sends it.
 pub async fn feed_tree(handle: OwnedFd, name: String, frames: Frames) -> Result<u64, Error> {
     blocking(move || {
-        let sink = Sink { frames, piece: BytesMut::with_capacity(PIECE) };
+        let sink = Sink::new(PIECE, |piece| {
+            frames.send_blocking(piece).map_err(|_| io::ErrorKind::BrokenPipe.into())
+        });
         let mut writer = Writer::new(sink);
         let source = Source { handle, name: name.into_bytes(), skipped_dev: None };
         match pack(source, None, &mut writer) {
@@ -67,10 +69,9 @@ pub async fn feed_tree(handle: OwnedFd, name: String, frames: Frames) -> Result<
 
 /// Extracts an archive into a folder of this side. Its files are the caller's, unless owners are kept.
 pub async fn extract(mut archive: Archive, folder: OwnedFd, keep_owners: bool) -> Result<u64, Error> {
-    let (pieces, waiting) = mpsc::channel(WAITING);
+    let (pieces, input) = Pieces::channel(WAITING);
     let owners = if keep_owners { Owners::Kept(None) } else { Owners::Caller };
     let work = tokio::spawn(blocking(move || {
-        let input = Pieces { waiting, piece: Bytes::new(), ended: false };
         unpack(input, folder, owners, &Limits::default()).map_err(|error| Error::Usage(chain(&error)))
     }));
     let mut bytes = 0;
@@ -79,7 +80,7 @@ pub async fn extract(mut archive: Archive, folder: OwnedFd, keep_owners: bool) -
             Ok(None) => break Ok(()),
             Ok(Some(piece)) => {
                 bytes += piece.len() as u64;
-                if pieces.send(Some(piece)).await.is_err() {
+                if pieces.send(Ok(Some(piece))).await.is_err() {
                     break Ok(());
                 }
             }
@@ -88,7 +89,7 @@ pub async fn extract(mut archive: Archive, folder: OwnedFd, keep_owners: bool) -
     };
     if received.is_ok() {
         // Whoever extracts has failed when it takes no more.
-        let _ = pieces.send(None).await;
+        let _ = pieces.send(Ok(None)).await;
     }
     drop(pieces);
     let extracted = work.await.map_err(|error| Error::io("extract the archive", error.into()))?;
@@ -102,64 +103,4 @@ async fn blocking<T: Send + 'static>(
 ) -> Result<T, Error> {
     let done = tokio::task::spawn_blocking(work).await;
     done.map_err(|error| Error::io("run a thread", error.into()))?
-}
-
-/// Bytes become frames.
-struct Sink {
-    frames: Frames,
-    piece: BytesMut,
-}
-
-impl Write for Sink {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let room = PIECE - self.piece.len();
-        let taken = &bytes[..room.min(bytes.len())];
-        self.piece.extend_from_slice(taken);
-        if self.piece.len() == PIECE {
-            self.flush()?;
-        }
-        Ok(taken.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        if self.piece.is_empty() {
-            return Ok(());
-        }
-        let piece = std::mem::replace(&mut self.piece, BytesMut::with_capacity(PIECE));
-        self.frames.send_blocking(piece.freeze()).map_err(|_| io::ErrorKind::BrokenPipe.into())
-    }
-}
-
-/// Frames become bytes. An end that nobody told of is an error.
-struct Pieces {
-    waiting: mpsc::Receiver<Option<Bytes>>,
-    piece: Bytes,
-    ended: bool,
-}
-
-impl BufRead for Pieces {
-    fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        while self.piece.is_empty() && !self.ended {
-            match self.waiting.blocking_recv() {
-                Some(Some(piece)) => self.piece = piece,
-                Some(None) => self.ended = true,
-                None => return Err(io::ErrorKind::ConnectionAborted.into()),
-            }
-        }
-        Ok(&self.piece)
-    }
-
-    fn consume(&mut self, bytes: usize) {
-        self.piece.advance(bytes);
-    }
-}
-
-impl Read for Pieces {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let available = self.fill_buf()?;
-        let length = available.len().min(into.len());
-        into[..length].copy_from_slice(&available[..length]);
-        self.consume(length);
-        Ok(length)
-    }
 }

@@ -5,8 +5,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use bytes::{Buf as _, Bytes};
+use bytes::Bytes;
 use davit_proto::image::{CommitRequest, LoadRequest, SaveResponse, commit_request, load_request};
+use davit_proto::pieces::{Pieces, Sink};
 use davit_proto::status::status;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -105,7 +106,7 @@ fn no_chunk() -> io::Error {
 
 /// The chunks of an archive as a thread reads them. A stream that breaks off is an error, not an end.
 pub(super) fn source<F: Chunk>(mut frames: Streaming<F>) -> impl Read + Send + 'static {
-    let (pieces, from_wire) = mpsc::channel(FRAMES);
+    let (pieces, source) = Pieces::channel(FRAMES);
     tokio::spawn(async move {
         while let Some(frame) = frames.next().await {
             let piece = match frame.map(Chunk::chunk) {
@@ -114,46 +115,28 @@ pub(super) fn source<F: Chunk>(mut frames: Streaming<F>) -> impl Read + Send + '
                     Err(io::Error::new(io::ErrorKind::ConnectionAborted, broken.message().to_owned()))
                 }
             };
-            if pieces.send(Some(piece)).await.is_err() {
+            if pieces.send(piece.map(Some)).await.is_err() {
                 return;
             }
         }
         // Whoever reads has gone when this fails.
-        let _ = pieces.send(None).await;
+        let _ = pieces.send(Ok(None)).await;
     });
-    Source { from_wire, current: Bytes::new(), ended: false }
-}
-
-struct Source {
-    from_wire: mpsc::Receiver<Option<io::Result<Bytes>>>,
-    current: Bytes,
-    ended: bool,
-}
-
-impl Read for Source {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        while self.current.is_empty() && !self.ended {
-            match self.from_wire.blocking_recv() {
-                Some(Some(piece)) => self.current = piece?,
-                Some(None) => self.ended = true,
-                None => return Err(io::ErrorKind::ConnectionAborted.into()),
-            }
-        }
-        let n = self.current.len().min(into.len());
-        into[..n].copy_from_slice(&self.current[..n]);
-        self.current.advance(n);
-        Ok(n)
-    }
+    source
 }
 
 /// Streams what a thread writes. When the client goes away, its next write fails.
 pub(super) fn sink(
-    work: impl FnOnce(Sink) -> Result<(), Error> + Send + 'static,
+    work: impl FnOnce(&mut dyn Write) -> Result<(), Error> + Send + 'static,
 ) -> Pin<Box<dyn Stream<Item = Result<SaveResponse, Status>> + Send>> {
     let (pieces, to_wire) = mpsc::channel(FRAMES);
     let failed = pieces.clone();
     tokio::task::spawn_blocking(move || {
-        if let Err(error) = work(Sink { pieces, pending: Vec::with_capacity(PIECE) }) {
+        let mut sink = Sink::new(PIECE, |chunk| {
+            let sent = pieces.blocking_send(Ok(SaveResponse { chunk }));
+            sent.map_err(|_| io::ErrorKind::BrokenPipe.into())
+        });
+        if let Err(error) = work(&mut sink) {
             // Nobody is told when the client is what is missing.
             let _ = failed.blocking_send(Err(status(&error)));
         }
@@ -168,31 +151,5 @@ impl Stream for Saved {
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         self.0.poll_recv(context)
-    }
-}
-
-/// Gathers small writes into pieces for the wire.
-pub(super) struct Sink {
-    pieces: mpsc::Sender<Result<SaveResponse, Status>>,
-    pending: Vec<u8>,
-}
-
-impl Write for Sink {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.pending.len() == PIECE {
-            self.flush()?;
-        }
-        let n = bytes.len().min(PIECE - self.pending.len());
-        self.pending.extend_from_slice(&bytes[..n]);
-        Ok(n)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        if self.pending.is_empty() {
-            return Ok(());
-        }
-        let chunk = std::mem::replace(&mut self.pending, Vec::with_capacity(PIECE));
-        let sent = self.pieces.blocking_send(Ok(SaveResponse { chunk: chunk.into() }));
-        sent.map_err(|_| io::ErrorKind::BrokenPipe.into())
     }
 }

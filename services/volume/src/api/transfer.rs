@@ -1,10 +1,10 @@
 //! Between frames and archives, for the calls that move a volume's files.
 
-use std::io::{self, BufRead, Read, Write};
+use std::io;
 use std::sync::Arc;
 
-use bytes::{Buf as _, Bytes, BytesMut};
 use davit_proto::id::Name;
+use davit_proto::pieces::{Pieces, Sink};
 use davit_proto::status::status;
 use davit_proto::volume::import_request::Message;
 use davit_proto::volume::{CreateRequest, ExportResponse, ImportRequest, ImportResponse};
@@ -49,7 +49,10 @@ pub fn export(
     let (frames, waiting) = mpsc::channel(WAITING);
     tokio::task::spawn_blocking(move || {
         let _permit = permit;
-        let sink = Sink { frames: frames.clone(), piece: BytesMut::new() };
+        let sink = Sink::new(PIECE, |chunk| {
+            let sent = frames.blocking_send(Ok(ExportResponse { chunk }));
+            sent.map_err(|_| io::ErrorKind::BrokenPipe.into())
+        });
         if let Err(error) = volumes.export(&name, sink) {
             // Nobody may be listening any more.
             let _ = frames.blocking_send(Err(status(&error)));
@@ -76,10 +79,8 @@ pub async fn import(
     wanted: crate::volume::Wanted,
     mut frames: Streaming<ImportRequest>,
 ) -> Result<ImportResponse, Status> {
-    let (pieces, waiting) = mpsc::channel(WAITING);
-    let extracting = tokio::task::spawn_blocking(move || {
-        volumes.import(wanted, Pieces { waiting, piece: Bytes::new(), ended: false })
-    });
+    let (pieces, input) = Pieces::channel(WAITING);
+    let extracting = tokio::task::spawn_blocking(move || volumes.import(wanted, input));
     let received = loop {
         let piece = match frames.message().await {
             Ok(Some(ImportRequest { message: Some(Message::Chunk(piece)) })) => Some(piece),
@@ -94,7 +95,7 @@ pub async fn import(
         };
         let ended = piece.is_none();
         // Whoever extracts has failed when it takes no more.
-        if pieces.send(piece).await.is_err() || ended {
+        if pieces.send(Ok(piece)).await.is_err() || ended {
             break Ok(());
         }
     };
@@ -104,66 +105,4 @@ pub async fn import(
     let (volume, extracted) = extracted.map_err(|error| status(&error))?;
     let (entries, bytes) = (extracted.entries, extracted.bytes);
     Ok(ImportResponse { volume: Some(super::wire(volume)), entries, bytes })
-}
-
-/// Bytes become frames.
-struct Sink {
-    frames: mpsc::Sender<Result<ExportResponse, Status>>,
-    piece: BytesMut,
-}
-
-impl Write for Sink {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let taken = &bytes[..(PIECE - self.piece.len()).min(bytes.len())];
-        self.piece.extend_from_slice(taken);
-        if self.piece.len() == PIECE {
-            self.flush()?;
-        }
-        Ok(taken.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        if self.piece.is_empty() {
-            return Ok(());
-        }
-        let chunk = std::mem::take(&mut self.piece).freeze();
-        let sent = self.frames.blocking_send(Ok(ExportResponse { chunk }));
-        sent.map_err(|_| io::ErrorKind::BrokenPipe.into())
-    }
-}
-
-/// Frames become bytes. An end that nobody told of is an error.
-struct Pieces {
-    waiting: mpsc::Receiver<Option<Bytes>>,
-    piece: Bytes,
-    ended: bool,
-}
-
-impl BufRead for Pieces {
-    fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        while self.piece.is_empty() && !self.ended {
-            match self.waiting.blocking_recv() {
-                Some(Some(piece)) => self.piece = piece,
-                Some(None) => self.ended = true,
-                None => {
-                    return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the archive was cut off"));
-                }
-            }
-        }
-        Ok(&self.piece)
-    }
-
-    fn consume(&mut self, bytes: usize) {
-        self.piece.advance(bytes);
-    }
-}
-
-impl Read for Pieces {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let available = self.fill_buf()?;
-        let length = available.len().min(into.len());
-        into[..length].copy_from_slice(&available[..length]);
-        self.consume(length);
-        Ok(length)
-    }
 }
