@@ -20,7 +20,7 @@ use crate::error::Error;
 use crate::{output, reference};
 
 /// The name under which docker keeps what is known at Docker Hub.
-const HUB_KEY: &str = "https://index.docker.io/v1/";
+pub const HUB_KEY: &str = "https://index.docker.io/v1/";
 /// Docker Hub, as references name it.
 pub const HUB: &str = "docker.io";
 

@@ -7,5 +7,6 @@ pub mod info;
 pub mod inspect;
 pub mod login;
 pub mod logout;
+pub mod man;
 pub mod prune;
 pub mod version;

@@ -22,6 +22,7 @@ pub struct Verb {
     aliases: &'static [&'static str],
     about: &'static str,
     usage: &'static str,
+    hidden: bool,
     /// Where its failures belong in the table of exit codes.
     pub place: Place,
     build: fn(Command) -> Command,
@@ -39,6 +40,7 @@ impl Verb {
             aliases: &[],
             about,
             usage,
+            hidden: false,
             place: Place::Ordinary,
             build: build::<A>,
             act: Box::new(move |engine, matches| Ok(Box::pin(act(engine, A::from_arg_matches(matches)?)))),
@@ -49,6 +51,11 @@ impl Verb {
         Self { aliases, ..self }
     }
 
+    /// One that is not for people: no list shows it.
+    fn hidden(self) -> Self {
+        Self { hidden: true, ..self }
+    }
+
     fn at(self, place: Place) -> Self {
         Self { place, ..self }
     }
@@ -57,6 +64,7 @@ impl Verb {
         let usage = format!("davit {group}{} {}", self.name, self.usage);
         Command::new(self.name)
             .about(self.about)
+            .hide(self.hidden)
             .visible_aliases(self.aliases)
             .override_usage(usage.trim_end().to_owned())
             .after_help(if SEATS.contains(&self.name) { EVENTS } else { SWITCHES })
@@ -300,6 +308,7 @@ fn shorts() -> Vec<Verb> {
         Verb::of("logout", "Log out from a registry", "[SERVER]", system::logout::run),
         Verb::of("version", "Show versions of command line and engine", "[OPTIONS]", system::version::run),
         Verb::of("completion", "Print the completions of a shell", "bash|zsh|fish", system::completion::run),
+        Verb::of("man", "Write the manual pages", "FOLDER", system::man::run).hidden(),
     ]
 }
 

@@ -107,9 +107,13 @@ pub enum Shell {
     Fish,
 }
 
-/// A command without flags.
+/// `davit man`.
 #[derive(Debug, Args)]
-pub struct NoArgs {}
+pub struct ManArgs {
+    /// Folder that the pages are written into.
+    #[arg(required = true, value_name = "FOLDER")]
+    pub folder: String,
+}
 
 /// `davit login`.
 #[derive(Debug, Args)]

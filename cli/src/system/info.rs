@@ -11,9 +11,9 @@ use crate::args::system::FormatArgs;
 use crate::client::Engine;
 use crate::document::{Document, list, map};
 use crate::error::Error;
-use crate::{exit, format, human, output, time};
+use crate::{credential, exit, format, human, output, time};
 
-/// What runs containers.
+/// What runs containers, and is the small init of `--init` too.
 const RUNTIME: &str = "davit-shim";
 
 /// Shows the state of engine and host.
@@ -65,6 +65,7 @@ fn text(info: &InfoResponse) -> String {
     lines.add(1, "Swarm", "inactive");
     lines.add(1, "Runtimes", RUNTIME);
     lines.add(1, "Default Runtime", RUNTIME);
+    lines.add(1, "Init Binary", RUNTIME);
     lines.add(1, "Security Options", "");
     for option in &info.security_options {
         lines.security_option(option);
@@ -80,6 +81,8 @@ fn text(info: &InfoResponse) -> String {
     lines.add(1, "Docker Root Dir", &info.root_dir);
     lines.add(1, "Run Dir", &info.run_dir);
     lines.add(1, "Debug Mode", "false");
+    lines.add(1, "Registry", credential::HUB_KEY);
+    lines.add(1, "Labels", "");
     lines.add(1, "Experimental", "false");
     lines.list("Insecure Registries", &info.insecure_registries);
     lines.list("Registry Mirrors", &info.registry_mirrors);
@@ -190,6 +193,8 @@ fn document(info: &InfoResponse) -> Document {
         ("ExperimentalBuild", false.into()),
         ("ServerVersion", info.server_version.as_str().into()),
         ("DefaultRuntime", RUNTIME.into()),
+        ("InitBinary", RUNTIME.into()),
+        ("IndexServerAddress", credential::HUB_KEY.into()),
         ("LiveRestoreEnabled", true.into()),
         ("SecurityOptions", list(&info.security_options)),
         ("InsecureRegistries", list(&info.insecure_registries)),
