@@ -60,9 +60,19 @@ fn links_lead_somewhere() {
 #[test]
 fn the_readme_leads_to_every_document() {
     let readme = fs::read_to_string(workspace().join("README.md")).unwrap();
-    for entry in fs::read_dir(workspace().join("docs")).unwrap().flatten() {
+    let entries = fs::read_dir(workspace().join("docs")).unwrap().flatten();
+    for entry in entries.filter(|entry| entry.path().is_file()) {
         let name = entry.file_name().into_string().unwrap();
         assert!(readme.contains(&format!("](docs/{name})")), "docs/{name} is not linked");
+    }
+}
+
+#[test]
+fn the_architecture_leads_to_every_decision() {
+    let architecture = fs::read_to_string(workspace().join("docs/architecture.md")).unwrap();
+    for entry in fs::read_dir(workspace().join("docs/decisions")).unwrap().flatten() {
+        let name = entry.file_name().into_string().unwrap();
+        assert!(architecture.contains(&format!("](decisions/{name})")), "decisions/{name} is not linked");
     }
 }
 

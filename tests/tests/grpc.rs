@@ -1,7 +1,8 @@
 //! The API as others see it: a client that knows nothing but reflection.
 
+use std::io::Write as _;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use davit_tests::engine::Engine;
 
@@ -33,4 +34,42 @@ fn a_python_client_by_reflection_alone_runs_a_container() {
     {
         assert!(said.contains(line), "{line}: {said}");
     }
+}
+
+#[test]
+fn every_line_of_the_guide_is_answered() {
+    let engine = Engine::start().unwrap();
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let guide = std::fs::read_to_string(folder.join("../docs/api.md")).unwrap();
+    let blocks = guide.split("```console\n").skip(1).filter_map(|rest| rest.split("```").next());
+    let lines: Vec<&str> = blocks.flat_map(str::lines).filter_map(|line| line.strip_prefix("# ")).collect();
+    assert!(lines.len() > 25 && lines.iter().all(|line| line.starts_with("grpcurl ")), "{lines:?}");
+
+    let mut client = Command::new(python())
+        .arg(folder.join("clients/call.py"))
+        .arg("--lines")
+        .arg(engine.socket())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    client.stdin.take().unwrap().write_all((lines.join("\n") + "\n").as_bytes()).unwrap();
+    let output = client.wait_with_output().unwrap();
+    let (said, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{said}\n{errors}\n{}", engine.end_of_log());
+    // One of each noun, so that an empty answer is seen.
+    for word in [
+        "davit.build.v1.Builds",
+        "aGkK",
+        "\"nap\"",
+        "sha256:",
+        "\"data\"",
+        "10.50.0.0/24",
+        "\"start\"",
+        "RUN echo made",
+    ] {
+        assert!(said.contains(word), "{word}: {said}");
+    }
+    assert_eq!(engine.ok(["run", "--rm", "made:1", "cat", "/made"]).stdout, "made\n");
 }
