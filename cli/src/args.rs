@@ -2,6 +2,7 @@
 //! [`crate::verb`].
 
 pub mod build;
+pub mod build_limit;
 pub mod container;
 pub mod image;
 pub mod limit;

@@ -1,7 +1,8 @@
 //! `davit build`.
 
 pub mod context;
-mod output;
+mod limit;
+mod progress;
 pub mod prune;
 
 use std::collections::HashMap;
@@ -10,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use davit_proto::build::build_request::Frame;
 use davit_proto::build::build_response::Event;
-use davit_proto::build::{BuildOpen, BuildRequest, BuildResponse, Entries, EntriesEnd};
+use davit_proto::build::{BuildOpen, BuildRequest, Entries, EntriesEnd};
 use davit_proto::status::RemoteError;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -21,7 +22,7 @@ use crate::error::Error;
 use crate::output as printed;
 use crate::{exit, usage};
 use context::Context;
-use output::Progress;
+use progress::{Next, Progress, Text};
 
 /// Frames that may wait for the engine.
 const WAITING: usize = 16;
@@ -38,24 +39,32 @@ pub async fn run(engine: Engine, args: BuildArgs) -> Result<u8, Error> {
         Some(folder) => Context::walk(folder, &source.ignore)?,
         None => Context::default(),
     };
-    let quiet = args.quiet || args.progress == ProgressKind::Quiet;
+    let kind = progress::kind(args.progress, args.quiet)?;
     let (frames, waiting) = mpsc::channel(WAITING);
     let open = open(&args, &source)?;
     let mut builds = engine.builds().await?;
+    let mut progress = Progress::new(kind)?;
     let sending = tokio::spawn(send_entries(frames.clone(), open, context.entries()));
     let answer = builds.build(ReceiverStream::new(waiting)).await;
     let mut events = answer.map_err(RemoteError::from)?.into_inner();
-    let mut progress = Progress::new(quiet);
     let mut contents = None;
     let built = loop {
-        let event = events.message().await.map_err(|status| failed(&source, &mut progress, status.into()))?;
-        match event.and_then(|BuildResponse { event }| event) {
-            Some(Event::Needed(needed)) => {
+        match progress.next(&mut events).await? {
+            Next::Event(Event::Needed(needed)) => {
                 contents = Some(tokio::spawn(context.clone().send(needed.entries, frames.clone())));
             }
-            Some(Event::Built(built)) => break built,
-            Some(event) => progress.event(event),
-            None => return Err(Error::Usage("the engine ended the build without an answer".to_owned())),
+            Next::Event(Event::Built(built)) => break built,
+            Next::Event(_) => {}
+            Next::Signal(number) => {
+                progress.cancelled()?;
+                return Ok(exit::of_signal(number));
+            }
+            Next::Failed(error) => return Err(progress.failed(source.explained(error), source.text())),
+            Next::End if args.check => {
+                let found = progress.checked(source.text())?;
+                return Ok(if found == 0 { exit::SUCCESS } else { exit::FAILURE });
+            }
+            Next::End => return Err(Error::Usage("the engine ended the build without an answer".to_owned())),
         }
     };
     sending.abort();
@@ -65,8 +74,8 @@ pub async fn run(engine: Engine, args: BuildArgs) -> Result<u8, Error> {
     if let Some(file) = &args.iidfile {
         std::fs::write(file, &built.image_id).map_err(|error| Error::io(format!("write {file}"), error))?;
     }
-    progress.built(&built);
-    if quiet {
+    progress.built(&built)?;
+    if kind == ProgressKind::Quiet {
         printed::line(&built.image_id)?;
     }
     Ok(exit::SUCCESS)
@@ -119,6 +128,27 @@ impl Source {
     }
 }
 
+impl Source {
+    /// The Dockerfile, for messages about it.
+    fn text(&self) -> Text<'_> {
+        Text { name: &self.name, bytes: &self.dockerfile }
+    }
+
+    /// An error about a file that is here and was not sent says so.
+    fn explained(&self, mut error: RemoteError) -> RemoteError {
+        let path = error.values.iter().find(|(name, _)| name == "path").map(|(_, path)| path.clone());
+        if let (Some(path), Some(folder)) = (path, &self.folder) {
+            let path = path.trim_matches('/');
+            if folder.join(path).symlink_metadata().is_ok() && self.ignore.ignores(path) {
+                let hidden = ": it is there, but the ignore file leaves it out";
+                error.message.push_str(hidden);
+                error.values.iter_mut().filter(|(name, _)| name == "cause").for_each(|(_, cause)| cause.push_str(hidden));
+            }
+        }
+        error
+    }
+}
+
 fn rules(path: &Path) -> Result<davit_dockerfile::Ignore, Error> {
     if !path.is_file() {
         return Ok(davit_dockerfile::Ignore::default());
@@ -150,7 +180,7 @@ fn stdin() -> Result<Vec<u8>, Error> {
 
 fn open(args: &BuildArgs, source: &Source) -> Result<BuildOpen, Error> {
     let key = source.folder.as_ref().map(|folder| folder.display().to_string());
-    Ok(BuildOpen {
+    let mut open = BuildOpen {
         dockerfile: source.dockerfile.clone().into(),
         dockerfile_name: source.name.clone(),
         context_key: key.unwrap_or_default(),
@@ -161,9 +191,10 @@ fn open(args: &BuildArgs, source: &Source) -> Result<BuildOpen, Error> {
         no_cache: args.no_cache,
         pull: args.pull,
         network: args.network.clone(),
-        extra_hosts: args.add_host.clone(),
         ..BuildOpen::default()
-    })
+    };
+    limit::fill(&mut open, args)?;
+    Ok(open)
 }
 
 fn pair(text: &str) -> (String, String) {
@@ -202,13 +233,4 @@ async fn send_entries(
             return;
         }
     }
-}
-
-/// The error, after the lines of the Dockerfile that it is about.
-fn failed(source: &Source, progress: &mut Progress, error: RemoteError) -> Error {
-    let line = error.values.iter().find(|(name, _)| name == "line").and_then(|(_, line)| line.parse().ok());
-    if let Some(line) = line {
-        progress.lines(&source.name, &String::from_utf8_lossy(&source.dockerfile), line);
-    }
-    error.into()
 }

@@ -15,7 +15,7 @@ pub mod frame;
 mod input;
 pub mod output;
 mod ready;
-mod signal;
+pub mod signal;
 mod typed;
 
 use std::collections::VecDeque;

@@ -209,6 +209,7 @@ pub fn images() -> Vec<Verb> {
         Verb::of("rm", "Remove images", MANY, image::rm::run).or(&["remove"]),
         Verb::of("inspect", "Show all of images", MANY, image::inspect::run),
         Verb::of("prune", "Remove images that nothing uses", "[OPTIONS]", image::prune::run),
+        building(),
     ]
 }
 
@@ -298,7 +299,6 @@ pub fn builders() -> Vec<Verb> {
 /// Verbs without a group, and short forms under a name of their own.
 fn shorts() -> Vec<Verb> {
     vec![
-        building(),
         Verb::of("ps", "List containers", "[OPTIONS]", container::ls::run),
         Verb::of("images", "List images", "[OPTIONS] [REPOSITORY[:TAG]]", image::ls::run),
         Verb::of("rmi", "Remove images", "[OPTIONS] IMAGE [IMAGE...]", image::rm::run),
@@ -325,12 +325,18 @@ pub struct Group {
 }
 
 /// The groups.
-const GROUPS: [Group; 7] = [
+const GROUPS: [Group; 8] = [
     Group {
         name: "builder",
         about: "Verbs of builds",
         verbs: builders,
         build: |c| group(c, "builder ", &builders()),
+    },
+    Group {
+        name: "buildx",
+        about: "The same as builder",
+        verbs: builders,
+        build: |c| group(c, "buildx ", &builders()),
     },
     Group {
         name: "container",

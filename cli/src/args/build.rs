@@ -2,15 +2,25 @@
 
 use clap::Args;
 
+use super::build_limit::BuildLimitArgs;
+
 /// How a build tells of itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum ProgressKind {
     /// What fits.
     Auto,
+    /// A picture that moves.
+    Tty,
     /// One line after the other.
     Plain,
-    /// Nothing.
+    /// One object after the other, for programs.
+    Json,
+    /// Only the image's id.
     Quiet,
+    /// Nothing at all.
+    None,
+    /// The same as JSON.
+    Rawjson,
 }
 
 /// `davit build`.
@@ -49,9 +59,18 @@ pub struct BuildArgs {
     /// Name and address for the commands
     #[arg(long, value_name = "NAME:ADDRESS")]
     pub add_host: Vec<String>,
-    /// How to tell how it goes
-    #[arg(long, value_enum, default_value = "auto")]
-    pub progress: ProgressKind,
+    /// How to tell how it goes: auto, tty, plain, json, quiet, none [env: DAVIT_PROGRESS]
+    #[arg(long, value_enum, hide_possible_values = true, value_name = "KIND")]
+    pub progress: Option<ProgressKind>,
+    /// Stages of which every step is done (may be repeated)
+    #[arg(long, value_name = "STAGE", value_delimiter = ',')]
+    pub no_cache_filter: Vec<String>,
+    /// Only look at the Dockerfile for what is probably not meant
+    #[arg(long)]
+    pub check: bool,
+    /// What the commands may use.
+    #[command(flatten)]
+    pub limit: BuildLimitArgs,
     /// Folder with the files, or - for a Dockerfile on standard input
     #[arg(required = true, value_name = "PATH")]
     pub path: String,

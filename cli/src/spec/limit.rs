@@ -49,11 +49,13 @@ pub fn resources(args: &ResourceArgs) -> Result<Resources, Error> {
     })
 }
 
-fn size(flag: &str, value: Option<&String>) -> Result<u64, Invalid> {
+/// A size flag in bytes; 0 when it is not there.
+pub fn size(flag: &str, value: Option<&String>) -> Result<u64, Invalid> {
     value.map_or(Ok(0), |value| bytes(flag, value))
 }
 
-fn swap(value: Option<&str>) -> Result<i64, Invalid> {
+/// Memory and swap together; -1 for no limit on swap.
+pub fn swap(value: Option<&str>) -> Result<i64, Invalid> {
     match value {
         None => Ok(0),
         Some("-1") => Ok(-1),
@@ -84,7 +86,8 @@ fn nano_cpus(text: &str) -> Result<u64, Invalid> {
     whole.checked_mul(1_000_000_000).and_then(|nanos| nanos.checked_add(part)).ok_or_else(invalid)
 }
 
-fn check_ulimit(text: &str) -> Result<(), Invalid> {
+/// Whether it is a limit of processes.
+pub fn check_ulimit(text: &str) -> Result<(), Invalid> {
     let invalid = || Invalid::new("--ulimit", text, "NAME=SOFT[:HARD] is wanted");
     let (name, limits) = text.split_once('=').ok_or_else(invalid)?;
     let (soft, hard) = limits.split_once(':').unwrap_or((limits, limits));

@@ -96,7 +96,7 @@ fn endpoint(text: &str) -> Result<EndpointSpec, Invalid> {
 }
 
 /// `NAME:ADDRESS` or `NAME=ADDRESS`, as the engine wants it: with a colon.
-fn extra_host(text: &str) -> Result<String, Invalid> {
+pub fn extra_host(text: &str) -> Result<String, Invalid> {
     let pair = text.split_once('=').or_else(|| text.split_once(':'));
     match pair {
         Some((name, address)) if !name.is_empty() && !address.is_empty() => {

@@ -14,9 +14,7 @@ pub fn fill(spec: &mut ContainerSpec, args: &SecurityArgs) -> Result<(), Error> 
     spec.privileged = args.privileged;
     spec.cap_add.clone_from(&args.cap_add);
     spec.cap_drop.clone_from(&args.cap_drop);
-    for option in &args.security_opt {
-        spec.security_opt.extend(security_option(option, read_profile)?);
-    }
+    spec.security_opt = options(&args.security_opt)?;
     spec.devices.clone_from(&args.device);
     spec.device_cgroup_rules.clone_from(&args.device_cgroup_rule);
     spec.sysctls = env::strict_pairs("--sysctl", &args.sysctl)?;
@@ -31,6 +29,12 @@ pub fn fill(spec: &mut ContainerSpec, args: &SecurityArgs) -> Result<(), Error> 
         spec.namespaces = Some(namespaces);
     }
     Ok(())
+}
+
+/// Options in the engine's words.
+pub fn options(flags: &[String]) -> Result<Vec<String>, Error> {
+    let read = flags.iter().map(|option| security_option(option, read_profile));
+    Ok(read.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
 }
 
 /// One option in the engine's words; `None` when it says what is so anyway.

@@ -120,6 +120,7 @@ impl Classify for Error {
         match self {
             Self::Step { line, step, source, .. } => {
                 let mut values = vec![("line", line.to_string()), ("step", step.to_string())];
+                values.push(("cause", source.to_string()));
                 values.extend(source.values());
                 values
             }

@@ -96,12 +96,13 @@ impl Step {
         self.progress.tell(self.event(state)).await
     }
 
-    /// One line about what it does.
+    /// Something that it did, which took no time.
     ///
     /// # Errors
     /// The client is gone.
     pub async fn say(&self, line: &str) -> Result<(), Error> {
-        self.progress.output(self.number, format!("{line}\n").into_bytes(), false).await
+        let part = Part { number: self.number, name: line.to_owned(), done: true, ..Part::default() };
+        self.progress.tell(Event::Part(part)).await
     }
 
     /// A part of it, of so many bytes, of which none is there yet.

@@ -1,0 +1,74 @@
+//! The picture of a build on a terminal, drawn over the one before it.
+
+use std::io::{self, Write as _};
+use std::time::Instant;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::record::Record;
+use super::tree::{Canvas, Stand, picture};
+use crate::terminal;
+
+/// Redraws a second.
+const RATE: u8 = 20;
+/// Columns and rows where nobody says how many there are.
+const USUAL: (usize, usize) = (80, 24);
+
+/// A picture that moves.
+#[derive(Debug)]
+pub struct Live {
+    bar: ProgressBar,
+    colours: bool,
+    /// Columns of the last picture, and its rows.
+    drawn: (usize, usize),
+}
+
+impl Live {
+    /// Draws nothing yet.
+    pub fn new(colours: bool) -> Self {
+        let target = ProgressDrawTarget::stderr_with_hz(RATE);
+        let style = ProgressStyle::with_template("{msg}").expect("the template is a constant");
+        let bar = ProgressBar::with_draw_target(None, target).with_style(style);
+        Self { bar, colours, drawn: (USUAL.0, 0) }
+    }
+
+    /// Draws how it is now.
+    pub fn draw(&mut self, record: &Record) {
+        let (columns, rows) = size();
+        self.narrowed(columns);
+        // The last row stays free, so that nothing ever scrolls.
+        let rows = Some(rows.saturating_sub(1).max(1));
+        let canvas = Canvas { columns, rows, colours: self.colours };
+        let lines = picture(record, Stand::Running, &canvas, Instant::now());
+        self.drawn = (columns, lines.len());
+        self.bar.set_message(lines.join("\n"));
+    }
+
+    /// A terminal that became narrower broke the lines of the picture into more rows than are drawn over: those above
+    /// are wiped out as well.
+    fn narrowed(&self, columns: usize) {
+        let (before, lines) = self.drawn;
+        let more = lines * (before.div_ceil(columns) - 1);
+        if columns < before && more > 0 {
+            self.bar.suspend(|| {
+                let _ = write!(io::stderr().lock(), "\u{1b}[{more}A\r\u{1b}[J");
+            });
+        }
+    }
+
+    /// Takes the picture away and answers with the last one, whole.
+    pub fn end(&mut self, record: &Record, stand: Stand) -> Vec<String> {
+        let (columns, _) = size();
+        self.narrowed(columns);
+        self.drawn = (columns, 0);
+        self.bar.finish_and_clear();
+        let canvas = Canvas { columns, rows: None, colours: self.colours };
+        picture(record, stand, &canvas, Instant::now())
+    }
+}
+
+fn size() -> (usize, usize) {
+    let Some(size) = terminal::size() else { return USUAL };
+    let number = |number: u32| usize::try_from(number).unwrap_or(1).max(1);
+    (number(size.columns), number(size.rows))
+}
