@@ -142,7 +142,11 @@ impl Source {
             if folder.join(path).symlink_metadata().is_ok() && self.ignore.ignores(path) {
                 let hidden = ": it is there, but the ignore file leaves it out";
                 error.message.push_str(hidden);
-                error.values.iter_mut().filter(|(name, _)| name == "cause").for_each(|(_, cause)| cause.push_str(hidden));
+                error
+                    .values
+                    .iter_mut()
+                    .filter(|(name, _)| name == "cause")
+                    .for_each(|(_, cause)| cause.push_str(hidden));
             }
         }
         error

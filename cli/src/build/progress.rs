@@ -174,10 +174,11 @@ impl Progress {
             match &self.show {
                 Show::Nothing => {}
                 Show::Lines => say(&plain::lines(&self.record, change, cause))?,
-                Show::Json => match json::change(&self.record, change) {
-                    Some(object) => say(&format!("{object}\n"))?,
-                    None => {}
-                },
+                Show::Json => {
+                    if let Some(object) = json::change(&self.record, change) {
+                        say(&format!("{object}\n"))?;
+                    }
+                }
                 Show::Live(_) => {
                     if let Change::Warning(_) = change {
                         self.later.push(plain::lines(&self.record, change, cause));
@@ -235,7 +236,8 @@ impl Progress {
         let mut text = format!("\n {} warning{plural} found:\n", found.len());
         for finding in found {
             let at = if finding.line == 0 { String::new() } else { format!(" (line {})", finding.line) };
-            text += &format!(" - {}: {}{at}\n", output::visible(&finding.check), output::visible(&finding.text));
+            text +=
+                &format!(" - {}: {}{at}\n", output::visible(&finding.check), output::visible(&finding.text));
         }
         say(&text)
     }
@@ -251,7 +253,8 @@ impl Progress {
             return Ok(found.len());
         }
         for finding in found {
-            let mut shown = format!("WARNING: {}\n{}\n", output::visible(&finding.check), output::visible(&finding.text));
+            let mut shown =
+                format!("WARNING: {}\n{}\n", output::visible(&finding.check), output::visible(&finding.text));
             if let Some(line) = usize::try_from(finding.line).ok().filter(|line| *line > 0) {
                 shown += &excerpt::lines(text.name, &String::from_utf8_lossy(text.bytes), line);
             }
@@ -286,7 +289,8 @@ impl Progress {
     /// # Errors
     /// Always: the failure.
     pub fn failed(&mut self, error: RemoteError, text: Text<'_>) -> Error {
-        self.fail(&error, text).map_or_else(|gone| gone, |told| if told { Error::Reported } else { error.into() })
+        self.fail(&error, text)
+            .map_or_else(|gone| gone, |told| if told { Error::Reported } else { error.into() })
     }
 
     fn fail(&mut self, error: &RemoteError, text: Text<'_>) -> Result<bool, Error> {

@@ -5,7 +5,9 @@ use std::pin::Pin;
 use davit_proto::build::build_request::Frame;
 use davit_proto::build::build_response::Event;
 use davit_proto::build::builds_server::Builds;
-use davit_proto::build::{BuildOpen, BuildRequest, BuildResponse, Needed, PruneRequest, PruneResponse, StepState};
+use davit_proto::build::{
+    BuildOpen, BuildRequest, BuildResponse, Needed, PruneRequest, PruneResponse, StepState,
+};
 use davit_proto::status::{RemoteError, status};
 use davit_proto::step::is_step;
 use tokio::sync::mpsc;

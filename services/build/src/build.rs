@@ -8,8 +8,8 @@ use davit_dockerfile::change;
 use davit_dockerfile::graph::Graph;
 use davit_dockerfile::instruction::{Instruction, Kind};
 use davit_dockerfile::scope::{Given, Global, Platform};
-use davit_proto::build::build_response::Event;
 use davit_proto::build::BuildOpen;
+use davit_proto::build::build_response::Event;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 

@@ -221,7 +221,11 @@ impl Container {
     pub async fn remove(mut self) -> Result<(), Error> {
         let Some(container) = self.id.take() else { return Ok(()) };
         let request = RemoveRequest { container, force: true, volumes: true };
-        remote(self.engine.containers().remove(request)).await.map(drop)
+        let engine = self.engine.clone();
+        // Nor is a removal given up midway.
+        let removed =
+            tokio::spawn(async move { remote(engine.containers().remove(request)).await.map(drop) });
+        removed.await.map_err(|_| Error::Lost)?
     }
 }
 

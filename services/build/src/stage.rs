@@ -44,9 +44,8 @@ impl<'a> Follower<'a> {
         let (state, steps) = (State::default(), (told + 1, 0));
         let mut follower = Self { build, index, states, state, steps, last: 0 };
         let begun = follower.begin().await;
-        let waiting = begun.map_err(|error| {
-            build.at(At { line: stage.at.line, step: follower.last }, &stage.text, error)
-        })?;
+        let waiting = begun
+            .map_err(|error| build.at(At { line: stage.at.line, step: follower.last }, &stage.text, error))?;
         for instruction in waiting.iter().chain(&stage.instructions) {
             let done = follower.instruction(instruction).await;
             done.map_err(|error| {

@@ -92,9 +92,8 @@ fn line(step: &Step, canvas: &Canvas, now: Instant) -> String {
 fn below(step: &Step, most: usize, canvas: &Canvas, now: Instant) -> Vec<String> {
     let running = step.state == State::Running;
     let parts = step.parts.iter().filter(|moving| running || !moving.part.name.starts_with("sha256:"));
-    let parts = parts.map(|moving| {
-        timed(&format!(" => => {}", part_text(moving)), &seconds(moving.time(now)), canvas)
-    });
+    let parts = parts
+        .map(|moving| timed(&format!(" => => {}", part_text(moving)), &seconds(moving.time(now)), canvas));
     let said = step.last.iter().filter(|_| running);
     let said = said.map(|line| truncate_str(&format!(" => => # {line}"), canvas.columns, "…").into_owned());
     let all: Vec<String> = parts.chain(said).collect();

@@ -44,7 +44,8 @@ fn small() -> Build {
     let mut build = Build::new();
     build.record.event(Event::Planned(Planned { steps: 4 }), build.begun);
     build.step(0, 1, "[internal] load build context", StepState::Running);
-    let part = Part { number: 1, name: "transferring context".into(), current: 2100, total: 2100, done: true };
+    let part =
+        Part { number: 1, name: "transferring context".into(), current: 2100, total: 2100, done: true };
     build.record.event(Event::Part(part), build.begun);
     build.step(100, 1, "", StepState::Done);
     build.step(100, 2, "[1/2] FROM busybox", StepState::Running);
@@ -57,19 +58,17 @@ fn small() -> Build {
 #[test]
 fn a_build_that_goes_on() {
     let shown = small().picture(1500, 50, 24);
+    let timed = |text: &str, time: &str| format!("{text:<46}{time}");
     let wanted = [
-        "[+] Building 1.5s (2/4)",
-        " => [internal] load build context              0.1s",
-        " => => transferring context: 2.1kB             0.0s",
-        " => CACHED [1/2] FROM busybox                  0.0s",
-        " => [2/2] RUN make                             1.3s",
-        " => => # cc -c main.c",
-        " => => # cc -o main main.o",
+        "[+] Building 1.5s (2/4)".to_owned(),
+        timed(" => [internal] load build context", "0.1s"),
+        timed(" => => transferring context: 2.1kB", "0.0s"),
+        timed(" => CACHED [1/2] FROM busybox", "0.0s"),
+        timed(" => [2/2] RUN make", "1.3s"),
+        " => => # cc -c main.c".to_owned(),
+        " => => # cc -o main main.o".to_owned(),
     ];
-    assert_eq!(shown, wanted.map(|line| line.replace("              0.1s", "             0.1s")
-        .replace("kB             0.0s", "kB            0.0s")
-        .replace("busybox                  0.0s", "busybox                 0.0s")
-        .replace("make                             1.3s", "make                            1.3s")));
+    assert_eq!(shown, wanted);
 }
 
 #[test]
@@ -109,7 +108,10 @@ fn colours_only_where_they_are_wanted_and_wide_characters_in_their_width() {
     build.record.fail(Some(1), build.begun);
     let canvas = Canvas { columns: 30, rows: None, colours: true };
     let shown = picture(&build.record, Stand::Ended, &canvas, build.begun);
-    assert!(shown[1].starts_with("\u{1b}[31m => ERROR [1/1]") && shown[1].ends_with("\u{1b}[0m"), "{shown:?}");
+    assert!(
+        shown[1].starts_with("\u{1b}[31m => ERROR [1/1]") && shown[1].ends_with("\u{1b}[0m"),
+        "{shown:?}"
+    );
     assert!(!build.picture(0, 30, 5)[1].contains('\u{1b}'));
 }
 
