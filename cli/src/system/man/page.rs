@@ -141,8 +141,16 @@ fn explained(arg: &Arg) -> String {
 
 /// Text without a meaning for the formatter.
 fn escape(text: &str) -> String {
-    let text = text.replace('\\', "\\e").replace('-', "\\-");
-    if text.starts_with(['.', '\'']) { format!("\\&{text}") } else { text }
+    let mut plain = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\\' => plain.push_str("\\e"),
+            '-' => plain.push_str("\\-"),
+            c if c.is_ascii() => plain.push(c),
+            c => write!(plain, "\\[u{:04X}]", u32::from(c)).expect("writing to a string cannot fail"),
+        }
+    }
+    if plain.starts_with(['.', '\'']) { format!("\\&{plain}") } else { plain }
 }
 
 /// The same of several lines; an empty one begins a paragraph.
