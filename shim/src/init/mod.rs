@@ -44,6 +44,7 @@
 //!     pub fn start(&mut self) -> Result<(), InitError>;          // Ok: execve happened
 //!     pub fn pidfd(&self) -> BorrowedFd<'_>;                     // readable when the process ended (AsyncFd)
 //!     pub fn host_pid(&self) -> u32;                             // as `ps` on the host shows it
+//!     pub fn replace(&mut self, dead: Init);                     // the next life in place of an earlier one
 //!     pub fn signal(&self, signal: i32) -> io::Result<()>;
 //!     pub fn reap(&self) -> io::Result<Option<Exit>>;            // None: still running; never blocks
 //!     pub fn reap_blocking(&self) -> io::Result<Exit>;
@@ -60,15 +61,9 @@
 //! InitError::exit_code() -> 127 | 126 | 125
 //! davit_sys::process::Exit = Exited(u8) | Signaled(u8)            // exit_code(): n, or 128+n
 //! davit_sys::pty::{WindowSize, set_window_size(master, size)}
-//!
-//! impl ContainerCgroup {                                          // crate::cgroup
-//!     pub fn create(parent: &str, container_id: &str) -> Result<Self, CgroupError>;   // idempotent
-//!     pub fn kill(&self), freeze(&self), thaw(&self) -> Result<(), CgroupError>;
-//!     pub fn is_populated(&self) -> Result<bool, CgroupError>;
-//!     pub fn oom_kills(&self) -> Result<u64, CgroupError>;         // since creation: compare before and after
-//!     pub fn remove(&self) -> Result<(), CgroupError>;             // after the last process; retries EBUSY briefly
-//! }
 //! ```
+//!
+//! The cgroup is [`crate::cgroup::ContainerCgroup`]: made first, idempotent; removed after the last process.
 //!
 //! # What the spec may say beside OCI
 //!
