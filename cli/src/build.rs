@@ -1,6 +1,7 @@
 //! `davit build`.
 
 pub mod context;
+mod give;
 mod limit;
 mod progress;
 pub mod prune;
@@ -22,6 +23,7 @@ use crate::error::Error;
 use crate::output as printed;
 use crate::{exit, usage};
 use context::Context;
+use give::Giving;
 use progress::{Next, Progress, Text};
 
 /// Frames that may wait for the engine.
@@ -41,7 +43,8 @@ pub async fn run(engine: Engine, args: BuildArgs) -> Result<u8, Error> {
     };
     let kind = progress::kind(args.progress, args.quiet)?;
     let (frames, waiting) = mpsc::channel(WAITING);
-    let open = open(&args, &source)?;
+    let mut giving = Giving::new(&args.give, frames.clone())?;
+    let open = giving.tell(open(&args, &source)?);
     let mut builds = engine.builds().await?;
     let mut progress = Progress::new(kind)?;
     let sending = tokio::spawn(send_entries(frames.clone(), open, context.entries()));
@@ -54,7 +57,7 @@ pub async fn run(engine: Engine, args: BuildArgs) -> Result<u8, Error> {
                 contents = Some(tokio::spawn(context.clone().send(needed.entries, frames.clone())));
             }
             Next::Event(Event::Built(built)) => break built,
-            Next::Event(_) => {}
+            Next::Event(event) => giving.answer(event),
             Next::Signal(number) => {
                 progress.cancelled()?;
                 return Ok(exit::of_signal(number));

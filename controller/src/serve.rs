@@ -144,7 +144,8 @@ pub async fn open(config: Config) -> Result<Opened, OpenError> {
 /// When the build service does not open.
 pub async fn with_builds(engine: &Arc<Engine>) -> Result<Routes, OpenError> {
     let channel = dial("engine", &Address::Here(InProcess::serve(routes(engine)))).await?;
-    let config = davit_build::Config { root: engine.config.root.clone(), engine: channel };
+    let (root, run) = (engine.config.root.clone(), engine.config.run.clone());
+    let config = davit_build::Config { root, run, engine: channel };
     let builds = davit_build::service(config).await.map_err(OpenError::Build)?;
     Ok(routes(engine).add_service(builds))
 }

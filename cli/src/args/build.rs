@@ -71,9 +71,26 @@ pub struct BuildArgs {
     /// What the commands may use.
     #[command(flatten)]
     pub limit: BuildLimitArgs,
+    /// What the commands are given and allowed.
+    #[command(flatten)]
+    pub give: GiveArgs,
     /// Folder with the files, or - for a Dockerfile on standard input
     #[arg(required = true, value_name = "PATH")]
     pub path: String,
+}
+
+/// What the commands of a build are given and allowed.
+#[derive(Debug, Args)]
+pub struct GiveArgs {
+    /// Secret for commands that mount it; it is in no layer, cache or log
+    #[arg(long, value_name = "id=ID[,src=FILE|,env=NAME]")]
+    pub secret: Vec<String>,
+    /// Agent with keys for commands that mount it
+    #[arg(long, value_name = "default|ID[=SOCKET]")]
+    pub ssh: Vec<String>,
+    /// Allow commands more than usual: network.host, security.insecure
+    #[arg(long, value_name = "ENTITLEMENT")]
+    pub allow: Vec<String>,
 }
 
 /// `davit builder prune`.

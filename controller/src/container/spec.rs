@@ -318,5 +318,9 @@ fn annotations(input: &Input<'_>, seccomp: &str) -> HashMap<String, String> {
     if spec.privileged {
         ours("privileged", "true".to_owned());
     }
+    if !spec.env_files.is_empty() {
+        let pairs: Vec<_> = spec.env_files.iter().map(|file| (&file.name, &file.path)).collect();
+        ours("env-files", serde_json::to_string(&pairs).expect("pairs of strings are JSON"));
+    }
     notes
 }

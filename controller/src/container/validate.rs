@@ -9,7 +9,9 @@ use davit_proto::port::each;
 use prost::Message as _;
 
 use super::spec::{Error, ImageConfig, OUR_PREFIX};
-use super::spec::{capability, device, health, hosts, limit, mounts, port, process, resource, security};
+use super::spec::{
+    capability, device, health, hosts, limit, mounts, path, port, process, resource, security,
+};
 use super::{join, links, shape, signal, volumes_from};
 
 /// Most bytes of an encoded spec, so that a record stays bounded whatever is asked for: ten thousand ports, each by
@@ -99,6 +101,12 @@ fn command(spec: &ContainerSpec) -> Checked {
         if key.is_empty() || key.chars().any(char::is_control) {
             return Err(Error::invalid("env", entry, "must be KEY=value, or KEY to remove one"));
         }
+    }
+    for file in &spec.env_files {
+        if file.name.is_empty() || file.name.chars().any(|c| c.is_control() || c == '=') {
+            return Err(Error::invalid("env_files.name", &file.name, "must be the name of a variable"));
+        }
+        path::clean("env_files.path", &file.path)?;
     }
     if !spec.working_dir.is_empty() {
         process::check_working_dir(&spec.working_dir)?;

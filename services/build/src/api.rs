@@ -1,6 +1,8 @@
 //! `davit.build.v1.Builds` on the wire: decode, call one function, encode.
 
 use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use davit_proto::build::build_request::Frame;
 use davit_proto::build::build_response::Event;
@@ -15,26 +17,32 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::build::Plan;
+use crate::build::{Plan, Session};
+use crate::client::Client;
 use crate::context::{Files, Intake, Store};
 use crate::engine::Engine;
 use crate::error::Error;
+use crate::mount::Workshop;
 use crate::progress::Progress;
 
 /// Events that may wait for a client.
 const EVENTS: usize = 64;
+
+/// How long caches are measured that are to be removed.
+const MEASURING: Duration = Duration::from_secs(60);
 
 /// The service.
 #[derive(Debug)]
 pub struct Api {
     store: Store,
     engine: Engine,
+    workshop: Workshop,
 }
 
 impl Api {
     /// Serves builds that keep contexts here and work with this engine.
-    pub(crate) fn new(store: Store, engine: Engine) -> Self {
-        Self { store, engine }
+    pub(crate) fn new(store: Store, engine: Engine, workshop: Workshop) -> Self {
+        Self { store, engine, workshop }
     }
 }
 
@@ -48,11 +56,11 @@ impl Builds for Api {
     ) -> Result<Response<Self::BuildStream>, Status> {
         let frames = request.into_inner();
         let (events, waiting) = mpsc::channel(EVENTS);
-        let (store, engine) = (self.store.clone(), self.engine.clone());
+        let (store, engine, workshop) = (self.store.clone(), self.engine.clone(), self.workshop.clone());
         tokio::spawn(async move {
             let gone = events.clone();
             tokio::select! {
-                built = serve(frames, store, engine, events.clone()) => {
+                built = serve(frames, (store, engine, workshop), events.clone()) => {
                     if let Err(error) = built {
                         // A client that is gone wants no answer.
                         let _ = events.send(Err(error)).await;
@@ -67,7 +75,7 @@ impl Builds for Api {
     }
 
     async fn prune(&self, _request: Request<PruneRequest>) -> Result<Response<PruneResponse>, Status> {
-        let pruned = prune(&self.store, &self.engine).await;
+        let pruned = prune(&self.store, &self.engine, &self.workshop).await;
         pruned.map(Response::new).map_err(|error| status(&error))
     }
 }
@@ -75,8 +83,7 @@ impl Builds for Api {
 /// One build, from its first frame on.
 async fn serve(
     mut frames: Streaming<BuildRequest>,
-    store: Store,
-    engine: Engine,
+    (store, engine, workshop): (Store, Engine, Workshop),
     events: mpsc::Sender<Result<BuildResponse, Error>>,
 ) -> Result<(), Error> {
     let progress = Progress::new(events);
@@ -86,12 +93,14 @@ async fn serve(
     };
     let key = options.context_key.clone();
     let check = options.check;
+    let asks = options.clone();
     let plan = read(options).await?;
     if check {
         return plan.warn(&progress).await;
     }
     let files = take_in(&mut frames, &store, &key, &progress).await?;
-    plan.build(engine, files, progress).await
+    let client = Client::new(frames, progress.clone(), &asks);
+    plan.build(engine, files, Session { progress, client, workshop }).await
 }
 
 /// Reading takes as long as a Dockerfile is long.
@@ -154,15 +163,23 @@ async fn take_in(
 }
 
 /// Forgets what was built, and the files of contexts.
-async fn prune(store: &Store, engine: &Engine) -> Result<PruneResponse, Error> {
+async fn prune(store: &Store, engine: &Engine, workshop: &Workshop) -> Result<PruneResponse, Error> {
     let steps = engine.references().await?;
     let mut pruned = PruneResponse::default();
     for reference in steps.iter().filter(|reference| is_step(reference)) {
         engine.untag(reference).await?;
         pruned.steps += 1;
     }
-    let store = store.clone();
-    pruned.reclaimed_bytes = blocking(move || store.clear()).await?;
+    let (store, caches) = (store.clone(), Arc::clone(&workshop.caches));
+    pruned.reclaimed_bytes = blocking(move || {
+        let mut freed = 0;
+        for cache in caches.list(Instant::now() + MEASURING)? {
+            // One that a step has stays.
+            freed += if caches.remove(&cache.name)? { cache.bytes } else { 0 };
+        }
+        Ok(freed + store.clear()?)
+    })
+    .await?;
     Ok(pruned)
 }
 

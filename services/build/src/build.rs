@@ -13,11 +13,14 @@ use davit_proto::build::build_response::Event;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::client::Client;
 use crate::context::Files;
 use crate::engine::{Engine, Image};
+use crate::entitlement;
 use crate::epoch::Epoch;
 use crate::error::Error;
 use crate::lint;
+use crate::mount::Workshop;
 use crate::output;
 use crate::progress::{Progress, Step, shortened};
 use crate::stage::{Follower, State, told};
@@ -41,6 +44,10 @@ pub struct Build {
     pub progress: Progress,
     /// When all of it is said to happen.
     pub epoch: Epoch,
+    /// What the client is asked for while it goes on.
+    pub client: Arc<Client>,
+    /// What mounts are made of.
+    pub workshop: Workshop,
 }
 
 /// What the stages have come to, each once it is there.
@@ -68,6 +75,17 @@ pub struct At {
     pub line: usize,
     /// The number of the step; 0 when none had begun.
     pub step: u32,
+}
+
+/// Whom a build is for, and what it has to work with beside the engine.
+#[derive(Debug)]
+pub struct Session {
+    /// The way to the client.
+    pub progress: Progress,
+    /// What the client is asked for.
+    pub client: Client,
+    /// What mounts are made of.
+    pub workshop: Workshop,
 }
 
 /// What was read of a client's wish, before any file came.
@@ -100,6 +118,7 @@ impl Plan {
         let global = Global::new(&file.args, &given).map_err(wrong)?;
         let target = Some(options.target.as_str()).filter(|target| !target.is_empty());
         let graph = Graph::new(&file, &global, target).map_err(wrong)?;
+        entitlement::check_words(&options)?;
         label(&mut file, graph.target, &options)?;
         let epoch = Epoch::of(&options.build_args)?;
         Ok(Self { file, graph, global, options, epoch })
@@ -123,11 +142,15 @@ impl Plan {
     ///
     /// # Errors
     /// A step fails, or the client is gone.
-    pub async fn build(self, engine: Engine, context: Files, progress: Progress) -> Result<(), Error> {
+    pub async fn build(self, engine: Engine, context: Files, session: Session) -> Result<(), Error> {
+        let Session { progress, client, workshop } = session;
         self.warn(&progress).await?;
         let Self { file, graph, global, options, epoch } = self;
         let context = Arc::new(context);
-        let build = Arc::new(Build { file, graph, global, options, engine, context, progress, epoch });
+        let client = Arc::new(client);
+        let build =
+            Build { file, graph, global, options, engine, context, progress, client, workshop, epoch };
+        let build = Arc::new(build);
         build.plan().await?;
         let state = stages(&build).await?;
         output::finish(&build, state).await

@@ -23,6 +23,7 @@ use tonic::transport::Channel;
 
 use crate::error::Error;
 use crate::layer::Layer;
+use crate::mount::Held;
 use crate::progress::{Layers, Progress, Step};
 use crate::run::LABEL;
 
@@ -147,14 +148,14 @@ impl Engine {
         }
     }
 
-    /// Makes a container, which is removed when nobody has it any more.
-    pub async fn create(&self, spec: ContainerSpec) -> Result<Container, Error> {
+    /// Makes a container, which is removed when nobody has it any more; what its mounts need is held until then.
+    pub async fn create(&self, spec: ContainerSpec, held: Held) -> Result<Container, Error> {
         let request = CreateRequest { spec: Some(spec), ..CreateRequest::default() };
         // A call that is given up midway may have made one: it is waited for, and then removed.
         let engine = self.clone();
         let made = tokio::spawn(async move {
             let answer = remote(engine.containers().create(request)).await?;
-            Ok::<_, Error>(Container { engine, id: Some(answer.container_id) })
+            Ok::<_, Error>(Container { engine, id: Some(answer.container_id), held })
         });
         made.await.map_err(|_| Error::Lost)?
     }
@@ -169,7 +170,9 @@ impl Engine {
         let mut frames = remote(containers.list(request)).await?;
         while let Some(frame) = frames.message().await.map_err(RemoteError::from)? {
             for found in frame.containers {
-                Container { engine: self.clone(), id: Some(found.id) }.remove().await?;
+                Container { engine: self.clone(), id: Some(found.id), held: Held::default() }
+                    .remove()
+                    .await?;
             }
         }
         Ok(())
@@ -181,6 +184,7 @@ impl Engine {
 pub struct Container {
     engine: Engine,
     id: Option<String>,
+    held: Held,
 }
 
 impl Container {
@@ -220,11 +224,15 @@ impl Container {
     /// Removes it, and waits for that.
     pub async fn remove(mut self) -> Result<(), Error> {
         let Some(container) = self.id.take() else { return Ok(()) };
+        let held = std::mem::take(&mut self.held);
         let request = RemoveRequest { container, force: true, volumes: true };
         let engine = self.engine.clone();
         // Nor is a removal given up midway.
-        let removed =
-            tokio::spawn(async move { remote(engine.containers().remove(request)).await.map(drop) });
+        let removed = tokio::spawn(async move {
+            let removed = remote(engine.containers().remove(request)).await.map(drop);
+            held.end().await;
+            removed
+        });
         removed.await.map_err(|_| Error::Lost)?
     }
 }
@@ -234,10 +242,12 @@ impl Drop for Container {
         let Some(container) = self.id.take() else { return };
         let (engine, request) =
             (self.engine.clone(), RemoveRequest { container, force: true, volumes: true });
+        let held = std::mem::take(&mut self.held);
         tokio::spawn(async move {
             if let Err(error) = remote(engine.containers().remove(request)).await {
                 tracing::warn!(%error, "a container of a build that ended could not be removed");
             }
+            held.end().await;
         });
     }
 }

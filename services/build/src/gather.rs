@@ -66,6 +66,24 @@ pub fn gather(tree: &Arc<dyn Tree>, source: &str, exclude: &Ignore) -> Result<Ve
     Ok(found)
 }
 
+/// Finds what is at one path, in which wildcards mean nothing. The root of a tree without any files is an empty folder.
+///
+/// # Errors
+/// It is not there, or cannot be read.
+pub fn whole(tree: &Arc<dyn Tree>, source: &str) -> Result<Match, Error> {
+    let asked = clean(source);
+    let failed = || Error::io(format!("read {source:?}"));
+    let path = resolve(tree.as_ref(), &asked, true).map_err(failed())?;
+    let root = || path.as_os_str().is_empty().then(|| Node::folder(0, 0, (0, 0)));
+    let node = tree.stat(&path).map_err(failed())?.or_else(root);
+    let node = node.ok_or_else(|| Error::NotFound(source.to_owned()))?;
+    let mut below = Vec::new();
+    if node.is_dir() {
+        walk(tree.as_ref(), &path, &Ignore::default(), &mut below)?;
+    }
+    Ok(Match { tree: Arc::clone(tree), path, asked, node, below })
+}
+
 /// The paths that are there once one more name was matched.
 fn step(tree: &dyn Tree, paths: Vec<PathBuf>, pattern: &Pattern) -> std::io::Result<Vec<PathBuf>> {
     if pattern.is_plain() {

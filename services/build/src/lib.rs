@@ -21,8 +21,10 @@
 
 mod api;
 mod build;
+mod client;
 mod context;
 mod engine;
+mod entitlement;
 mod epoch;
 mod error;
 mod gather;
@@ -30,6 +32,7 @@ mod key;
 mod layer;
 mod limit;
 mod lint;
+mod mount;
 mod output;
 mod owner;
 mod progress;
@@ -55,6 +58,8 @@ pub const SERVICES: &[&str] = &["davit.build.v1.Builds"];
 pub struct Config {
     /// The engine's root folder, `/var/lib/davit`; the service keeps to `build/` below it.
     pub root: PathBuf,
+    /// The engine's run directory, `/run/davit`; the service keeps to `build/` below it.
+    pub run: PathBuf,
     /// The engine.
     pub engine: Channel,
 }
@@ -64,23 +69,31 @@ pub struct Config {
 /// # Errors
 /// When the folder cannot be made or read.
 pub async fn service(config: Config) -> Result<BuildsServer<Api>, Error> {
-    let folder = config.root.join("build");
+    let (folder, run) = (config.root.join("build"), config.run);
     let opened = tokio::task::spawn_blocking(move || {
         let store = context::Store::open(&folder)?;
         store.sweep()?;
-        Ok::<_, Error>(store)
+        Ok::<_, Error>((store, mount::Workshop::open(&folder, &run)?))
     });
-    let store = opened.await.map_err(|_| Error::Lost)??;
+    let (store, workshop) = opened.await.map_err(|_| Error::Lost)??;
     let engine = engine::Engine::new(config.engine);
     let alone = store.alone().await;
-    tokio::spawn(left(engine.clone(), alone));
-    Ok(BuildsServer::new(Api::new(store, engine))
+    tokio::spawn(left(engine.clone(), workshop.places.clone(), alone));
+    Ok(BuildsServer::new(Api::new(store, engine, workshop))
         .max_decoding_message_size(davit_proto::transport::MESSAGE_LIMIT))
 }
 
-/// Removes the containers of steps that a dead engine left: nobody waits for them any more. Builds wait until then.
-async fn left(engine: engine::Engine, _alone: context::Alone) {
+/// Removes the containers of steps that a dead engine left, for nobody waits for them any more, and then what was
+/// mounted into them. Builds wait until then.
+async fn left(engine: engine::Engine, places: mount::workspace::Places, alone: context::Alone) {
     if let Err(error) = engine.remove_left().await {
         tracing::warn!(%error, "could not remove what builds left before");
+    }
+    let swept = tokio::task::spawn_blocking(move || {
+        let _alone = alone;
+        places.sweep()
+    });
+    if let Ok(Err(error)) = swept.await {
+        tracing::warn!(%error, "could not remove what builds had mounted before");
     }
 }

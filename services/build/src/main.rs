@@ -17,6 +17,9 @@ struct Args {
     /// Folder of the engine's lasting state.
     #[arg(long, default_value = "/var/lib/davit")]
     root: PathBuf,
+    /// The engine's run directory.
+    #[arg(long, default_value = "/run/davit")]
+    run: PathBuf,
     /// Socket to serve on.
     #[arg(long, default_value = "unix:///run/davit/build.sock")]
     listen: transport::Address,
@@ -36,7 +39,8 @@ async fn main() -> anyhow::Result<()> {
         anyhow::bail!("only unix:// addresses can be listened on");
     };
     let engine = transport::dial(&args.engine).await.context("reaching the engine")?;
-    let service = davit_build::service(davit_build::Config { root: args.root, engine }).await?;
+    let service =
+        davit_build::service(davit_build::Config { root: args.root, run: args.run, engine }).await?;
     let routes = transport::with_standard(Routes::new(service), davit_build::SERVICES).await?;
     if let Some(folder) = socket.parent() {
         let mut private = std::fs::DirBuilder::new();

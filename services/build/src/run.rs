@@ -3,16 +3,15 @@
 use std::collections::HashMap;
 
 use davit_dockerfile::change::{Command, Config};
-use davit_dockerfile::instruction::{Mount, MountKind, Network, Program, Run, Security, Sharing};
+use davit_dockerfile::instruction::{Network, Program, Run, Security};
 use davit_proto::build::Limits;
-use davit_proto::container::{
-    ContainerSpec, EndpointSpec, HealthCheck, MountKind as WireKind, MountSpec, RestartPolicy,
-};
+use davit_proto::container::{ContainerSpec, EndpointSpec, HealthCheck, RestartPolicy};
 use davit_proto::types::{Exit, exit::How};
 
 use crate::error::Error;
 use crate::key::Key;
 use crate::limit;
+use crate::mount::{Given, Script};
 
 /// The label of containers of steps, by which those that a dead engine left are found.
 pub const LABEL: &str = "invalid.build.step";
@@ -37,25 +36,39 @@ pub struct Around<'a> {
     pub extra_hosts: &'a [String],
     /// What it may use.
     pub limits: Option<&'a Limits>,
-    /// The mounts, with values.
-    pub mounts: Vec<Mount>,
+}
+
+impl Around<'_> {
+    /// The folder that it begins in.
+    pub fn folder(&self) -> &str {
+        let folder = self.config.text("WorkingDir");
+        if folder.is_empty() { ROOT } else { folder }
+    }
 }
 
 /// The program and its arguments.
-///
-/// # Errors
-/// It is a script with an interpreter of its own.
-pub fn argv(run: &Run, config: &Config) -> Result<Vec<String>, Error> {
+pub fn argv(run: &Run, config: &Config) -> Vec<String> {
     match &run.program {
-        Program::Exec(words) => Ok(words.clone()),
-        Program::Shell(line) => Ok(config.argv(&Command::Shell(line.clone()))),
-        Program::Script { .. } => Err(Error::Unserved("a here-document with an interpreter of its own")),
+        Program::Exec(words) => words.clone(),
+        Program::Shell(line) => config.argv(&Command::Shell(line.clone())),
+        Program::Script { name, text } => vec![Script::new(name, text).target],
+    }
+}
+
+/// The document that is its program, where it has an interpreter of its own.
+pub fn script(run: &Run) -> Option<Script> {
+    match &run.program {
+        Program::Script { name, text } => Some(Script::new(name, text)),
+        Program::Exec(_) | Program::Shell(_) => None,
     }
 }
 
 /// Adds all that goes into the step to its name.
 pub fn describe(run: &Run, argv: &[String], around: &Around<'_>, key: &mut Key) {
     argv.iter().for_each(|word| key.add(word.as_bytes()));
+    if let Program::Script { text, .. } = &run.program {
+        key.add(text.as_bytes());
+    }
     for (name, value) in &around.args {
         key.add(name.as_bytes());
         key.add(value.as_bytes());
@@ -63,21 +76,26 @@ pub fn describe(run: &Run, argv: &[String], around: &Around<'_>, key: &mut Key) 
     key.add(format!("{:?} {:?} {}", run.network, run.security, around.network).as_bytes());
     around.extra_hosts.iter().for_each(|host| key.add(host.as_bytes()));
     limit::describe(around.limits, key);
-    around.mounts.iter().for_each(|mount| key.add(format!("{mount:?}").as_bytes()));
 }
 
-/// The container that does it.
+/// The container that does it, with what it is given beside its root.
 ///
 /// # Errors
-/// It wants something that is not served.
-pub fn spec(run: &Run, image: &str, argv: &[String], around: &Around<'_>) -> Result<ContainerSpec, Error> {
-    if run.security == Security::Insecure {
-        return Err(Error::Unserved("RUN --security=insecure"));
-    }
+/// There is no command.
+pub fn spec(
+    run: &Run,
+    image: &str,
+    argv: &[String],
+    around: &Around<'_>,
+    given: Given,
+) -> Result<ContainerSpec, Error> {
     let config = around.config;
     let mut env = config.environment();
     let pairs = around.args.iter().chain(&around.proxies);
     env.extend(pairs.map(|(name, value)| format!("{name}={value}")));
+    // What the file says of a variable itself counts.
+    let said = |entry: &&String| config.variable(entry.split('=').next().unwrap_or_default()).is_some();
+    env.extend(given.env.iter().filter(|entry| !said(entry)).cloned());
     let network = match run.network {
         Network::Default => around.network,
         Network::None => "none",
@@ -87,11 +105,8 @@ pub fn spec(run: &Run, image: &str, argv: &[String], around: &Around<'_>) -> Res
         "" | "default" => Vec::new(),
         name => vec![EndpointSpec { network: name.to_owned(), ..EndpointSpec::default() }],
     };
-    let folder = config.text("WorkingDir");
-    let folder = if folder.is_empty() { ROOT } else { folder };
     let (program, rest) =
         argv.split_first().ok_or_else(|| Error::Invalid("there is no command".to_owned()))?;
-    let mounts = around.mounts.iter().map(|mount| mounted(mount, folder)).collect::<Result<_, _>>()?;
     let spec = ContainerSpec {
         image: image.to_owned(),
         entrypoint: vec![program.clone()],
@@ -99,45 +114,20 @@ pub fn spec(run: &Run, image: &str, argv: &[String], around: &Around<'_>) -> Res
         env,
         // The same in every container of a step: programs write it into what they make.
         hostname: HOSTNAME.to_owned(),
-        working_dir: folder.to_owned(),
+        working_dir: around.folder().to_owned(),
         user: config.text("User").to_owned(),
         labels: HashMap::from([(LABEL.to_owned(), "1".to_owned())]),
         health: Some(HealthCheck { test: vec!["NONE".to_owned()], ..HealthCheck::default() }),
         restart: Some(RestartPolicy::default()),
         extra_hosts: around.extra_hosts.to_vec(),
         networks,
-        mounts,
+        mounts: given.mounts,
+        env_files: given.env_files,
+        privileged: run.security == Security::Insecure,
         no_image_volumes: true,
         ..ContainerSpec::default()
     };
     Ok(limit::apply(around.limits, spec))
-}
-
-/// A mount as the engine takes it.
-fn mounted(mount: &Mount, folder: &str) -> Result<MountSpec, Error> {
-    let target = davit_dockerfile::change::joined(folder, &mount.target);
-    let mut spec = MountSpec { target, read_only: mount.readonly, ..MountSpec::default() };
-    match &mount.kind {
-        MountKind::Tmpfs { size } => {
-            spec.set_kind(WireKind::Tmpfs);
-            spec.options.extend(size.map(|size| format!("size={size}")));
-        }
-        MountKind::Cache { id, from: None, sharing: Sharing::Shared, owner, .. }
-            if (owner.mode, owner.uid, owner.gid) == (0o755, 0, 0) =>
-        {
-            use sha2::Digest as _;
-            spec.set_kind(WireKind::Volume);
-            spec.source = format!("build-cache-{}", &hex::encode(sha2::Sha256::digest(id.as_bytes()))[..32]);
-            spec.no_copy = true;
-        }
-        MountKind::Cache { .. } => {
-            return Err(Error::Unserved("a cache with from, sharing, mode, uid or gid"));
-        }
-        MountKind::Bind { .. } => return Err(Error::Unserved("RUN --mount=type=bind")),
-        MountKind::Secret { .. } => return Err(Error::Unserved("RUN --mount=type=secret")),
-        MountKind::Ssh { .. } => return Err(Error::Unserved("RUN --mount=type=ssh")),
-    }
-    Ok(spec)
 }
 
 /// Whether it ended well.

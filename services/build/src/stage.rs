@@ -1,5 +1,6 @@
 //! A stage: one instruction after the other, each upon the state that those before it made.
 
+mod mounts;
 mod run;
 mod settle;
 mod state;

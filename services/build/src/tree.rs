@@ -60,6 +60,10 @@ pub trait Tree: Send + Sync + std::fmt::Debug {
     fn list(&self, path: &Path) -> io::Result<Vec<OsString>>;
     /// Opens a regular file.
     fn open(&self, path: &Path) -> io::Result<File>;
+    /// Where a regular file is stored by its content, so that it may have further names, where it is.
+    fn stored(&self, _path: &Path) -> Option<PathBuf> {
+        None
+    }
 }
 
 /// How many links lead on before nobody believes any more that they lead anywhere.

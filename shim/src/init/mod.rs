@@ -71,12 +71,13 @@
 //!   `workdir=`, `volatile`; or type `bind`. Without one, `root.path` is bound.
 //! - annotations: `davit.user` (`name|uid[:group|gid]`, resolved inside), `davit.group-add`
 //!   (names or numbers with commas between, resolved inside), `davit.init=true`, `davit.seccomp=default|unconfined`
-//!   (only looked at without `linux.seccomp`).
+//!   (only looked at without `linux.seccomp`), `davit.env-files` (variables whose values are in files of the host).
 
 mod base;
 pub mod child;
 mod dev;
 pub mod enter;
+mod env_file;
 pub mod error;
 pub mod exec;
 pub mod exec_child;

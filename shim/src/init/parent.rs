@@ -15,6 +15,7 @@ use davit_sys::pty::WindowSize;
 use oci_spec::runtime::{LinuxResources, Spec};
 
 use super::child::CHANNEL;
+use super::env_file;
 use super::error::{Failure, FailureKind, InitError, Step};
 use super::guard::Guard;
 use super::message::{Channel, Reply, Request};
@@ -210,6 +211,7 @@ impl Init {
         };
         let SpecPlan { root, trees, devices, mut configure } =
             plan_spec(spec, &self.shape, bundle, stdio_plan)?;
+        env_file::add(spec, &mut configure.process.env)?;
         let user = self.namespaces.user.as_ref().map(AsFd::as_fd);
         let mut fds = vec![source::open_root(&root, user.zip(self.shape.own_ids()), lock)?];
         for tree in &trees {

@@ -80,9 +80,13 @@ impl Tree for Files {
     }
 
     fn open(&self, path: &Path) -> io::Result<File> {
-        match self.nodes.get(path).map(|node| &node.kind) {
-            Some(Kind::File { digest: Some(digest), .. }) => File::open(self.store.blob(digest)),
-            _ => Err(io::ErrorKind::NotFound.into()),
+        self.stored(path).map_or_else(|| Err(io::ErrorKind::NotFound.into()), File::open)
+    }
+
+    fn stored(&self, path: &Path) -> Option<PathBuf> {
+        match &self.nodes.get(path)?.kind {
+            Kind::File { digest: Some(digest), .. } => Some(self.store.blob(digest)),
+            _ => None,
         }
     }
 }

@@ -1,11 +1,12 @@
 //! RUN in a stage: known from before, or a container and a commit of what it changed.
 
-use davit_dockerfile::instruction::{Instruction, Run};
+use davit_dockerfile::instruction::{Instruction, Program, Run};
 use davit_dockerfile::scope::Args;
 use davit_proto::build::StepState;
 use davit_proto::container::CommitRequest as ContainerCommit;
 
 use super::Follower;
+use crate::entitlement;
 use crate::error::Error;
 use crate::run::{self, Around};
 
@@ -13,9 +14,10 @@ impl Follower<'_> {
     pub(super) async fn run(&mut self, run: &Run, instruction: &Instruction) -> Result<(), Error> {
         let step = self.step_name(&instruction.text);
         let step = self.begin_step(&step).await?;
+        entitlement::check(run, &self.build.options)?;
+        let planned = self.mounts(run, instruction, &step).await?;
         let state = &self.state;
-        let mounts = run.mounts(&|name| state.variable(name)).map_err(|source| self.build.wrong(source))?;
-        let argv = run::argv(run, &state.config)?;
+        let argv = run::argv(run, &state.config);
         let around = Around {
             config: &state.config,
             args: state.args.environment(&|name| state.config.variable(name)),
@@ -23,10 +25,10 @@ impl Follower<'_> {
             network: &self.build.options.network,
             extra_hosts: &self.build.options.extra_hosts,
             limits: self.build.options.limits.as_ref(),
-            mounts,
         };
         let mut key = state.key("RUN", self.build.epoch);
         run::describe(run, &argv, &around, &mut key);
+        planned.iter().for_each(|mount| mount.describe(&mut key));
         let reference = key.reference();
         if !self.is_anew()
             && let Some(image) = self.build.engine.image(&reference).await?
@@ -41,8 +43,9 @@ impl Follower<'_> {
                 return Err(Error::Invalid("there is nothing that could run in an empty image".to_owned()));
             }
         };
-        let spec = run::spec(run, &image, &argv, &around)?;
-        let container = self.build.engine.create(spec).await?;
+        let (given, held) = self.prepare(run, planned, around.folder()).await?;
+        let spec = run::spec(run, &image, &argv, &around, given)?;
+        let container = self.build.engine.create(spec, held).await?;
         let exit = container.run(step.number(), &self.build.progress).await?;
         if let Err(error) = run::judge(&argv, &exit) {
             container.remove().await?;
@@ -52,7 +55,7 @@ impl Follower<'_> {
             reference: reference.clone(),
             author: self.state.author.clone(),
             config: self.state.config_bytes(),
-            created_by: format!("RUN {}", argv.join(" ")),
+            created_by: created_by(run, &argv),
             earlier: std::mem::take(&mut self.state.pending),
             created_at: self.build.epoch.stamp(),
             not_after: self.build.epoch.stamp(),
@@ -62,5 +65,13 @@ impl Follower<'_> {
         container.remove().await?;
         self.state.image = self.build.engine.image(&reference).await?;
         step.tell(StepState::Done).await
+    }
+}
+
+/// What the history says: a script as it is, for its file is gone.
+fn created_by(run: &Run, argv: &[String]) -> String {
+    match &run.program {
+        Program::Script { name, text } => format!("RUN <<{name}\n{text}{name}"),
+        Program::Exec(_) | Program::Shell(_) => format!("RUN {}", argv.join(" ")),
     }
 }
