@@ -135,8 +135,7 @@ impl Layer {
     /// # Errors
     /// A file cannot be read or changes meanwhile, or the output fails.
     pub fn write(&self, output: impl Write) -> io::Result<()> {
-        let mut writer =
-            Writer::new(io::BufWriter::with_capacity(128 << 10, output)).not_after(self.not_after);
+        let mut writer = Writer::new(io::BufWriter::with_capacity(128 << 10, output)).not_after(self.not_after);
         for (path, item) in &self.items {
             write(&mut writer, path, item)?;
         }

@@ -435,9 +435,7 @@ fn put(entries: &mut Vec<Entry>, mut entry: Entry) {
     entries.retain(|other| !unnamed(other));
     entries.push(entry);
     if let Some(old) = old
-        && !entries
-            .iter()
-            .any(|other| other.descriptor().digest == old.descriptor().digest && !other.is_step())
+        && !entries.iter().any(|other| other.descriptor().digest == old.descriptor().digest && !other.is_step())
     {
         entries.push(old.unnamed());
     }
