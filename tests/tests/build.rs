@@ -166,7 +166,7 @@ fn what_fails_says_where_and_leaves_nothing_running() {
         ("FROM busybox\nCOPY nothing /x\n", "\"nothing\": not found"),
         ("FROM busybox\nRNU x\n", "line 2, column 1: unknown instruction \"RNU\""),
         ("FROM busybox\nCOPY --chown=who Dockerfile /x\n", "no user \"who\""),
-        ("FROM busybox\nRUN --mount=type=ssh true\n", "is not done by this version"),
+        ("FROM busybox\nRUN --mount=type=ssh,required true\n", "is required and was not given"),
         ("FROM busybox\nUSER ${x:?say who}\n", "say who"),
     ] {
         folder.write("Dockerfile", dockerfile);
