@@ -22,8 +22,9 @@ impl Terminal {
             .chain(program.get_args())
             .map(|word| quote(&word.to_string_lossy()))
             .collect();
-        // The shell stays, so that what the program printed last, and its exit code, can be read.
-        let line = format!("{}; echo \"ended with $?\"; exec cat", words.join(" "));
+        // The shell stays, also when Ctrl-C is for the program, so that what that printed last, and its exit code, can
+        // be read.
+        let line = format!("trap : INT; {}; echo \"ended with $?\"; trap '' INT; exec cat", words.join(" "));
         let terminal = Self { server: server.to_owned() };
         let started = terminal.tmux(&["new-session", "-d", "-x", "80", "-y", "24", "sh", "-c", &line])?;
         anyhow::ensure!(started.status.success(), "tmux: {}", String::from_utf8_lossy(&started.stderr));

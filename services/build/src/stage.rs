@@ -78,10 +78,15 @@ impl<'a> Follower<'a> {
     }
 
     fn step_name(&mut self, text: &str) -> String {
-        let title = graph::title(&self.build.file, self.index);
+        let file = &self.build.file;
         self.steps.1 += 1;
         let (all, at) = self.steps;
-        format!("[{title} {at}/{}] {}", all.max(at), shortened(text))
+        // The only stage needs no name to be told from others.
+        let title = match file.stages.as_slice() {
+            [only] if only.from.name.is_none() => String::new(),
+            _ => format!("{} ", graph::title(file, self.index)),
+        };
+        format!("[{title}{at}/{}] {}", all.max(at), shortened(text))
     }
 
     /// Begins a step that has a name.

@@ -35,7 +35,7 @@ impl Live {
     /// Draws how it is now.
     pub fn draw(&mut self, record: &Record) {
         let (columns, rows) = size();
-        self.narrowed(columns);
+        self.resized(columns);
         // The last row stays free, so that nothing ever scrolls.
         let rows = Some(rows.saturating_sub(1).max(1));
         let canvas = Canvas { columns, rows, colours: self.colours };
@@ -44,22 +44,26 @@ impl Live {
         self.bar.set_message(lines.join("\n"));
     }
 
-    /// A terminal that became narrower broke the lines of the picture into more rows than are drawn over: those above
-    /// are wiped out as well.
-    fn narrowed(&self, columns: usize) {
-        let (before, lines) = self.drawn;
-        let more = lines * (before.div_ceil(columns) - 1);
-        if columns < before && more > 0 {
+    /// A terminal of another width broke the picture's lines anew: it stands in more rows or in fewer than it was
+    /// drawn in, and the next one would begin too low or too high. Lines fill their rows, so all of them are one line
+    /// to the terminal.
+    fn resized(&self, columns: usize) {
+        let (before, rows) = self.drawn;
+        let now = (rows * before).div_ceil(columns);
+        if now > rows {
+            let more = now - rows;
             self.bar.suspend(|| {
                 let _ = write!(io::stderr().lock(), "\u{1b}[{more}A\r\u{1b}[J");
             });
+        } else {
+            let _ = write!(io::stderr().lock(), "{}", "\n".repeat(rows - now));
         }
     }
 
     /// Takes the picture away and answers with the last one, whole.
     pub fn end(&mut self, record: &Record, stand: Stand) -> Vec<String> {
         let (columns, _) = size();
-        self.narrowed(columns);
+        self.resized(columns);
         self.drawn = (columns, 0);
         self.bar.finish_and_clear();
         let canvas = Canvas { columns, rows: None, colours: self.colours };

@@ -17,7 +17,10 @@ pub fn lines(record: &Record, change: &Change, cause: &str) -> String {
         Change::Part(number, index) => {
             let part = record.steps.get(number).and_then(|step| step.parts.get(*index));
             part.filter(|moving| moving.part.done).map_or_else(String::new, |moving| {
-                format!("#{number} {} {} done\n", part_text(moving), seconds(moving.time(Instant::now())))
+                let took = seconds(moving.time(Instant::now()));
+                // What has no size took no time worth a word.
+                let took = if moving.part.total == 0 { String::new() } else { format!(" {took}") };
+                format!("#{number} {}{took} done\n", part_text(moving))
             })
         }
         Change::Ended(number) => ended(record, *number, cause),
