@@ -1,5 +1,6 @@
 //! The files that go along with a build.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::unix::ffi::OsStrExt as _;
@@ -37,6 +38,8 @@ impl Context {
     pub fn walk(folder: &Path, ignore: &Ignore) -> Result<Self, Error> {
         let mut context = Self { folder: folder.to_owned(), entries: Vec::new() };
         let mut open = vec![PathBuf::new()];
+        // Folders that stay behind, unless something in them does not.
+        let mut waiting = BTreeMap::new();
         while let Some(inner) = open.pop() {
             let path = folder.join(&inner);
             let failed = |error| Error::io(format!("read {}", path.display()), error);
@@ -49,9 +52,13 @@ impl Context {
                 if stat.is_dir() && !(ignored && ignore.ignores_all_below(&text)) {
                     open.push(inner.clone());
                 }
-                if !ignored {
-                    context.entries.extend(entry(&inner, &found.path(), &stat).map_err(failed)?);
+                let entry = entry(&inner, &found.path(), &stat).map_err(failed)?;
+                if ignored {
+                    waiting.extend(entry.filter(|_| stat.is_dir()).map(|entry| (inner, entry)));
+                    continue;
                 }
+                context.entries.extend(inner.ancestors().skip(1).filter_map(|above| waiting.remove(above)));
+                context.entries.extend(entry);
             }
         }
         context.entries.sort_by(|a, b| a.path.cmp(&b.path));

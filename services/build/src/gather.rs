@@ -1,5 +1,6 @@
 //! What the sources of COPY and ADD mean: paths, wildcards, and all that is in folders.
 
+use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,6 +21,8 @@ pub struct Match {
     pub path: PathBuf,
     /// Its path as it was asked for.
     pub asked: PathBuf,
+    /// How many names of it do not go with it when its parents do: those before `/./`.
+    pub skipped: usize,
     /// What it is.
     pub node: Node,
     /// For a folder what is in it, by path from there, folders before what is in them.
@@ -33,8 +36,15 @@ const ENTRIES: usize = 2_000_000;
 ///
 /// # Errors
 /// It is not there, is no pattern, or cannot be read.
-pub fn gather(tree: &Arc<dyn Tree>, source: &str, exclude: &Ignore) -> Result<Vec<Match>, Error> {
+pub fn gather(
+    tree: &Arc<dyn Tree>,
+    source: &str,
+    exclude: &Ignore,
+    parents: bool,
+) -> Result<Vec<Match>, Error> {
     let wanted = clean(source);
+    let skipped =
+        source.split_once("/./").filter(|_| parents).map_or(0, |(above, _)| clean(above).iter().count());
     let mut found = Vec::new();
     let mut plain = true;
     let mut paths = vec![PathBuf::new()];
@@ -43,7 +53,8 @@ pub fn gather(tree: &Arc<dyn Tree>, source: &str, exclude: &Ignore) -> Result<Ve
         let pattern =
             Pattern::parse(text).map_err(|reason| Error::Invalid(format!("pattern {source:?}: {reason}")))?;
         plain &= pattern.is_plain();
-        paths = step(tree.as_ref(), paths, &pattern).map_err(Error::io(format!("look for {source:?}")))?;
+        paths = step(tree.as_ref(), paths, &pattern, parents)
+            .map_err(Error::io(format!("look for {source:?}")))?;
     }
     for asked in paths {
         let failed = || Error::io(format!("read {}", asked.display()));
@@ -61,7 +72,7 @@ pub fn gather(tree: &Arc<dyn Tree>, source: &str, exclude: &Ignore) -> Result<Ve
         if node.is_dir() {
             walk(tree.as_ref(), &path, exclude, &mut below)?;
         }
-        found.push(Match { tree: Arc::clone(tree), path, asked, node, below });
+        found.push(Match { tree: Arc::clone(tree), path, asked, skipped, node, below });
     }
     Ok(found)
 }
@@ -81,15 +92,21 @@ pub fn whole(tree: &Arc<dyn Tree>, source: &str) -> Result<Match, Error> {
     if node.is_dir() {
         walk(tree.as_ref(), &path, &Ignore::default(), &mut below)?;
     }
-    Ok(Match { tree: Arc::clone(tree), path, asked, node, below })
+    Ok(Match { tree: Arc::clone(tree), path, asked, skipped: 0, node, below })
 }
 
 /// The paths that are there once one more name was matched.
-fn step(tree: &dyn Tree, paths: Vec<PathBuf>, pattern: &Pattern) -> std::io::Result<Vec<PathBuf>> {
+fn step(
+    tree: &dyn Tree,
+    paths: Vec<PathBuf>,
+    pattern: &Pattern,
+    deep: bool,
+) -> std::io::Result<Vec<PathBuf>> {
     if pattern.is_plain() {
         return Ok(paths.into_iter().map(|path| path.join(pattern.plain())).collect());
     }
-    let any_depth = pattern.text() == "**";
+    // Without --parents two stars are what one is: one folder.
+    let any_depth = deep && pattern.text() == "**";
     let mut found = Vec::new();
     let mut open = paths;
     while let Some(path) = open.pop() {
@@ -161,9 +178,23 @@ impl Match {
     /// Adds what it holds to a step's name; false where that is not known without reading it.
     pub fn describe(&self, key: &mut Key) -> bool {
         key.add(self.asked.as_os_str().as_encoded_bytes());
+        key.add(&self.skipped.to_le_bytes());
         let root = [(Path::new(""), &self.node)];
         let below = self.below.iter().map(|(path, node)| (path.as_path(), node));
         root.into_iter().chain(below).all(|(path, node)| describe(path, node, key))
+            && self.describe_names(key)
+    }
+
+    /// Which names are of one file.
+    fn describe_names(&self, key: &mut Key) -> bool {
+        let mut first = BTreeMap::new();
+        for (path, node) in &self.below {
+            if let Kind::File { number: Some(number), .. } = &node.kind {
+                let earlier: &mut &Path = first.entry(*number).or_insert(path);
+                key.add(earlier.as_os_str().as_encoded_bytes());
+            }
+        }
+        true
     }
 }
 

@@ -1,6 +1,7 @@
 //! A layer, as what it holds and as the archive that it becomes.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::io::{self, Read as _, Write};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
@@ -28,6 +29,9 @@ pub enum Data {
     None,
     /// In another tree.
     Tree(Arc<dyn Tree>, PathBuf),
+    /// In another tree, under several names; those with the same number become one file again. The first part of it is
+    /// the source that they came with: two sources that name one file make two.
+    Shared(Arc<dyn Tree>, PathBuf, (usize, (u64, u64))),
     /// Here.
     Bytes(Vec<u8>),
 }
@@ -135,17 +139,46 @@ impl Layer {
     /// # Errors
     /// A file cannot be read or changes meanwhile, or the output fails.
     pub fn write(&self, output: impl Write) -> io::Result<()> {
-        let mut writer = Writer::new(io::BufWriter::with_capacity(128 << 10, output)).not_after(self.not_after);
+        let mut writer =
+            Writer::new(io::BufWriter::with_capacity(128 << 10, output)).not_after(self.not_after);
+        let mut seen = Seen::default();
         for (path, item) in &self.items {
-            write(&mut writer, path, item)?;
+            write(&mut writer, &mut seen, path, item)?;
         }
         writer.end()
     }
 }
 
-pub(crate) fn write(writer: &mut Writer<impl Write>, path: &Path, item: &Item) -> io::Result<()> {
+/// The first names of files that have several.
+#[derive(Debug, Default)]
+pub struct Seen(BTreeMap<(usize, (u64, u64)), PathBuf>);
+
+impl Seen {
+    /// The name under which a file is in the archive already.
+    fn earlier(&mut self, path: &Path, data: &Data) -> Option<PathBuf> {
+        let Data::Shared(_, _, file) = data else { return None };
+        match self.0.entry(*file) {
+            Entry::Occupied(first) => Some(first.get().clone()),
+            Entry::Vacant(here) => {
+                here.insert(path.to_owned());
+                None
+            }
+        }
+    }
+}
+
+pub(crate) fn write(
+    writer: &mut Writer<impl Write>,
+    seen: &mut Seen,
+    path: &Path,
+    item: &Item,
+) -> io::Result<()> {
     let Node { kind, mode, uid, gid, modified, xattrs } = &item.node;
+    let earlier = seen.earlier(path, &item.data);
     let (kind, link, size, device) = match kind {
+        Kind::File { .. } if let Some(first) = &earlier => {
+            (tar::Kind::Hardlink, first.as_os_str().as_bytes().to_vec(), 0, (0, 0))
+        }
         Kind::File { size, .. } => (tar::Kind::File, Vec::new(), *size, (0, 0)),
         Kind::Directory => (tar::Kind::Directory, Vec::new(), 0, (0, 0)),
         Kind::Symlink(target) => (tar::Kind::Symlink, target.as_os_str().as_bytes().to_vec(), 0, (0, 0)),
@@ -167,7 +200,8 @@ pub(crate) fn write(writer: &mut Writer<impl Write>, path: &Path, item: &Item) -
     match &item.data {
         Data::None => Ok(()),
         Data::Bytes(bytes) => writer.data(bytes),
-        Data::Tree(tree, source) => {
+        Data::Shared(..) if earlier.is_some() => Ok(()),
+        Data::Tree(tree, source) | Data::Shared(tree, source, _) => {
             let mut file = tree.open(source)?.take(size);
             let mut piece = vec![0; 64 << 10];
             loop {

@@ -25,8 +25,13 @@ pub fn findings(file: &Dockerfile, options: &BuildOpen) -> Vec<Finding> {
         Kind::Arg(args) => Some(args),
         _ => None,
     });
-    let known: Vec<&str> =
-        declared.flatten().chain(&file.args).map(|arg| arg.name.text()).chain(PROXIES).chain([epoch::ARGUMENT]).collect();
+    let known: Vec<&str> = declared
+        .flatten()
+        .chain(&file.args)
+        .map(|arg| arg.name.text())
+        .chain(PROXIES)
+        .chain([epoch::ARGUMENT])
+        .collect();
     let mut unused: Vec<&String> =
         options.build_args.keys().filter(|arg| !known.contains(&arg.as_str())).collect();
     unused.sort();

@@ -88,6 +88,7 @@ fn write_nothing(output: impl Write) -> Result<(), Error> {
 /// Writes all files of a tree, folders before what is in them.
 fn write(tree: &Arc<dyn Tree>, not_after: Option<i64>, output: impl Write) -> Result<(), Error> {
     let mut writer = Writer::new(output).not_after(not_after);
+    let mut seen = layer::Seen::default();
     // The first is taken last: names stand in the order of their bytes, each folder with all that is in it.
     let mut open = vec![PathBuf::new()];
     while let Some(path) = open.pop() {
@@ -98,11 +99,14 @@ fn write(tree: &Arc<dyn Tree>, not_after: Option<i64>, output: impl Write) -> Re
             open.extend(names.into_iter().rev().map(|name| path.join(name)));
         }
         let data = match node.kind {
+            Kind::File { number: Some(number), .. } => {
+                Data::Shared(Arc::clone(tree), path.clone(), (0, number))
+            }
             Kind::File { .. } => Data::Tree(Arc::clone(tree), path.clone()),
             _ => Data::None,
         };
         let name = if path.as_os_str().is_empty() { Path::new(".") } else { &path };
-        layer::write(&mut writer, name, &Item { node, data }).map_err(failed())?;
+        layer::write(&mut writer, &mut seen, name, &Item { node, data }).map_err(failed())?;
     }
     writer.end().map_err(Error::io("write the files of the result"))
 }

@@ -11,7 +11,8 @@ const DATABASE: u64 = 1 << 20;
 /// The highest number of a user or group.
 const HIGHEST: u32 = i32::MAX.cast_unsigned();
 
-/// Reads `user[:group]`, names by the databases of the image. A user without a group brings its own number.
+/// Reads `user[:group]`, names by the databases of the image. A name without a group brings the group that the image
+/// gives it, a number itself.
 ///
 /// # Errors
 /// A name is not in the image, or a number is none.
@@ -20,29 +21,29 @@ pub fn owner(text: &str, base: Option<&dyn Tree>) -> Result<(u32, u32), Error> {
         Some((user, group)) => (user, Some(group).filter(|group| !group.is_empty())),
         None => (text, None),
     };
-    let uid = id(user, "user", "etc/passwd", base)?;
-    Ok((
-        uid,
-        match group {
-            Some(group) => id(group, "group", "etc/group", base)?,
-            None => uid,
-        },
-    ))
+    let (uid, own) = match group {
+        // A group alone: root's files of that group.
+        Some(_) if user.is_empty() => (0, 0),
+        _ => ids(user, "user", "etc/passwd", base)?,
+    };
+    Ok((uid, group.map_or(Ok(own), |group| ids(group, "group", "etc/group", base).map(|(gid, _)| gid))?))
 }
 
-fn id(text: &str, what: &str, database: &str, base: Option<&dyn Tree>) -> Result<u32, Error> {
+/// The number of a name, and the one behind it: a user's group.
+fn ids(text: &str, what: &str, database: &str, base: Option<&dyn Tree>) -> Result<(u32, u32), Error> {
+    let number = |text: &str| text.parse().ok().filter(|number: &u32| *number <= HIGHEST);
     // Digits are a number, whatever a database says.
     if text.bytes().all(|byte| byte.is_ascii_digit()) {
-        let number = text.parse().ok().filter(|number| *number <= HIGHEST);
+        let number = number(text).map(|number| (number, number));
         return number.ok_or_else(|| Error::Invalid(format!("invalid {what} {text:?}: no such number")));
     }
     let lines = base.map(|base| read(base, database)).transpose()?.unwrap_or_default();
-    let number = lines.lines().find_map(|line| {
+    let found = lines.lines().find_map(|line| {
         let mut fields = line.split(':');
-        let number = (fields.next() == Some(text)).then(|| fields.nth(1)).flatten()?;
-        number.parse().ok().filter(|number| *number <= HIGHEST)
+        let own = (fields.next() == Some(text)).then(|| fields.nth(1)).flatten().and_then(number)?;
+        Some((own, fields.next().and_then(number).unwrap_or(own)))
     });
-    number.ok_or_else(|| Error::Invalid(format!("no {what} {text:?} in the image's /{database}")))
+    found.ok_or_else(|| Error::Invalid(format!("no {what} {text:?} in the image's /{database}")))
 }
 
 fn read(base: &dyn Tree, path: &str) -> Result<String, Error> {
@@ -172,6 +173,8 @@ mod tests {
     fn numbers_need_no_database() {
         assert_eq!(owner("1000", None).unwrap(), (1000, 1000));
         assert_eq!(owner("1000:5", None).unwrap(), (1000, 5));
+        assert_eq!(owner(":5", None).unwrap(), (0, 5));
+        assert!(owner("", None).is_err() && owner(":", None).is_err());
         assert!(owner("bin", None).is_err());
         assert!(owner("4294967295", None).is_err());
     }

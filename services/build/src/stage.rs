@@ -63,7 +63,7 @@ impl<'a> Follower<'a> {
         let node = &self.build.graph.nodes[self.index];
         let name = self.step_name(&stage.text);
         self.state = match &node.base {
-            Origin::Scratch => State::default(),
+            Origin::Scratch => State::scratch(),
             Origin::Stage(base) => self.states.get(*base)?,
             Origin::Image(image) => {
                 let step = self.begin_step(&name).await?;

@@ -38,7 +38,7 @@ pub fn find(
     let (mut matches, mut documents) = (Vec::new(), Vec::new());
     for source in &step.sources {
         match source {
-            Source::Path(path) => matches.extend(gather(tree, path, &exclude)?),
+            Source::Path(path) => matches.extend(gather(tree, path, &exclude, transfer.parents)?),
             Source::Document { name, text } => documents.push((name.clone(), text.clone().into_bytes())),
             Source::Url(_) => return Err(Error::Unserved("ADD of a file on a web server")),
             Source::Git(_) => return Err(Error::Unserved("ADD of a repository")),
@@ -104,22 +104,24 @@ impl Found {
     pub fn layer(&self, base: Option<Arc<dyn Tree>>, now: (i64, u32)) -> Result<Layer, Error> {
         let own = self.step.chown.as_deref().map(|text| owner(text, base.as_deref())).transpose()?;
         let mode = self.step.chmod.as_deref().map(Mode::parse).transpose()?;
-        let rules = Rules { own, mode };
+        let mut rules = Rules { own, mode, parents: self.parents, source: 0 };
         let (uid, gid) = own.unwrap_or((0, 0));
         let mut layer = Layer::new(base, Node::folder(uid, gid, now));
         let several = self.matches.len() + self.documents.len() > 1;
         let target = clean(&self.destination);
-        let into = several || self.destination.ends_with('/') || self.parents || {
-            let there = layer.resolve(&target, true)?;
-            layer.stat(&there)?.is_some_and(|node| node.is_dir())
-        };
-        for found in &self.matches {
+        // Who names a link names what it leads to, also where that is not there.
+        let there = layer.resolve(&target, true)?;
+        let folder = layer.stat(&there)?.is_some_and(|node| node.is_dir());
+        let into = several || self.destination.ends_with('/') || self.parents || folder;
+        let target = if into { target } else { there };
+        for (source, found) in self.matches.iter().enumerate() {
+            rules.source = source;
             let place = self.place(found, &target, into, &mut layer, &rules)?;
             put(&mut layer, found, &place, &rules)?;
         }
         for (name, text) in &self.documents {
             let place = if into { target.join(name) } else { target.clone() };
-            let kind = Kind::File { size: text.len() as u64, digest: None };
+            let kind = Kind::File { size: text.len() as u64, digest: None, number: None };
             let node = Node { kind, mode: 0o644, uid: 0, gid: 0, modified: now, xattrs: Vec::new() };
             layer.put(&place, Item { node: rules.apply(node), data: Data::Bytes(text.clone()) })?;
         }
@@ -139,16 +141,20 @@ impl Found {
             let file = !found.node.is_dir();
             return Ok(if file && into { target.join(found.name()) } else { target.to_owned() });
         }
-        let mut above: Vec<&Path> =
-            found.asked.ancestors().skip(1).filter(|p| !p.as_os_str().is_empty()).collect();
-        above.reverse();
-        for folder in above {
-            let node = found.tree.stat(folder).map_err(Error::io(format!("read {}", folder.display())))?;
+        let mut asked = found.asked.iter();
+        let mut folder: PathBuf = asked.by_ref().take(found.skipped).collect();
+        let mut place = target.to_owned();
+        let names: Vec<_> = asked.collect();
+        for name in names.iter().take(names.len().saturating_sub(1)) {
+            folder.push(name);
+            place.push(name);
+            let node = found.tree.stat(&folder).map_err(Error::io(format!("read {}", folder.display())))?;
             if let Some(node) = node.filter(Node::is_dir) {
-                layer.put(&target.join(folder), Item { node: rules.apply(node), data: Data::None })?;
+                layer.put(&place, Item { node: rules.apply(node), data: Data::None })?;
             }
         }
-        Ok(target.join(&found.asked))
+        place.extend(names.last());
+        Ok(place)
     }
 }
 
@@ -156,6 +162,10 @@ impl Found {
 struct Rules {
     own: Option<(u32, u32)>,
     mode: Option<Mode>,
+    /// Whether the folder that is copied goes as well, and not only what is in it.
+    parents: bool,
+    /// The number of the source.
+    source: usize,
 }
 
 impl Rules {
@@ -174,6 +184,9 @@ impl Rules {
 fn put(layer: &mut Layer, found: &Match, place: &Path, rules: &Rules) -> Result<(), Error> {
     let item = |path: &Path, node: &Node| {
         let data = match node.kind {
+            Kind::File { number: Some(number), .. } => {
+                Data::Shared(Arc::clone(&found.tree), path.to_owned(), (rules.source, number))
+            }
             Kind::File { .. } => Data::Tree(Arc::clone(&found.tree), path.to_owned()),
             _ => Data::None,
         };
@@ -183,9 +196,9 @@ fn put(layer: &mut Layer, found: &Match, place: &Path, rules: &Rules) -> Result<
         let resolved = layer.resolve(place, true)?;
         match layer.stat(&resolved)? {
             // The folder that others are copied into stays as it is.
-            Some(_) => drop(layer.make_folder(place)?),
-            None if place.as_os_str().is_empty() => {}
-            None => layer.put(place, item(&found.path, &found.node))?,
+            None if rules.parents => layer.put(place, item(&found.path, &found.node))?,
+            // The folder that others are copied into stays as it is, and a new one is of nobody's making.
+            Some(_) | None => drop(layer.make_folder(place)?),
         }
     } else {
         layer.put(place, item(&found.path, &found.node))?;

@@ -31,6 +31,8 @@ pub enum Kind {
         size: u64,
         /// What it holds, where that is known without reading it.
         digest: Option<String>,
+        /// What all names of one file share, where it has more than this one.
+        number: Option<(u64, u64)>,
     },
     /// A folder.
     Directory,

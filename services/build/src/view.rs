@@ -108,7 +108,8 @@ impl Tree for View {
         let kind = match FileType::from_raw_mode(stat.st_mode) {
             FileType::RegularFile => {
                 xattrs = file::xattrs(&file::reopen(&fd, OFlags::RDONLY)?, is_kept_xattr)?;
-                Kind::File { size: stat.st_size.cast_unsigned(), digest: None }
+                let number = (stat.st_nlink > 1).then_some((stat.st_dev, stat.st_ino));
+                Kind::File { size: stat.st_size.cast_unsigned(), digest: None, number }
             }
             FileType::Directory => {
                 xattrs = file::xattrs(&file::open_listing(&fd)?, is_kept_xattr)?;

@@ -22,6 +22,18 @@ pub fn is_file(mode: u32) -> bool {
     mode & FORMAT == REGULAR
 }
 
+/// What all names of one file share. A number alone may be that of another disk's file.
+fn same(entry: &Entry) -> (u64, u64, i64, i64) {
+    (entry.inode, entry.size, entry.modified, entry.changed)
+}
+
+/// The files that have more names than one. Who sends no numbers has none.
+fn several(entries: &[Entry]) -> BTreeSet<(u64, u64, i64, i64)> {
+    let mut once = BTreeSet::new();
+    let files = entries.iter().filter(|entry| is_file(entry.mode) && entry.inode != 0);
+    files.map(same).filter(|file| !once.insert(*file)).collect()
+}
+
 /// A context, whole.
 #[derive(Debug)]
 pub struct Files {
@@ -37,9 +49,14 @@ impl Files {
         let mut files =
             Self { store: store.clone(), nodes: BTreeMap::new(), names: BTreeMap::new(), held: None };
         files.nodes.insert(PathBuf::new(), Node::folder(0, 0, (0, 0)));
+        let several = several(&entries);
         for (number, entry) in entries.into_iter().enumerate() {
             let kind = match entry.mode & FORMAT {
-                REGULAR => Kind::File { size: entry.size, digest: digests.get(&number).cloned() },
+                REGULAR => {
+                    let digest = digests.get(&number).cloned();
+                    let number = several.contains(&same(&entry)).then_some((0, entry.inode));
+                    Kind::File { size: entry.size, digest, number }
+                }
                 DIRECTORY => Kind::Directory,
                 LINK => Kind::Symlink(PathBuf::from(OsString::from_vec(entry.link.to_vec()))),
                 _ => continue,

@@ -39,6 +39,13 @@ impl State {
         Ok(Self { image, config: Config::new(config), ..Self::default() })
     }
 
+    /// Begins upon nothing: with what every image says.
+    pub(super) fn scratch() -> Self {
+        let path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+        let config = [("Env".to_owned(), Value::from(vec![path])), ("WorkingDir".to_owned(), "/".into())];
+        Self { config: Config::new(config.into_iter().collect()), ..Self::default() }
+    }
+
     pub(super) fn variable(&self, name: &str) -> Option<String> {
         self.config.variable(name).or_else(|| self.args.variable(name))
     }

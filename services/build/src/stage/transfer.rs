@@ -10,13 +10,14 @@ use davit_proto::build::StepState;
 use super::{Follower, State, blocking};
 use crate::error::Error;
 use crate::layer::Layer;
+use crate::owner::owner;
 use crate::progress::Step;
 use crate::transfer::{self, Found};
 use crate::tree::{Node, Tree, clean};
 use crate::view::View;
 
 impl Follower<'_> {
-    /// WORKDIR: the folder is made where it is not there.
+    /// WORKDIR: the folder is made where it is not there, for the user that the image has by then.
     pub(super) async fn workdir(&mut self, text: String) -> Result<(), Error> {
         let name = self.step_name(&text);
         let step = self.begin_step(&name).await?;
@@ -27,8 +28,8 @@ impl Follower<'_> {
         }
         let folder = clean(self.state.config.text("WorkingDir"));
         let base = self.state.files()?;
-        let now = self.build.epoch.now();
-        let layer = blocking(move || missing_folder(base, &folder, now)).await?;
+        let (user, now) = (self.state.config.text("User").to_owned(), self.build.epoch.now());
+        let layer = blocking(move || missing_folder(base, &folder, &user, now)).await?;
         match layer {
             None => self.state.pending.push(text),
             Some(layer) => self.commit(text, reference, layer).await?,
@@ -88,9 +89,11 @@ impl Follower<'_> {
 fn missing_folder(
     base: Option<Arc<dyn Tree>>,
     folder: &Path,
+    user: &str,
     now: (i64, u32),
 ) -> Result<Option<Layer>, Error> {
-    let mut layer = Layer::new(base, Node::folder(0, 0, now));
+    let (uid, gid) = if user.is_empty() { (0, 0) } else { owner(user, base.as_deref())? };
+    let mut layer = Layer::new(base, Node::folder(uid, gid, now));
     let there = layer.resolve(folder, true)?;
     if there.as_os_str().is_empty() || layer.stat(&there)?.is_some_and(|node| node.is_dir()) {
         return Ok(None);
