@@ -28,7 +28,12 @@ fn run_and_create_fetch_what_is_not_here() {
     assert_eq!(ran.stdout, "by default\n", "{ran:?}");
     assert!(ran.stderr.contains(&format!("Unable to find image '{first}:latest' locally")), "{ran:?}");
     assert_eq!(engine.ok(["run", "--rm", &first, "echo", "mine"]).stdout, "mine\n", "it is here now");
-    assert_eq!(engine.ok(["create", "--name", "two", &second]).line().len(), 64);
+    let cidfile = engine.host().folder().join("cid").display().to_string();
+    let made = engine.ok(["create", "--name", "two", "--cidfile", &cidfile, &second]);
+    assert_eq!(made.line().len(), 64);
+    assert_eq!(std::fs::read_to_string(&cidfile).unwrap(), made.line());
+    let again = engine.davit(["create", "--cidfile", &cidfile, &second]);
+    assert!(again.code == 125 && again.stderr.contains("--cidfile exists"), "{again:?}");
     assert_eq!(engine.field("two", "{{.State.Status}} {{.Config.StopSignal}}"), "created SIGQUIT");
 
     // In docker's order: fetched, made, begun.
