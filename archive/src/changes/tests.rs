@@ -1,3 +1,5 @@
+//! What counts as a change of a layer, told from folders that were changed as an overlay would change them.
+
 use std::fs;
 use std::path::Path;
 

@@ -1,3 +1,5 @@
+//! What the store keeps over deaths, damage and other versions, and what it tells watchers.
+
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;

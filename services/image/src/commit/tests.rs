@@ -1,3 +1,5 @@
+//! What a commit makes of a base, changes and a layer, and what it leaves when it is cut off.
+
 use std::io::Read;
 
 use davit_archive::fixture::Archive;
