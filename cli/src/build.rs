@@ -1,10 +1,13 @@
 //! `davit build`.
 
 pub mod context;
+mod export;
+mod files;
 mod give;
 mod limit;
 mod progress;
 pub mod prune;
+pub mod usage;
 
 use std::collections::HashMap;
 use std::io::Read as _;
@@ -21,8 +24,9 @@ use crate::args::build::{BuildArgs, ProgressKind};
 use crate::client::Engine;
 use crate::error::Error;
 use crate::output as printed;
-use crate::{exit, usage};
+use crate::exit;
 use context::Context;
+use export::Exports;
 use give::Giving;
 use progress::{Next, Progress, Text};
 
@@ -35,7 +39,7 @@ const DOCKERFILE: u64 = 4 << 20;
 
 /// Builds an image.
 pub async fn run(engine: Engine, args: BuildArgs) -> Result<u8, Error> {
-    args.tag.iter().try_for_each(|tag| usage::check_target(tag))?;
+    let exports = Exports::of(&args)?;
     let source = Source::find(&args)?;
     let context = match &source.folder {
         Some(folder) => Context::walk(folder, &source.ignore)?,
@@ -44,18 +48,21 @@ pub async fn run(engine: Engine, args: BuildArgs) -> Result<u8, Error> {
     let kind = progress::kind(args.progress, args.quiet)?;
     let (frames, waiting) = mpsc::channel(WAITING);
     let mut giving = Giving::new(&args.give, frames.clone())?;
-    let open = giving.tell(open(&args, &source)?);
+    let mut open = giving.tell(open(&args, &source)?);
+    exports.fill(&mut open);
     let mut builds = engine.builds().await?;
     let mut progress = Progress::new(kind)?;
     let sending = tokio::spawn(send_entries(frames.clone(), open, context.entries()));
     let answer = builds.build(ReceiverStream::new(waiting)).await;
     let mut events = answer.map_err(RemoteError::from)?.into_inner();
     let mut contents = None;
+    let mut files = None;
     let built = loop {
         match progress.next(&mut events).await? {
             Next::Event(Event::Needed(needed)) => {
                 contents = Some(tokio::spawn(context.clone().send(needed.entries, frames.clone())));
             }
+            Next::Event(Event::Files(piece)) => exports.write(&mut files, &piece.chunk).await?,
             Next::Event(Event::Built(built)) => break built,
             Next::Event(event) => giving.answer(event),
             Next::Signal(number) => {
@@ -74,9 +81,7 @@ pub async fn run(engine: Engine, args: BuildArgs) -> Result<u8, Error> {
     if let Some(contents) = contents {
         contents.abort();
     }
-    if let Some(file) = &args.iidfile {
-        std::fs::write(file, &built.image_id).map_err(|error| Error::io(format!("write {file}"), error))?;
-    }
+    exports.finish(&engine, files, &built).await?;
     progress.built(&built)?;
     if kind == ProgressKind::Quiet {
         printed::line(&built.image_id)?;

@@ -4,7 +4,7 @@
 use davit_proto::container;
 use davit_proto::image;
 use davit_proto::network;
-use davit_proto::status::RemoteError;
+use davit_proto::status::{ErrorKind, RemoteError};
 use davit_proto::types::Filter;
 use davit_proto::volume;
 
@@ -65,4 +65,15 @@ pub async fn images(engine: &Engine, filters: Vec<Filter>, all: bool) -> Result<
     let answer = engine.images().await?.prune(request).await.map_err(RemoteError::from)?.into_inner();
     let lines = rm::told(&answer.removed, ["untagged", "deleted"]);
     Ok(Pruned::of("Deleted Images", &lines, answer.reclaimed_bytes))
+}
+
+/// What builds keep for the next one. An engine that does not build keeps nothing.
+pub async fn builds(engine: &Engine, filters: Vec<String>, all: bool) -> Result<Pruned, Error> {
+    let pruned = crate::build::prune::ask(engine, crate::build::usage::filters(&filters)?, all, 0).await;
+    let answer = match pruned {
+        Err(Error::Remote(error)) if error.kind == ErrorKind::Unimplemented => return Ok(Pruned::default()),
+        other => other?,
+    };
+    let ids: Vec<String> = answer.records.into_iter().map(|record| record.id).collect();
+    Ok(Pruned::of("Deleted build cache objects", &lines(&ids), answer.reclaimed_bytes))
 }

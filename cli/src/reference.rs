@@ -83,6 +83,18 @@ pub fn with_tag(typed: &str) -> String {
     }
 }
 
+/// What was typed, whole: registry, repository and tag.
+pub fn full(typed: &str) -> String {
+    let tagged = with_tag(typed);
+    if registry(typed) != crate::credential::HUB {
+        return tagged;
+    }
+    let short = tagged.strip_prefix("index.").unwrap_or(&tagged);
+    let short = short.strip_prefix("docker.io/").unwrap_or(short);
+    let library = if short.contains('/') { "" } else { "library/" };
+    format!("{}/{library}{short}", crate::credential::HUB)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

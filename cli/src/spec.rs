@@ -7,6 +7,7 @@ pub mod health;
 pub mod limit;
 pub mod mount;
 pub mod network;
+pub mod output;
 pub mod port;
 pub mod security;
 

@@ -292,6 +292,7 @@ fn building() -> Verb {
 pub fn builders() -> Vec<Verb> {
     vec![
         building(),
+        Verb::of("du", "Show what builds keep for the next one", "[OPTIONS]", build::usage::run),
         Verb::of("prune", "Remove what builds keep for the next one", "[OPTIONS]", build::prune::run),
     ]
 }

@@ -55,10 +55,11 @@ pub async fn disk_usage(engine: &Arc<Engine>, request: DiskUsageRequest) -> Vec<
     let verbose = request.verbose;
     let (images, containers, volumes) =
         tokio::join!(images(engine, verbose), containers(engine), volumes(engine));
-    let images = images.unwrap_or_else(|error| Part::failed("image", &error));
+    let (images, cache) = images.unwrap_or_else(|error| {
+        (Part::failed("image", &error), Part::<()>::new("build-cache"))
+    });
     let containers = containers.unwrap_or_else(|error| Part::failed("container", &error));
     let volumes = volumes.unwrap_or_else(|error| Part::failed("volume", &error));
-    let cache = Part::<()>::new("build-cache");
     let mut frames = vec![DiskUsageResponse {
         kinds: vec![images.kind, containers.kind, volumes.kind, cache.kind],
         warnings: [images.warnings, containers.warnings, volumes.warnings].concat(),
@@ -79,8 +80,10 @@ pub async fn disk_usage(engine: &Arc<Engine>, request: DiskUsageRequest) -> Vec<
     frames
 }
 
-async fn images(engine: &Arc<Engine>, verbose: bool) -> Result<Part<ImageUsage>, Error> {
+/// The images, and what only steps of builds need of what lies with them.
+async fn images(engine: &Arc<Engine>, verbose: bool) -> Result<(Part<ImageUsage>, Part<()>), Error> {
     let mut part = Part::new("image");
+    let mut cache = Part::new("build-cache");
     let mut client = engine.images();
     let request = image::DiskUsageRequest { verbose };
     let mut frames = within(PATIENCE, "measure the images", client.disk_usage(request)).await?;
@@ -93,6 +96,10 @@ async fn images(engine: &Arc<Engine>, verbose: bool) -> Result<Part<ImageUsage>,
             kind.bytes += frame.layer_bytes + frame.blob_bytes + frame.other_bytes;
             kind.reclaimable_bytes += frame.reclaimable_bytes;
             partial |= frame.partial;
+            cache.kind.total += frame.steps;
+            cache.kind.active += frame.active_steps;
+            cache.kind.bytes += frame.step_bytes;
+            cache.kind.reclaimable_bytes += frame.step_reclaimable_bytes;
             part.objects.extend(frame.usages);
         }
         Ok::<_, RemoteError>(tonic::Response::new(()))
@@ -101,7 +108,8 @@ async fn images(engine: &Arc<Engine>, verbose: bool) -> Result<Part<ImageUsage>,
     if partial {
         part.warnings.push("not all layers could be counted in time: images take more".to_owned());
     }
-    Ok(part)
+    part.kind.bytes = part.kind.bytes.saturating_sub(cache.kind.bytes);
+    Ok((part, cache))
 }
 
 async fn containers(engine: &Arc<Engine>) -> Result<Part<Container>, Error> {

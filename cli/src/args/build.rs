@@ -53,6 +53,18 @@ pub struct BuildArgs {
     /// Write the image's id to this file
     #[arg(long, value_name = "FILE")]
     pub iidfile: Option<String>,
+    /// What becomes of the result: a folder, or type=local|tar|oci|docker|image|registry,… (may be repeated)
+    #[arg(short, long, value_name = "PATH|type=TYPE,…")]
+    pub output: Vec<String>,
+    /// Send the image to its registry, as --output type=registry
+    #[arg(long)]
+    pub push: bool,
+    /// Have the image in the engine, where it is in any case
+    #[arg(long)]
+    pub load: bool,
+    /// Write digests and names of the image to this file, as JSON
+    #[arg(long, value_name = "FILE")]
+    pub metadata_file: Option<String>,
     /// Network of the commands: default, none, host
     #[arg(long, value_name = "NETWORK", default_value = "default")]
     pub network: String,
@@ -96,10 +108,36 @@ pub struct GiveArgs {
 /// `davit builder prune`.
 #[derive(Debug, Args)]
 pub struct PruneArgs {
-    /// All of it, which it is anyway
+    /// Also what images share: no space comes free, but it is done anew
     #[arg(short, long)]
     pub all: bool,
     /// Do not ask
     #[arg(short, long)]
     pub force: bool,
+    /// Only what fits: id=ID, until=AGE, type=TYPE, description=TEXT, inuse, shared, private
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub filter: Vec<String>,
+    /// Bytes that may stay in any case, the most recently needed first
+    #[arg(long, value_name = "BYTES", alias = "keep-storage")]
+    pub reserved_space: Option<String>,
+    /// Bytes that may stay at most
+    #[arg(long, value_name = "BYTES")]
+    pub max_used_space: Option<String>,
+    /// Tell all of each
+    #[arg(long)]
+    pub verbose: bool,
+}
+
+/// `davit builder du`.
+#[derive(Debug, Args)]
+pub struct UsageArgs {
+    /// Tell all of each
+    #[arg(long)]
+    pub verbose: bool,
+    /// Only what fits: id=ID, until=AGE, type=TYPE, description=TEXT, inuse, shared, private
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub filter: Vec<String>,
+    /// Template, table, or json
+    #[arg(long, value_name = "FORMAT")]
+    pub format: Option<String>,
 }

@@ -40,6 +40,21 @@ pub async fn run(engine: Engine, args: PushArgs) -> Result<u8, Error> {
     Ok(exit::SUCCESS)
 }
 
+/// Sends one image, as a part of something else. What is done is told at the place of the progress.
+pub async fn one(engine: &Engine, image: &str, quiet: bool, place: Place) -> Result<(), Error> {
+    let mut progress = Progress::new(quiet, place);
+    let credential = credential::of_image(image);
+    let request = PushRequest { reference: image.to_owned(), credential, all_tags: false };
+    let mut pushed = Vec::new();
+    let sent = send(engine, request, &mut progress, &mut pushed).await;
+    match sent {
+        Ok(()) => progress.finish(),
+        Err(_) => progress.abandon(),
+    }
+    pushed.iter().filter(|_| !quiet).try_for_each(|one| tell(one, &progress, quiet))?;
+    sent
+}
+
 async fn send(
     engine: &Engine,
     request: PushRequest,

@@ -27,11 +27,17 @@ pub async fn run(engine: Engine, args: SaveArgs) -> Result<u8, Error> {
         image::ArchiveFormat::Oci => ArchiveFormat::Oci,
     };
     let request = SaveRequest { images: args.images, format: format.into() };
+    write(&engine, request, args.output.as_deref()).await?;
+    Ok(exit::SUCCESS)
+}
+
+/// Writes an archive into a file; none for standard output.
+pub async fn write(engine: &Engine, request: SaveRequest, path: Option<&str>) -> Result<(), Error> {
     let mut chunks = engine.images().await?.save(request).await.map_err(RemoteError::from)?.into_inner();
-    let spinner = progress::spinner(args.output.is_none(), "Saving");
+    let spinner = progress::spinner(path.is_none(), "Saving");
     // Nothing is made or replaced before the engine has said yes.
     let mut first = chunks.message().await.map_err(RemoteError::from)?;
-    let mut archive = Archive::open(args.output.as_deref())?;
+    let mut archive = Archive::open(path)?;
     while let Some(chunk) = first.take() {
         archive.write(&chunk.chunk)?;
         spinner.inc(chunk.chunk.len() as u64);
@@ -39,5 +45,5 @@ pub async fn run(engine: Engine, args: SaveArgs) -> Result<u8, Error> {
     }
     archive.finish()?;
     spinner.finish_and_clear();
-    Ok(exit::SUCCESS)
+    Ok(())
 }

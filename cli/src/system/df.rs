@@ -2,21 +2,25 @@
 
 use std::time::SystemTime;
 
+use davit_proto::build::CacheRecord;
 use davit_proto::container::Container;
 use davit_proto::image::ImageUsage;
-use davit_proto::status::RemoteError;
+use davit_proto::status::{ErrorKind, RemoteError};
 use davit_proto::system::{DiskUsageRequest, DiskUsageResponse, KindUsage};
 use davit_proto::volume::VolumeUsage;
 
 use crate::args::system::DiskUsageArgs;
+use crate::build::usage as build;
 use crate::client::Engine;
 use crate::container::row;
 use crate::document::{Document, map, texts};
 use crate::error::Error;
 use crate::format::{self, Column, Format, Listing};
 use crate::image::ls;
-use crate::{exit, human, output};
+use crate::{exit, human, output, time};
 
+/// How builds call what steps made.
+const STEP: &str = "regular";
 /// The sums' columns.
 const KINDS: &[Column] = &[
     Column { field: "Type", head: "TYPE" },
@@ -44,21 +48,40 @@ const CACHE: &[Column] = &[
 
 /// Shows disk space.
 pub async fn run(engine: Engine, args: DiskUsageArgs) -> Result<u8, Error> {
-    let usage = ask(&engine, args.verbose).await?;
+    let mut usage = ask(&engine, args.verbose).await?;
+    let records = cache(&engine, &mut usage).await?;
     let text = match (args.verbose, args.format.as_deref().filter(|format| !format.is_empty())) {
         (false, template) => {
             let rows = usage.kinds.iter().map(kind).collect();
             let shown = KINDS.iter().map(|column| column.field).collect();
             Listing { columns: KINDS, shown, rows }.render(&Format::of(template))?
         }
-        (true, None | Some("table")) => verbose(&usage)?,
-        (true, Some(template)) => format::one(&document(&usage), template)?,
+        (true, None | Some("table")) => verbose(&usage, &records)?,
+        (true, Some(template)) => format::one(&document(&usage, &records), template)?,
     };
     output::print(&text)?;
     for warning in &usage.warnings {
         output::complain(&format!("WARNING: {}", output::visible(warning)));
     }
     Ok(exit::SUCCESS)
+}
+
+/// What builds keep, and its sums in place of those of steps alone. An engine that does not build keeps nothing more.
+async fn cache(engine: &Engine, usage: &mut DiskUsageResponse) -> Result<Vec<CacheRecord>, Error> {
+    let records = match build::ask(engine, Vec::new()).await {
+        Err(Error::Remote(error)) if error.kind == ErrorKind::Unimplemented => return Ok(Vec::new()),
+        other => other?,
+    };
+    let own = |record: &CacheRecord| record.bytes.saturating_sub(record.shared_bytes);
+    // The engine counted the steps already, each byte once.
+    let rest = records.iter().filter(|record| record.r#type != STEP).map(own).fold(0, u64::saturating_add);
+    if let Some(kind) = usage.kinds.iter_mut().find(|kind| kind.kind == "build-cache") {
+        kind.total = records.len() as u64;
+        kind.active = records.iter().filter(|record| record.in_use).count() as u64;
+        kind.bytes = kind.bytes.saturating_add(rest);
+        kind.reclaimable_bytes = kind.reclaimable_bytes.saturating_add(rest);
+    }
+    Ok(records)
 }
 
 async fn ask(engine: &Engine, verbose: bool) -> Result<DiskUsageResponse, Error> {
@@ -77,6 +100,21 @@ async fn ask(engine: &Engine, verbose: bool) -> Result<DiskUsageResponse, Error>
         std::cmp::Reverse(usage.image.as_ref().and_then(|image| image.created_at).map(|at| at.seconds))
     });
     Ok(all)
+}
+
+/// A row of what builds keep.
+fn cached(record: &CacheRecord, now: SystemTime) -> Document {
+    map([
+        ("ID", record.id.chars().take(12).collect::<String>().into()),
+        ("CacheType", record.r#type.as_str().into()),
+        ("Size", human::size(record.bytes).into()),
+        ("CreatedSince", time::ago(record.created_at.as_ref(), now).into()),
+        ("LastUsedSince", time::ago(record.used_at.as_ref(), now).into()),
+        ("UsageCount", i32::from(record.in_use).to_string().into()),
+        ("Shared", (record.shared_bytes > 0).to_string().into()),
+        ("InUse", record.in_use.to_string().into()),
+        ("Description", record.description.as_str().into()),
+    ])
 }
 
 /// A row of sums.
@@ -149,7 +187,7 @@ fn volume(usage: &VolumeUsage) -> Document {
     ])
 }
 
-fn verbose(usage: &DiskUsageResponse) -> Result<String, Error> {
+fn verbose(usage: &DiskUsageResponse, records: &[CacheRecord]) -> Result<String, Error> {
     let now = SystemTime::now();
     let images = Listing {
         columns: ls::COLUMNS,
@@ -178,9 +216,9 @@ fn verbose(usage: &DiskUsageResponse) -> Result<String, Error> {
     let cache = Listing {
         columns: CACHE,
         shown: CACHE.iter().map(|column| column.field).collect(),
-        rows: Vec::new(),
+        rows: records.iter().map(|record| cached(record, now)).collect(),
     };
-    let cached = usage.kinds.iter().find(|kind| kind.kind == "build-cache").map_or(0, |kind| kind.bytes);
+    let bytes = usage.kinds.iter().find(|kind| kind.kind == "build-cache").map_or(0, |kind| kind.bytes);
     let table = Format::Table;
     Ok(format!(
         "Images space usage:\n\n{}\nContainers space usage:\n\n{}\nLocal Volumes space usage:\n\n{}\nBuild cache \
@@ -188,19 +226,19 @@ fn verbose(usage: &DiskUsageResponse) -> Result<String, Error> {
         images.render(&table)?,
         containers.render(&table)?,
         volumes.render(&table)?,
-        human::exact_size(cached),
+        human::exact_size(bytes),
         cache.render(&table)?,
     ))
 }
 
 /// What a template or JSON shows of everything.
-fn document(usage: &DiskUsageResponse) -> Document {
+fn document(usage: &DiskUsageResponse, records: &[CacheRecord]) -> Document {
     let now = SystemTime::now();
     map([
         ("Images", Document::List(usage.images.iter().flat_map(|usage| image(usage, now)).collect())),
         ("Containers", Document::List(usage.containers.iter().map(|one| container(one, now)).collect())),
         ("Volumes", Document::List(usage.volumes.iter().map(volume).collect())),
-        ("BuildCache", Document::List(Vec::new())),
+        ("BuildCache", Document::List(records.iter().map(|record| cached(record, now)).collect())),
     ])
 }
 
@@ -231,7 +269,7 @@ mod tests {
 
     #[test]
     fn the_long_form_has_all_tables() {
-        let text = verbose(&DiskUsageResponse::default()).unwrap();
+        let text = verbose(&DiskUsageResponse::default(), &[]).unwrap();
         for head in [
             "REPOSITORY   TAG       IMAGE ID   CREATED   SIZE      SHARED SIZE   UNIQUE SIZE   CONTAINERS",
             "CONTAINER ID   IMAGE     COMMAND   LOCAL VOLUMES   SIZE      CREATED   STATUS    NAMES",

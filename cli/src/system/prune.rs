@@ -18,6 +18,9 @@ pub async fn run(engine: Engine, args: PruneArgs) -> Result<u8, Error> {
     if !args.force && !confirm::ask(&warning(&args))? {
         return Ok(exit::SUCCESS);
     }
+    // docker passes this one on: what builds keep has no labels.
+    let cached: Vec<String> =
+        args.filter.iter().filter(|text| text.trim().starts_with("until")).cloned().collect();
     let mut bytes = 0_u64;
     let mut take = |pruned: prune::Pruned| {
         bytes = bytes.saturating_add(pruned.bytes);
@@ -29,6 +32,7 @@ pub async fn run(engine: Engine, args: PruneArgs) -> Result<u8, Error> {
         take(prune::volumes(&engine, filters.clone(), false).await?)?;
     }
     take(prune::images(&engine, filters, args.all).await?)?;
+    take(prune::builds(&engine, cached, args.all).await?)?;
     output::print(&prune::total(bytes))?;
     Ok(exit::SUCCESS)
 }
@@ -44,6 +48,7 @@ fn warning(args: &PruneArgs) -> String {
     } else {
         "all dangling images"
     });
+    going.push(if args.all { "all build cache" } else { "unused build cache" });
     let mut text = String::from("This will remove:\n");
     going.iter().for_each(|what| text.push_str(&format!("  - {what}\n")));
     if !args.filter.is_empty() {
@@ -63,13 +68,13 @@ mod tests {
         assert_eq!(
             warning(&args),
             "This will remove:\n  - all stopped containers\n  - all networks not used by at least one container\n  \
-             - all dangling images\n"
+             - all dangling images\n  - unused build cache\n"
         );
         let all = PruneArgs { all: true, volumes: true, filter: vec!["label=a".into()], ..args };
         let text = warning(&all);
         assert!(
             text.contains("  - all anonymous volumes not used by at least one container\n  - all images ")
         );
-        assert!(text.ends_with("\n\n  Items to be pruned will be filtered with:\n  - label=a\n"), "{text}");
+        assert!(text.ends_with("  - all build cache\n\n  Items to be pruned will be filtered with:\n  - label=a\n"), "{text}");
     }
 }

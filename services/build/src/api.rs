@@ -8,28 +8,30 @@ use davit_proto::build::build_request::Frame;
 use davit_proto::build::build_response::Event;
 use davit_proto::build::builds_server::Builds;
 use davit_proto::build::{
-    BuildOpen, BuildRequest, BuildResponse, Needed, PruneRequest, PruneResponse, StepState,
+    BuildOpen, BuildRequest, BuildResponse, DiskUsageRequest, DiskUsageResponse, Needed, PruneRequest, PruneResponse,
+    StepState,
 };
 use davit_proto::status::{RemoteError, status};
-use davit_proto::step::is_step;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::build::{Plan, Session};
+use crate::cache::{self, Conditions, Shelf, Wish};
 use crate::client::Client;
 use crate::context::{Files, Intake, Store};
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::mount::Workshop;
 use crate::progress::Progress;
+use crate::running::Running;
 
+/// Records of a frame.
+const RECORDS: usize = 100;
 /// Events that may wait for a client.
 const EVENTS: usize = 64;
 
-/// How long caches are measured that are to be removed.
-const MEASURING: Duration = Duration::from_secs(60);
 
 /// The service.
 #[derive(Debug)]
@@ -37,12 +39,13 @@ pub struct Api {
     store: Store,
     engine: Engine,
     workshop: Workshop,
+    running: Running,
 }
 
 impl Api {
     /// Serves builds that keep contexts here and work with this engine.
     pub(crate) fn new(store: Store, engine: Engine, workshop: Workshop) -> Self {
-        Self { store, engine, workshop }
+        Self { store, engine, workshop, running: Running::default() }
     }
 }
 
@@ -57,7 +60,9 @@ impl Builds for Api {
         let frames = request.into_inner();
         let (events, waiting) = mpsc::channel(EVENTS);
         let (store, engine, workshop) = (self.store.clone(), self.engine.clone(), self.workshop.clone());
+        let run = self.running.begin();
         tokio::spawn(async move {
+            let _run = run;
             let gone = events.clone();
             tokio::select! {
                 built = serve(frames, (store, engine, workshop), events.clone()) => {
@@ -74,9 +79,19 @@ impl Builds for Api {
         Ok(Response::new(Box::pin(answers)))
     }
 
-    async fn prune(&self, _request: Request<PruneRequest>) -> Result<Response<PruneResponse>, Status> {
-        let pruned = prune(&self.store, &self.engine, &self.workshop).await;
+    async fn prune(&self, request: Request<PruneRequest>) -> Result<Response<PruneResponse>, Status> {
+        let pruned = self.forget(request.into_inner()).await;
         pruned.map(Response::new).map_err(|error| status(&error))
+    }
+
+    type DiskUsageStream = Pin<Box<dyn Stream<Item = Result<DiskUsageResponse, Status>> + Send>>;
+
+    async fn disk_usage(
+        &self,
+        request: Request<DiskUsageRequest>,
+    ) -> Result<Response<Self::DiskUsageStream>, Status> {
+        let frames = self.usage(request.into_inner()).await.map_err(|error| status(&error))?;
+        Ok(Response::new(Box::pin(tokio_stream::iter(frames.into_iter().map(Ok)))))
     }
 }
 
@@ -162,25 +177,31 @@ async fn take_in(
     Ok(files)
 }
 
-/// Forgets what was built, and the files of contexts.
-async fn prune(store: &Store, engine: &Engine, workshop: &Workshop) -> Result<PruneResponse, Error> {
-    let steps = engine.references().await?;
-    let mut pruned = PruneResponse::default();
-    for reference in steps.iter().filter(|reference| is_step(reference)) {
-        engine.untag(reference).await?;
-        pruned.steps += 1;
-    }
-    let (store, caches) = (store.clone(), Arc::clone(&workshop.caches));
-    pruned.reclaimed_bytes = blocking(move || {
-        let mut freed = 0;
-        for cache in caches.list(Instant::now() + MEASURING)? {
-            // One that a step has stays.
-            freed += if caches.remove(&cache.name)? { cache.bytes } else { 0 };
+impl Api {
+    fn shelf(&self) -> Shelf {
+        Shelf {
+            store: self.store.clone(),
+            engine: self.engine.clone(),
+            caches: Arc::clone(&self.workshop.caches),
+            running: self.running.clone(),
         }
-        Ok(freed + store.clear()?)
-    })
-    .await?;
-    Ok(pruned)
+    }
+
+    async fn forget(&self, request: PruneRequest) -> Result<PruneResponse, Error> {
+        let PruneRequest { all, filters, keep_bytes } = request;
+        let wish = Wish { all, conditions: Conditions::read(filters)?, keep_bytes };
+        let (records, reclaimed_bytes) = self.shelf().prune(&wish).await?;
+        let steps = records.iter().filter(|record| record.r#type == cache::STEP).count() as u64;
+        Ok(PruneResponse { steps, reclaimed_bytes, records })
+    }
+
+    async fn usage(&self, request: DiskUsageRequest) -> Result<Vec<DiskUsageResponse>, Error> {
+        let conditions = Conditions::read(request.filters)?;
+        let records = self.shelf().records().await?;
+        let records: Vec<_> =
+            records.into_iter().map(|record| record.told).filter(|told| conditions.hold(told)).collect();
+        Ok(records.chunks(RECORDS).map(|some| DiskUsageResponse { records: some.to_vec() }).collect())
+    }
 }
 
 /// Runs what waits for the disk where it may wait.

@@ -10,6 +10,7 @@
 //! disk names it, and a list is written after all its blobs were synced: so what a power cut tore is never believed.
 
 mod files;
+mod usage;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -17,6 +18,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use davit_proto::build::Entry;
 use davit_sys::file::{Durability, read_bounded, sync_file_system, write_atomic};
@@ -27,6 +29,7 @@ use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 use crate::error::Error;
 
 pub use files::Files;
+pub use usage::Kept;
 
 /// Entries that a context may have.
 pub const ENTRIES: usize = 1_000_000;
@@ -86,23 +89,11 @@ impl Store {
         self.inner.folder.join("contexts").join(hex::encode(Sha256::digest(key.as_bytes())))
     }
 
-    /// Removes all of it, and tells the bytes that came free. Waits for builds that read from it.
-    ///
-    /// # Errors
-    /// Something cannot be removed.
-    pub fn clear(&self) -> Result<u64, Error> {
-        let _alone = self.inner.uses.blocking_write();
-        let mut freed = 0;
-        for name in ["contexts", "blobs"] {
-            let folder = self.inner.folder.join(name);
-            let failed = || Error::io(format!("clear {}", folder.display()));
-            for entry in fs::read_dir(&folder).map_err(failed())? {
-                let entry = entry.map_err(failed())?;
-                freed += entry.metadata().map_err(failed())?.len();
-                fs::remove_file(entry.path()).map_err(failed())?;
-            }
-        }
-        Ok(freed)
+    /// Notes in the time of its list that a context was built.
+    fn note_use(&self, key: &str) -> Result<(), Error> {
+        let path = self.list_path(key);
+        let noted = File::options().write(true).open(&path).and_then(|list| list.set_modified(SystemTime::now()));
+        noted.map_err(Error::io(format!("note the use of {}", path.display())))
     }
 
     /// Lets nobody read.
@@ -266,6 +257,8 @@ impl Intake {
     pub fn finish(self) -> Result<Files, Error> {
         if !self.key.is_empty() && !self.needed.is_empty() || !self.store.list_path(&self.key).exists() {
             self.remember()?;
+        } else {
+            self.store.note_use(&self.key)?;
         }
         let mut files = Files::new(&self.store, self.entries, &self.digests);
         files.hold(self.held);
@@ -311,7 +304,15 @@ impl Store {
     /// Something cannot be read or removed.
     pub fn sweep(&self) -> Result<(), Error> {
         // While builds read, what they have may be in no list yet.
-        let Ok(_alone) = self.inner.uses.try_write() else { return Ok(()) };
+        match self.inner.uses.try_write() {
+            Ok(_alone) => self.sweep_unnamed().map(drop),
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Removes files that no list names, and tells their bytes. Only for who is alone.
+    fn sweep_unnamed(&self) -> Result<u64, Error> {
+        let mut freed = 0;
         let failed = || Error::io("sweep the files of contexts");
         let mut named = BTreeSet::new();
         for entry in fs::read_dir(self.inner.folder.join("contexts")).map_err(failed())? {
@@ -322,9 +323,10 @@ impl Store {
         for entry in fs::read_dir(self.inner.folder.join("blobs")).map_err(failed())? {
             let entry = entry.map_err(failed())?;
             if entry.file_name().to_str().is_none_or(|name| !named.contains(name)) {
+                freed += entry.metadata().map_err(failed())?.len();
                 fs::remove_file(entry.path()).map_err(failed())?;
             }
         }
-        Ok(())
+        Ok(freed)
     }
 }

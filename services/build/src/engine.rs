@@ -1,5 +1,7 @@
 //! The engine, by its public calls.
 
+mod cache;
+
 use std::future::Future;
 use std::sync::Arc;
 
@@ -11,7 +13,7 @@ use davit_proto::container::{
 };
 use davit_proto::image::images_client::ImagesClient;
 use davit_proto::image::{
-    CommitOpen, CommitRequest, InspectRequest, InspectResponse, ListRequest, PullRequest, TagRequest,
+    CommitOpen, CommitRequest, InspectRequest, InspectResponse, PullRequest, TagRequest,
     commit_request, pull_response,
 };
 use davit_proto::reason;
@@ -106,23 +108,6 @@ impl Engine {
     pub async fn list_unnamed(&self, source: &str) -> Result<(), Error> {
         let request = TagRequest { source: source.to_owned(), target: String::new(), unnamed: true };
         remote(self.images().tag(request)).await.map(drop)
-    }
-
-    /// All names that images have.
-    pub async fn references(&self) -> Result<Vec<String>, Error> {
-        let mut images = self.images();
-        let mut frames = remote(images.list(ListRequest { all: true, ..ListRequest::default() })).await?;
-        let mut references = Vec::new();
-        while let Some(frame) = frames.message().await.map_err(RemoteError::from)? {
-            references.extend(frame.images.into_iter().flat_map(|image| image.references));
-        }
-        Ok(references)
-    }
-
-    /// Takes a name from an image.
-    pub async fn untag(&self, reference: &str) -> Result<(), Error> {
-        let request = davit_proto::image::RemoveRequest { image: reference.to_owned(), ..Default::default() };
-        remote(self.images().remove(request)).await.map(drop)
     }
 
     /// Makes an image of a base and a layer; without one it has the base's alone.

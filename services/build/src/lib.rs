@@ -21,6 +21,7 @@
 
 mod api;
 mod build;
+mod cache;
 mod client;
 mod context;
 mod engine;
@@ -37,6 +38,7 @@ mod output;
 mod owner;
 mod progress;
 mod run;
+mod running;
 mod stage;
 mod transfer;
 mod tree;

@@ -101,7 +101,7 @@ impl Filter {
     /// Whether a list shows an image.
     #[must_use]
     pub fn shows(&self, summary: &Summary) -> bool {
-        let dangling = summary.references.is_empty();
+        let dangling = summary.listed && summary.references.is_empty();
         let named = || summary.references.iter().chain(&summary.digests).any(|name| self.names(name));
         self.dangling.is_none_or(|wanted| wanted == dangling)
             && (self.patterns.is_empty() || named())

@@ -17,6 +17,10 @@ pub struct Summary {
     pub image: Arc<Image>,
     /// Its references by tag.
     pub references: Vec<String>,
+    /// Names by which builds find it again as what a step made.
+    pub steps: Vec<String>,
+    /// It is an image for people too, if only without a name.
+    pub listed: bool,
     /// Its references by digest.
     pub digests: Vec<String>,
     /// Bytes of its unpacked layers.
@@ -69,7 +73,8 @@ impl Store {
 
     fn summary(&self, image: Arc<Image>, entries: &[Entry]) -> Result<Summary, StoreError> {
         let (mut references, mut digests) = (BTreeSet::new(), BTreeSet::new());
-        for entry in entries {
+        let (steps, seen): (Vec<&Entry>, Vec<&Entry>) = entries.iter().partition(|entry| entry.is_step());
+        for entry in &seen {
             let by_tag = |reference: &&_| crate::reference::ImageRef::digest(reference).is_none();
             references.extend(entry.reference().filter(by_tag).map(ToString::to_string));
             digests.extend(entry.reference().filter(|reference| !by_tag(reference)).map(ToString::to_string));
@@ -80,6 +85,8 @@ impl Store {
         let mine = holders.into_iter().filter(|(_, holder)| holder.image_id == *image.id());
         Ok(Summary {
             references: references.into_iter().collect(),
+            steps: steps.iter().filter_map(|step| step.reference()).map(ToString::to_string).collect(),
+            listed: !seen.is_empty(),
             digests: digests.into_iter().collect(),
             size,
             container_ids: mine.map(|(container_id, _)| container_id).collect(),

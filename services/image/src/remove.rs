@@ -173,6 +173,21 @@ impl Store {
         Ok((!removed.is_empty()).then(|| (removed, freed.wait())))
     }
 
+    /// Removes the name of a step, with what nothing else needs, unless a container uses it or it was needed after a
+    /// moment. Tells the bytes that came free.
+    pub(crate) fn remove_step(&self, step: &str, before: SystemTime) -> Result<Option<u64>, StoreError> {
+        let named = |entry: &Entry| entry.reference().is_some_and(|reference| reference.to_string() == step);
+        let idle = |entry: &Entry| {
+            let at = self.content().used_at(&entry.descriptor().digest);
+            at.is_ok_and(|at| at.is_some_and(|at| at < before))
+        };
+        let (removed, freed) = {
+            let _gate = self.gate();
+            self.remove_unused(named, |_, entries| entries.iter().all(idle))?
+        };
+        Ok((!removed.is_empty()).then(|| freed.wait()))
+    }
+
     /// All images, each with its entries.
     pub(crate) fn owned(&self) -> Result<Vec<Owned>, StoreError> {
         let mut by_id: BTreeMap<Digest, Owned> = BTreeMap::new();

@@ -3,9 +3,12 @@
 //! Sums are blocks, as du(1) counts them: of unpacked layers, of content as it came, and of the folders and records
 //! around them. Nothing here holds the gate: a start never waits for a walk. What is removed meanwhile counts nothing.
 
+mod steps;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
 
 use davit_proto::id::Digest;
 use davit_sys::file::{self, Usage};
@@ -35,6 +38,29 @@ pub struct DiskUsage {
     pub partial: bool,
     /// Each image.
     pub images: Vec<ImageUsage>,
+    /// Each step of builds, the one that goes first at the front.
+    pub steps: Vec<StepUsage>,
+    /// Bytes that only steps need.
+    pub step_bytes: u64,
+    /// Those of them that no container uses.
+    pub step_reclaimable_bytes: u64,
+}
+
+/// Disk space of what one step of a build made.
+#[derive(Debug, Clone)]
+pub struct StepUsage {
+    /// The name by which builds find it.
+    pub reference: String,
+    /// Its image.
+    pub image: Arc<Image>,
+    /// Bytes that it added to what it was done upon.
+    pub bytes: u64,
+    /// Those of them that an image needs too.
+    pub shared_bytes: u64,
+    /// A container uses it.
+    pub in_use: bool,
+    /// When it, or a step upon it, was needed last.
+    pub used_at: SystemTime,
 }
 
 /// Disk space of one image.
@@ -70,7 +96,11 @@ impl Store {
         let mut usage = DiskUsage::default();
         let sizes = self.measure(until, &mut usage)?;
         let size = |part: &Part| sizes.get(part).copied().unwrap_or(0);
-        let list = self.list()?;
+        let (list, only_steps): (Vec<Summary>, Vec<Summary>) =
+            self.list()?.into_iter().partition(|summary| summary.listed);
+        let held = self.held_parts();
+        steps::count(self, (&list, &only_steps), (&sizes, &held), &mut usage)?;
+        let of_steps = steps::own(&list, &only_steps);
         let mut owners: HashMap<Part, usize> = HashMap::new();
         for part in list.iter().flat_map(|summary| parts(&summary.image)) {
             *owners.entry(part).or_default() += 1;
@@ -83,8 +113,7 @@ impl Store {
             usage.active += u64::from(!summary.container_ids.is_empty());
             usage.images.push(ImageUsage { summary, bytes, shared_bytes });
         }
-        let held = self.held_parts();
-        let idle = sizes.iter().filter(|(part, _)| !held.contains(*part));
+        let idle = sizes.iter().filter(|(part, _)| !held.contains(*part) && !of_steps.contains(*part));
         usage.reclaimable_bytes = idle.map(|(_, bytes)| *bytes).fold(0, u64::saturating_add);
         Ok(usage)
     }

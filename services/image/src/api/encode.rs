@@ -5,7 +5,6 @@ use std::time::SystemTime;
 
 use davit_proto::id::Digest;
 use davit_proto::image as wire;
-use davit_proto::step::is_step;
 use davit_proto::time::timestamp;
 use davit_proto::types::{Filter, Mount};
 use prost::Message as _;
@@ -26,10 +25,12 @@ use crate::registry::{Credential, Found, Secret};
 use crate::remove::Removed;
 use crate::search;
 use crate::store::{StoreError, not_reserved};
-use crate::usage::DiskUsage;
+use crate::usage::{DiskUsage, StepUsage};
 
 /// Most images of one frame, and about how many bytes.
 const PAGE: usize = 100;
+/// Characters that are told of a step.
+const DESCRIPTION: usize = 1000;
 const PAGE_BYTES: usize = 1 << 20;
 
 pub(super) fn pull_request(request: wire::PullRequest) -> Result<Request, Error> {
@@ -252,13 +253,12 @@ pub(super) fn image(summary: Summary) -> wire::Image {
 
 /// As lists show it: without the names by which builds find their steps, unless everything is to be shown; none when it
 /// has no other name.
-pub(super) fn shown(summary: Summary, all: bool) -> Option<wire::Image> {
-    let named = !summary.references.is_empty();
-    let mut image = image(summary);
-    if !all {
-        image.references.retain(|reference| !is_step(reference));
+pub(super) fn shown(mut summary: Summary, all: bool) -> Option<wire::Image> {
+    let listed = summary.listed;
+    if all {
+        summary.references.append(&mut summary.steps);
     }
-    (all || !named || !image.references.is_empty() || !image.digests.is_empty()).then_some(image)
+    (all || listed).then(|| image(summary))
 }
 
 /// Labels may be long, so a frame is full by bytes too.
@@ -300,9 +300,19 @@ pub(super) fn disk_usage(
         other_bytes: usage.other_bytes,
         reclaimable_bytes: usage.reclaimable_bytes,
         partial: usage.partial,
-        usages: Vec::new(),
+        steps: usage.steps.len() as u64,
+        active_steps: usage.steps.iter().filter(|step| step.in_use).count() as u64,
+        step_bytes: usage.step_bytes,
+        step_reclaimable_bytes: usage.step_reclaimable_bytes,
+        ..wire::DiskUsageResponse::default()
     };
-    let images = if verbose { usage.images } else { Vec::new() };
+    let (images, steps) = if verbose { (usage.images, usage.steps) } else { Default::default() };
+    let mut steps = steps.into_iter().map(step_usage).peekable();
+    let steps = std::iter::from_fn(move || {
+        steps.peek()?;
+        let step_usages = steps.by_ref().take(PAGE).collect();
+        Some(wire::DiskUsageResponse { step_usages, ..wire::DiskUsageResponse::default() })
+    });
     let mut usages = images.into_iter().map(|usage| wire::ImageUsage {
         image: Some(image(usage.summary)),
         bytes: usage.bytes,
@@ -318,7 +328,24 @@ pub(super) fn disk_usage(
         }
         (!page.usages.is_empty()).then_some(page)
     });
-    std::iter::once(sums).chain(pages)
+    std::iter::once(sums).chain(pages).chain(steps)
+}
+
+fn step_usage(usage: StepUsage) -> wire::StepUsage {
+    let step = usage.image.config.history.last();
+    let description: String =
+        step.map(|step| step.created_by.chars().take(DESCRIPTION).collect()).unwrap_or_default();
+    wire::StepUsage {
+        reference: usage.reference,
+        image_id: usage.image.id().to_string(),
+        description,
+        bytes: usage.bytes,
+        shared_bytes: usage.shared_bytes,
+        in_use: usage.in_use,
+        layers: u32::try_from(usage.image.diff_ids().len()).unwrap_or(u32::MAX),
+        created_at: usage.image.created().map(timestamp),
+        used_at: Some(timestamp(usage.used_at)),
+    }
 }
 
 pub(super) fn inspected(summary: Summary, paths: Vec<PathBuf>) -> wire::InspectResponse {

@@ -4,7 +4,8 @@
 //! every interval, and after a change when a limit is set:
 //!   1  content that nothing names, holds or leases, older than the grace     always
 //!   2  images without a tag, idle for long                                   where set
-//!   3  images without a container, least recently used first,                where a limit is set,
+//!   3  steps of builds that nobody needed for long, or beyond their budget   always
+//!   4  images without a container, least recently used first,                where a limit is set,
 //!      until the limit holds again                                           and is passed
 //! ```
 //!
@@ -13,6 +14,7 @@
 //! has its record: both are asked under the same gate. When an image was used last is the time stamp of its manifest.
 
 pub mod policy;
+mod steps;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -107,11 +109,12 @@ impl Collector {
             tracing::info!(layers, blobs, partial, freed, "removed content that nothing needs");
         }
         if let Some(age) = self.policy.dangling_age {
-            for (image_id, _) in self.idle(ago(age), |summary| summary.references.is_empty())? {
+            for (image_id, _) in self.idle(ago(age), |summary| summary.listed && summary.references.is_empty())? {
                 let freed = self.remove(&image_id, ago(age), "it has no tag", run)?;
                 run.freed += freed;
             }
         }
+        self.collect_steps(run)?;
         self.meet_limits(ago(self.policy.min_age), run)
     }
 
@@ -157,8 +160,8 @@ impl Collector {
         Ok(most)
     }
 
-    /// Images that no container uses, that nothing keeps and that were last used before a moment, the least recently
-    /// used first.
+    /// Images that no container uses, that nothing keeps and that were last used before a moment: those first that only
+    /// builds know of, and of each kind the least recently used.
     fn idle(
         &self,
         before: SystemTime,
@@ -175,11 +178,11 @@ impl Collector {
             let id = summary.image.id();
             let Some(at) = used_at.get(id).copied().filter(|at| *at < before) else { continue };
             if summary.container_ids.is_empty() && wanted(&summary) && !self.policy.keeps(&summary) {
-                idle.push((id.clone(), at));
+                idle.push((summary.listed, id.clone(), at));
             }
         }
-        idle.sort_by_key(|(_, at)| *at);
-        Ok(idle)
+        idle.sort_by_key(|(listed, _, at)| (*listed, *at));
+        Ok(idle.into_iter().map(|(_, id, at)| (id, at)).collect())
     }
 
     /// When an image was used last under any of its names. What cannot be told was used just now.

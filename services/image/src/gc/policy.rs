@@ -14,6 +14,8 @@ use crate::remove::GRACE;
 const INTERVAL: Duration = Duration::from_secs(600);
 /// How long an image must have been idle by default.
 const MIN_AGE: Duration = Duration::from_secs(3600);
+/// How long a step stays that no build needs, by default.
+const STEPS_AGE: Duration = Duration::from_secs(14 * 24 * 3600);
 /// How far below the high watermark the low one is by default, in percent of the file system.
 const GAP: u8 = 10;
 
@@ -42,6 +44,12 @@ pub struct Settings {
     /// Remove images without a tag when they were idle for so long
     #[arg(long, value_name = "DURATION")]
     pub gc_dangling_age: Option<String>,
+    /// Remove what steps of builds left when no build needed it for so long; 0 for never [default: 336h]
+    #[arg(long, value_name = "DURATION")]
+    pub gc_steps_age: Option<String>,
+    /// Disk space of steps of builds beyond which the least recently needed go [default: a tenth of the file system]
+    #[arg(long, value_name = "BYTES")]
+    pub gc_steps_budget: Option<String>,
     /// Images that never go: reference=PATTERN or label=KEY[=VALUE] (may be repeated)
     #[arg(long, value_name = "KEY=VALUE")]
     pub gc_keep: Vec<String>,
@@ -59,6 +67,8 @@ impl Settings {
             gc_budget: self.gc_budget.or(file.gc_budget),
             gc_min_age: self.gc_min_age.or(file.gc_min_age),
             gc_dangling_age: self.gc_dangling_age.or(file.gc_dangling_age),
+            gc_steps_age: self.gc_steps_age.or(file.gc_steps_age),
+            gc_steps_budget: self.gc_steps_budget.or(file.gc_steps_budget),
             gc_keep: if self.gc_keep.is_empty() { file.gc_keep } else { self.gc_keep },
         }
     }
@@ -100,6 +110,10 @@ pub struct Policy {
     pub min_age: Duration,
     /// How long an image without a tag must have been idle to go.
     pub dangling_age: Option<Duration>,
+    /// How long no build must have needed a step for it to go; `None` for never.
+    pub steps_age: Option<Duration>,
+    /// Bytes that only steps may take; `None` for a share of the file system.
+    pub steps_budget: Option<u64>,
     keep: Vec<(String, Filter)>,
 }
 
@@ -112,6 +126,8 @@ impl Default for Policy {
             budget: None,
             min_age: MIN_AGE,
             dangling_age: None,
+            steps_age: Some(STEPS_AGE),
+            steps_budget: None,
             keep: Vec::new(),
         }
     }
@@ -131,8 +147,13 @@ impl Policy {
         policy.grace = age("gc-grace", &settings.gc_grace)?.unwrap_or(policy.grace);
         policy.min_age = age("gc-min-age", &settings.gc_min_age)?.unwrap_or(policy.min_age);
         policy.dangling_age = age("gc-dangling-age", &settings.gc_dangling_age)?;
+        if let Some(steps_age) = age("gc-steps-age", &settings.gc_steps_age)? {
+            policy.steps_age = (!steps_age.is_zero()).then_some(steps_age);
+        }
+        policy.steps_budget =
+            settings.gc_steps_budget.as_deref().map(|text| bytes("gc-steps-budget", text)).transpose()?;
         policy.watermarks = watermarks(settings.gc_high, settings.gc_low)?;
-        policy.budget = settings.gc_budget.as_deref().map(bytes).transpose()?;
+        policy.budget = settings.gc_budget.as_deref().map(|text| bytes("gc-budget", text)).transpose()?;
         for text in &settings.gc_keep {
             policy.keep.push((text.clone(), keep(text)?));
         }
@@ -162,6 +183,13 @@ impl Policy {
         if let Some(age) = self.dangling_age {
             said.push(format!("images without a tag go when idle for {}", span(age)));
         }
+        if let Some(age) = self.steps_age {
+            said.push(format!("steps of builds go when no build needed them for {}", span(age)));
+        }
+        said.push(match self.steps_budget {
+            Some(budget) => format!("beyond {budget} bytes of steps of builds, the least recently needed go first"),
+            None => "beyond a tenth of the file system, the least recently needed steps of builds go".to_owned(),
+        });
         let idle = span(self.min_age);
         if let Some(Watermarks { high, low }) = self.watermarks {
             said.push(format!(
@@ -208,7 +236,7 @@ fn watermarks(high: Option<u8>, low: Option<u8>) -> Result<Option<Watermarks>, P
 }
 
 /// Bytes with a unit in powers of 1024, as docker's flags take them.
-fn bytes(text: &str) -> Result<u64, PolicyError> {
+fn bytes(flag: &'static str, text: &str) -> Result<u64, PolicyError> {
     let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(end);
     let unit = unit.trim().to_ascii_lowercase();
@@ -222,7 +250,7 @@ fn bytes(text: &str) -> Result<u64, PolicyError> {
     };
     let number = number.parse::<u64>().ok();
     let value = number.zip(shift).and_then(|(number, shift)| number.checked_mul(1 << shift));
-    value.ok_or_else(|| invalid("gc-budget", text, "must be bytes such as 20g or 500m"))
+    value.ok_or_else(|| invalid(flag, text, "must be bytes such as 20g or 500m"))
 }
 
 fn keep(text: &str) -> Result<Filter, PolicyError> {
@@ -257,7 +285,12 @@ mod tests {
         assert!(!policy.has_limit() && policy.dangling_age.is_none());
         assert_eq!(
             policy.sentences(),
-            ["every 10m", "content that no image and no container needs goes after 24h"]
+            [
+                "every 10m",
+                "content that no image and no container needs goes after 24h",
+                "steps of builds go when no build needed them for 336h",
+                "beyond a tenth of the file system, the least recently needed steps of builds go"
+            ]
         );
     }
 
@@ -287,6 +320,7 @@ mod tests {
         assert_eq!(flag(|s| s.gc_low = Some(10)), "gc-low");
         assert_eq!(flag(|s| (s.gc_high, s.gc_low) = (Some(50), Some(50))), "gc-low");
         assert_eq!(flag(|s| s.gc_budget = Some("lots".into())), "gc-budget");
+        assert_eq!(flag(|s| s.gc_steps_budget = Some("some".into())), "gc-steps-budget");
         assert_eq!(flag(|s| s.gc_min_age = Some("soon".into())), "gc-min-age");
         assert_eq!(flag(|s| s.gc_keep = vec!["until=3h".into()]), "gc-keep");
         assert_eq!(flag(|s| s.gc_keep = vec!["label".into()]), "gc-keep");

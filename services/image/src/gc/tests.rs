@@ -315,3 +315,44 @@ fn whatever_happens_at_the_same_time_nothing_is_taken_that_is_held_or_named_and_
     let around = host.store.disk_usage().unwrap();
     assert_eq!((around.layer_bytes, around.blob_bytes), (0, 0));
 }
+
+#[test]
+fn steps_go_when_nobody_needed_them_for_long_and_before_images() {
+    let host = Host::new();
+    let step = |n: u8| format!("{}:{}", davit_proto::step::REPOSITORY, format!("{n:02x}").repeat(32));
+    for (n, (name, hours)) in [("one", 400), ("two", 20), ("three", 2)].into_iter().enumerate() {
+        let made = image(name, 100_000 + n);
+        made.put(&host.store, &[&step(u8::try_from(n).unwrap())]);
+        age(&host.store, &made.manifest.digest, hours);
+    }
+    let named = image("named", 50_000);
+    named.put(&host.store, &["named:1", &step(9)]);
+    age(&host.store, &named.manifest.digest, 500);
+    let steps = || {
+        let usage = host.store.disk_usage().unwrap();
+        assert_eq!(usage.images.len(), 1, "steps are no images");
+        usage.steps.into_iter().map(|step| step.bytes - step.shared_bytes).collect::<Vec<_>>()
+    };
+    let before = steps();
+    assert_eq!(before.len(), 4);
+    assert_eq!(before[0], 0, "what an image has is the image's: {before:?}");
+    assert!(before[1..].iter().all(|bytes| *bytes >= 100_000), "{before:?}");
+    // By age, the name of one whose image stays as well.
+    let run = host.collector(|_| ()).run();
+    assert_eq!((run.images, steps().len()), (2, 2), "{run:?}");
+    assert_eq!(host.names(), ["named:1"]);
+    // By their budget, the least recently needed first.
+    let run = host.collector(|settings| settings.gc_steps_budget = Some("150k".into())).run();
+    assert_eq!((run.images, steps().len()), (1, 1), "{run:?}");
+    // A limit of all takes steps before images, however young.
+    let run = host.collector(|settings| settings.gc_budget = Some("150k".into())).run();
+    assert_eq!((run.images, steps().len()), (1, 0), "{run:?}");
+    assert_eq!(host.names(), ["named:1"]);
+    // What is in use stays.
+    let used = image("used", 10);
+    used.put(&host.store, &[&step(7)]);
+    age(&host.store, &used.manifest.digest, 500);
+    host.store.prepare(&container(1), &step(7)).unwrap();
+    age(&host.store, &used.manifest.digest, 500);
+    assert_eq!(host.collector(|_| ()).run().images, 0);
+}
