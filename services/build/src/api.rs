@@ -2,7 +2,6 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use davit_proto::build::build_request::Frame;
 use davit_proto::build::build_response::Event;
