@@ -23,8 +23,10 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 
+use crate::document::Document;
 use crate::error::Error;
 use crate::layer::Layer;
+use crate::memo::Memo;
 use crate::mount::Held;
 use crate::progress::{Layers, Progress, Step};
 use crate::run::LABEL;
@@ -37,6 +39,8 @@ const PIECES: usize = 8;
 #[derive(Debug, Clone)]
 pub struct Engine {
     channel: Channel,
+    /// What was read of its images.
+    pub memo: Memo,
 }
 
 /// What an image is.
@@ -46,6 +50,15 @@ pub struct Image {
     pub id: String,
     /// All that the engine says of it.
     pub told: InspectResponse,
+}
+
+impl Image {
+    /// What its files are, by the digests of its layers: images of the same files have the same.
+    pub fn chain(&self) -> String {
+        // One that cannot be read is like no other.
+        Document::read(&self.told.config)
+            .map_or_else(|_| self.id.clone(), |document| document.diff_ids.join(" "))
+    }
 }
 
 async fn remote<T, E>(call: impl Future<Output = Result<tonic::Response<T>, E>>) -> Result<T, Error>
@@ -58,7 +71,7 @@ where
 impl Engine {
     /// Over a channel to it.
     pub fn new(channel: Channel) -> Self {
-        Self { channel }
+        Self { channel, memo: Memo::default() }
     }
 
     fn containers(&self) -> ContainersClient<Channel> {

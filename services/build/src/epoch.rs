@@ -49,6 +49,12 @@ impl Epoch {
         self.fixed.map_or(self.begun, |fixed| (fixed, 0))
     }
 
+    /// The time of what nobody gave one, which is not now: the same folder would be another one a second later.
+    #[must_use]
+    pub fn untold(self) -> (i64, u32) {
+        (self.fixed.unwrap_or(0), 0)
+    }
+
     /// The time of images, where it is not the real one.
     #[must_use]
     pub fn stamp(self) -> Option<Timestamp> {

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use davit_dockerfile::Ignore;
 use davit_dockerfile::pattern::Pattern;
+use sha2::{Digest as _, Sha256};
 
 use crate::error::Error;
 use crate::key::Key;
@@ -31,6 +33,8 @@ pub struct Match {
 
 /// Entries that one instruction may copy.
 const ENTRIES: usize = 2_000_000;
+/// Bytes of a file that are read at once.
+const PIECE: usize = 128 << 10;
 
 /// Finds a source. A name without wildcards must be there; wildcards may match nothing.
 ///
@@ -175,18 +179,27 @@ impl Match {
         self.asked.file_name().map_or_else(OsString::new, OsStr::to_owned)
     }
 
-    /// Adds what it holds to a step's name; false where that is not known without reading it.
-    pub fn describe(&self, key: &mut Key) -> bool {
+    /// Adds what it holds to a step's name. Of a file that nobody has read, `unread` tells what it holds.
+    ///
+    /// # Errors
+    /// It cannot tell.
+    pub fn describe(&self, key: &mut Key, unread: &mut Unread<'_>) -> Result<(), Error> {
         key.add(self.asked.as_os_str().as_encoded_bytes());
         key.add(&self.skipped.to_le_bytes());
         let root = [(Path::new(""), &self.node)];
         let below = self.below.iter().map(|(path, node)| (path.as_path(), node));
-        root.into_iter().chain(below).all(|(path, node)| describe(path, node, key))
-            && self.describe_names(key)
+        for (path, node) in root.into_iter().chain(below) {
+            describe(path, node, key);
+            if let Kind::File { digest: None, .. } = node.kind {
+                key.add(unread(self, path)?.as_bytes());
+            }
+        }
+        self.describe_names(key);
+        Ok(())
     }
 
     /// Which names are of one file.
-    fn describe_names(&self, key: &mut Key) -> bool {
+    fn describe_names(&self, key: &mut Key) {
         let mut first = BTreeMap::new();
         for (path, node) in &self.below {
             if let Kind::File { number: Some(number), .. } = &node.kind {
@@ -194,17 +207,42 @@ impl Match {
                 key.add(earlier.as_os_str().as_encoded_bytes());
             }
         }
-        true
+    }
+
+    /// Reads a file, by its path from here: the digest of what it holds.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn digest(&self, path: &Path) -> Result<String, Error> {
+        // The path of what is no folder does not end with a slash.
+        let path = if path.as_os_str().is_empty() { self.path.clone() } else { self.path.join(path) };
+        let read = || -> std::io::Result<String> {
+            let (mut file, mut digest) = (self.tree.open(&path)?, Sha256::new());
+            let mut piece = vec![0; PIECE];
+            loop {
+                match file.read(&mut piece)? {
+                    0 => return Ok(hex::encode(digest.finalize())),
+                    length => digest.update(&piece[..length]),
+                }
+            }
+        };
+        read().map_err(Error::io(format!("read {}", path.display())))
     }
 }
 
+/// Tells what a file holds, by its path from the match that it is in.
+pub type Unread<'a> = dyn FnMut(&Match, &Path) -> Result<String, Error> + 'a;
+
 /// What counts of an entry: no time does.
-fn describe(path: &Path, node: &Node, key: &mut Key) -> bool {
+fn describe(path: &Path, node: &Node, key: &mut Key) {
     key.add(path.as_os_str().as_encoded_bytes());
     key.add(format!("{:o} {} {}", node.mode, node.uid, node.gid).as_bytes());
+    for (name, value) in &node.xattrs {
+        key.add(name);
+        key.add(value);
+    }
     match &node.kind {
-        Kind::File { digest: Some(digest), .. } => key.add(digest.as_bytes()),
-        Kind::File { digest: None, .. } => return false,
+        Kind::File { digest, .. } => key.add(digest.as_deref().unwrap_or_default().as_bytes()),
         Kind::Directory => key.add(b"directory"),
         Kind::Symlink(target) => {
             key.add(b"link");
@@ -212,5 +250,4 @@ fn describe(path: &Path, node: &Node, key: &mut Key) -> bool {
         }
         Kind::Other(kind, device) => key.add(format!("{kind:?} {device:?}").as_bytes()),
     }
-    true
 }

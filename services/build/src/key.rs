@@ -8,11 +8,11 @@ use sha2::{Digest as _, Sha256};
 pub struct Key(Sha256);
 
 impl Key {
-    /// Begins with the state that the step changes, and what it does to it.
-    pub fn new(parent: Option<&str>, kind: &str) -> Self {
+    /// Begins with the files that the step changes, by the digests of their layers, and what it does to them.
+    pub fn new(files: Option<&str>, kind: &str) -> Self {
         let mut key = Self(Sha256::new());
         // Steps of another version of these rules are other steps.
-        for part in ["1", parent.unwrap_or("scratch"), kind] {
+        for part in ["2", files.unwrap_or("scratch"), kind] {
             key.add(part.as_bytes());
         }
         key

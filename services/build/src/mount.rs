@@ -102,7 +102,7 @@ impl Planned {
                 MountKind::Bind { source, .. } | MountKind::Cache { source, .. },
                 Some(Origin { tree, image }),
             ) => {
-                let id = image.map(|image| image.id).unwrap_or_default();
+                let id = image.map(|image| image.chain()).unwrap_or_default();
                 Source::Tree(gather::whole(&tree, source)?, id)
             }
             _ => Source::None,
@@ -116,7 +116,7 @@ impl Planned {
         match &self.source {
             Source::None => {}
             Source::Image(image, path) => {
-                key.add(image.id.as_bytes());
+                key.add(image.chain().as_bytes());
                 key.add(path.as_os_str().as_encoded_bytes());
             }
             Source::Tree(found, id) => describe(found, id, key),
@@ -124,8 +124,6 @@ impl Planned {
     }
 }
 
-fn describe(found: &Match, id: &str, key: &mut Key) {
-    if !found.describe(key) {
-        key.add(id.as_bytes());
-    }
+fn describe(found: &Match, chain: &str, key: &mut Key) {
+    found.describe(key, &mut |_, _| Ok(chain.to_owned())).expect("no file is read");
 }

@@ -143,23 +143,27 @@ impl<'a> Follower<'a> {
     }
 
     /// Whether a step was done before; the state is what it made then.
-    async fn was_done(&mut self, reference: &str) -> Result<bool, Error> {
+    async fn was_done(&mut self, text: &str, reference: &str) -> Result<bool, Error> {
         if self.is_anew() {
             return Ok(false);
         }
         let Some(image) = self.build.engine.image(reference).await? else { return Ok(false) };
-        self.state.image = Some(image);
-        self.state.pending.clear();
+        self.state.stepped(text, image)?;
         Ok(true)
     }
 
     async fn commit(&mut self, text: String, reference: String, layer: Layer) -> Result<(), Error> {
-        let mut open = self.state.open(text, reference.clone());
+        let mut open = self.state.open(text.clone(), reference.clone());
         open.created_at = self.build.epoch.stamp();
         let layer = layer.not_after(self.build.epoch.limit());
         self.build.engine.commit(open, Some(Arc::new(layer))).await?;
-        self.state.image = self.build.engine.image(&reference).await?;
-        Ok(())
+        self.made(&text, &reference).await
+    }
+
+    /// Goes on upon what a step has left just now.
+    async fn made(&mut self, text: &str, reference: &str) -> Result<(), Error> {
+        let image = self.build.engine.image(reference).await?.ok_or(Error::Lost)?;
+        self.state.stepped(text, image)
     }
 }
 

@@ -14,6 +14,9 @@ use crate::layer::{Data, Item, Layer};
 use crate::owner::{Mode, owner};
 use crate::tree::{Kind, Node, Tree, clean};
 
+/// Two times, in seconds and nanoseconds.
+type Times = ((i64, u32), (i64, u32));
+
 /// What is to go, found and described.
 #[derive(Debug)]
 pub struct Found {
@@ -76,37 +79,53 @@ fn refuse_archive(found: &Match) -> Result<(), Error> {
 }
 
 impl Found {
-    /// Adds all that goes in to a step's name. `origin` stands for files whose content nobody has read.
-    pub fn describe(&self, key: &mut Key, origin: &str) {
+    /// Whether what all files hold is known without reading any.
+    pub fn is_read(&self) -> bool {
+        let unread = |node: &Node| matches!(node.kind, Kind::File { digest: None, .. });
+        !self
+            .matches
+            .iter()
+            .any(|found| unread(&found.node) || found.below.iter().any(|(_, node)| unread(node)))
+    }
+
+    /// Adds all that goes in to a step's name. `origin` stands for files that nobody has read; without it they are read.
+    ///
+    /// # Errors
+    /// A file cannot be read.
+    pub fn describe(&self, key: &mut Key, origin: Option<&str>) -> Result<(), Error> {
         key.add(self.destination.as_bytes());
         key.add(if self.parents { b"parents" } else { b"" });
         for part in [&self.step.chown, &self.step.chmod] {
             key.add(part.as_deref().unwrap_or_default().as_bytes());
         }
         self.step.exclude.iter().for_each(|pattern| key.add(pattern.as_bytes()));
-        let mut unknown = false;
-        for found in &self.matches {
-            unknown |= !found.describe(key);
-        }
-        if unknown {
+        if let Some(origin) = origin {
             key.add(origin.as_bytes());
+        }
+        for found in &self.matches {
+            found.describe(key, &mut |found, path| match origin {
+                Some(_) => Ok(String::new()),
+                None => found.digest(path),
+            })?;
         }
         for (name, text) in &self.documents {
             key.add(name.as_bytes());
             key.add(text);
         }
+        Ok(())
     }
 
-    /// Puts it together upon a base. `now` is when folders were made that nobody described.
+    /// Puts it together upon a base. `times` are those of its documents, and of folders that
+    /// nobody described.
     ///
     /// # Errors
     /// An owner is not known there, or a folder stands where a file should be.
-    pub fn layer(&self, base: Option<Arc<dyn Tree>>, now: (i64, u32)) -> Result<Layer, Error> {
+    pub fn layer(&self, base: Option<Arc<dyn Tree>>, (written, untold): Times) -> Result<Layer, Error> {
         let own = self.step.chown.as_deref().map(|text| owner(text, base.as_deref())).transpose()?;
         let mode = self.step.chmod.as_deref().map(Mode::parse).transpose()?;
         let mut rules = Rules { own, mode, parents: self.parents, source: 0 };
         let (uid, gid) = own.unwrap_or((0, 0));
-        let mut layer = Layer::new(base, Node::folder(uid, gid, now));
+        let mut layer = Layer::new(base, Node::folder(uid, gid, untold));
         let several = self.matches.len() + self.documents.len() > 1;
         let target = clean(&self.destination);
         // Who names a link names what it leads to, also where that is not there.
@@ -122,7 +141,7 @@ impl Found {
         for (name, text) in &self.documents {
             let place = if into { target.join(name) } else { target.clone() };
             let kind = Kind::File { size: text.len() as u64, digest: None, number: None };
-            let node = Node { kind, mode: 0o644, uid: 0, gid: 0, modified: now, xattrs: Vec::new() };
+            let node = Node { kind, mode: 0o644, uid: 0, gid: 0, modified: written, xattrs: Vec::new() };
             layer.put(&place, Item { node: rules.apply(node), data: Data::Bytes(text.clone()) })?;
         }
         Ok(layer)

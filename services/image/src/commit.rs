@@ -49,6 +49,17 @@ pub enum CommitError {
     /// The defaults that came are no JSON object.
     #[error("invalid config: must be a JSON object as in an OCI image configuration")]
     Config(#[source] serde_json::Error),
+    /// The history that came is none.
+    #[error("invalid history: must be a JSON array as in an OCI image configuration")]
+    History(#[source] serde_json::Error),
+    /// The history that came tells of other layers.
+    #[error("invalid history: it tells of {told} layers, and the image has {there}")]
+    Told {
+        /// How many steps made a layer.
+        told: usize,
+        /// How many layers there are.
+        there: usize,
+    },
     /// A change to the defaults is refused.
     #[error("invalid change: {0}")]
     Change(#[from] davit_dockerfile::Error),
@@ -71,6 +82,8 @@ pub struct Request {
     pub changes: String,
     /// What is said of it.
     pub words: Words,
+    /// All its steps, as JSON; empty for those of the base and what the words say.
+    pub history: Vec<u8>,
     /// Its name.
     pub reference: Option<ImageRef>,
     /// The platform of an image from nothing.
@@ -124,6 +137,12 @@ fn make(
     let base = base.as_deref();
     // What can be refused is refused before the layer comes.
     let defaults = defaults(base, request)?;
+    let history = match request.history.as_slice() {
+        [] => None,
+        given => {
+            Some(serde_json::from_slice::<Vec<Map<String, Value>>>(given).map_err(CommitError::History)?)
+        }
+    };
     let layer = if request.empty_layer {
         None
     } else {
@@ -136,7 +155,8 @@ fn make(
             layer::take_in(store, source, lease)?
         }
     };
-    let manifest = documents(store, base, request, defaults, layer.as_ref(), lease)?;
+    let said = Said { request, defaults, history };
+    let manifest = documents(store, base, said, layer.as_ref(), lease)?;
     store.name(&manifest.descriptor, request.reference.clone(), None)?;
     Ok(Committed {
         image_id: manifest.image_id,
@@ -181,6 +201,13 @@ fn defaults(base: Option<&Image>, request: &Request) -> Result<Map<String, Value
     Ok(defaults)
 }
 
+/// What is said of the image, read.
+struct Said<'a> {
+    request: &'a Request,
+    defaults: Map<String, Value>,
+    history: Option<Vec<Map<String, Value>>>,
+}
+
 struct Made {
     descriptor: Descriptor,
     image_id: Digest,
@@ -190,13 +217,20 @@ struct Made {
 fn documents(
     store: &Store,
     base: Option<&Image>,
-    request: &Request,
-    defaults: Map<String, Value>,
+    said: Said<'_>,
     layer: Option<&NewLayer>,
     lease: &mut Lease,
 ) -> Result<Made, CommitError> {
+    let Said { request, defaults, history } = said;
     let platform = request.platform.as_ref().unwrap_or(store.platform());
-    let config = document::config(base, platform, defaults, layer, &request.words);
+    if let Some(history) = &history {
+        let told = history.iter().filter(|step| step.get("empty_layer") != Some(&Value::Bool(true))).count();
+        let there = base.map_or(0, |base| base.diff_ids().len()) + usize::from(layer.is_some());
+        if told != there {
+            return Err(CommitError::Told { told, there });
+        }
+    }
+    let config = document::config(base, platform, defaults, layer, (&request.words, history));
     let config = config.map_err(CommitError::Config)?;
     if config.len() > CONFIG_BYTES {
         return Err(CommitError::Large(config.len()));

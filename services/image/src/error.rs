@@ -135,9 +135,12 @@ impl Error {
             Self::Push(PushError::Missing { .. } | PushError::Damaged { .. }) => CORRUPT,
             Self::Commit(CommitError::Store(error)) => store_class(error),
             Self::Commit(CommitError::Layers { .. }) => (ErrorKind::FailedPrecondition, "TOO_MANY_LAYERS"),
-            Self::Commit(CommitError::Large(_) | CommitError::Config(_)) => {
-                (ErrorKind::InvalidArgument, "INVALID_IMAGE_CONFIG")
-            }
+            Self::Commit(
+                CommitError::Large(_)
+                | CommitError::Config(_)
+                | CommitError::History(_)
+                | CommitError::Told { .. },
+            ) => (ErrorKind::InvalidArgument, "INVALID_IMAGE_CONFIG"),
             Self::Commit(CommitError::Change(_)) => (ErrorKind::InvalidArgument, "INVALID_CHANGE"),
             Self::Pull(PullError::OneTag(_)) => (ErrorKind::InvalidArgument, "INVALID_REFERENCE"),
             Self::Pull(PullError::NoTags(_)) => (ErrorKind::NotFound, "REGISTRY_NOT_FOUND"),

@@ -16,7 +16,7 @@ impl Follower<'_> {
         let step = self.begin_step(&step).await?;
         entitlement::check(run, &self.build.options)?;
         let planned = self.mounts(run, instruction, &step).await?;
-        let state = &self.state;
+        let state = self.state.clone();
         let argv = run::argv(run, &state.config);
         let around = Around {
             config: &state.config,
@@ -30,19 +30,16 @@ impl Follower<'_> {
         run::describe(run, &argv, &around, &mut key);
         planned.iter().for_each(|mount| mount.describe(&mut key));
         let reference = key.reference();
-        if !self.is_anew()
-            && let Some(image) = self.build.engine.image(&reference).await?
-        {
-            self.state.image = Some(image);
-            self.state.pending.clear();
-            return step.tell(StepState::Cached).await;
-        }
+        let text = created_by(run, &argv);
         let image = match &state.image {
             Some(image) => image.id.clone(),
             None => {
                 return Err(Error::Invalid("there is nothing that could run in an empty image".to_owned()));
             }
         };
+        if self.was_done(&text, &reference).await? {
+            return step.tell(StepState::Cached).await;
+        }
         let (given, held) = self.prepare(run, planned, around.folder()).await?;
         let spec = run::spec(run, &image, &argv, &around, given)?;
         let container = self.build.engine.create(spec, held).await?;
@@ -55,15 +52,14 @@ impl Follower<'_> {
             reference: reference.clone(),
             author: self.state.author.clone(),
             config: self.state.config_bytes(),
-            created_by: created_by(run, &argv),
-            earlier: std::mem::take(&mut self.state.pending),
+            created_by: text.clone(),
             created_at: self.build.epoch.stamp(),
             not_after: self.build.epoch.stamp(),
             ..ContainerCommit::default()
         };
         container.commit(request).await?;
         container.remove().await?;
-        self.state.image = self.build.engine.image(&reference).await?;
+        self.made(&text, &reference).await?;
         step.tell(StepState::Done).await
     }
 }

@@ -1,29 +1,31 @@
-//! The end of a build: what was said after the last layer.
+//! The end of a build: what its image says.
+
+use prost_types::Timestamp;
 
 use super::State;
 use crate::build::Build;
 use crate::error::Error;
 
-/// What was said after the last layer becomes an image of its own.
+/// The files that a stage has come to become an image that says what this build said.
 ///
 /// # Errors
 /// The engine refuses.
 pub async fn settle(build: &Build, mut state: State) -> Result<String, Error> {
-    match &state.image {
-        Some(image) if state.pending.is_empty() => return Ok(image.id.clone()),
-        _ => {}
-    }
-    let Some(last) = state.pending.pop() else {
+    if state.image.is_none() && state.pending.is_empty() {
         return Err(Error::Invalid("the image would hold nothing and say nothing".to_owned()));
-    };
-    let created = state.image.as_ref().and_then(|image| image.told.image.as_ref()?.created_at);
-    // With its first name at once: what is cut off here leaves no image that nobody asked for. Without one it is a step.
-    let name = match build.options.tags.first() {
-        Some(tag) => tag.clone(),
-        None => state.key(&last, build.epoch).reference(),
-    };
-    let mut open = state.open(last, name);
-    // The time of what it is based on: said again, it is the same image again.
+    }
+    // The time of its last layer: said again, it is the same image again.
+    let created: Option<Timestamp> = state.created.parse().ok();
+    let mut open = state.whole();
     open.created_at = build.epoch.stamp().or(created);
+    // With its first name at once: what is cut off here leaves no image that nobody asked for. Without one it is a step.
+    open.reference = match build.options.tags.first() {
+        Some(tag) => tag.clone(),
+        None => {
+            let mut key = state.key("image", build.epoch);
+            [&open.config, &open.history].into_iter().for_each(|part| key.add(part));
+            key.reference()
+        }
+    };
     build.engine.commit(open, None).await
 }

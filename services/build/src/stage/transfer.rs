@@ -9,7 +9,9 @@ use davit_proto::build::StepState;
 
 use super::{Follower, State, blocking};
 use crate::error::Error;
+use crate::key::Key;
 use crate::layer::Layer;
+use crate::memo::Memo;
 use crate::owner::owner;
 use crate::progress::Step;
 use crate::transfer::{self, Found};
@@ -23,12 +25,12 @@ impl Follower<'_> {
         let step = self.begin_step(&name).await?;
         let key = self.state.key(&text, self.build.epoch);
         let reference = key.reference();
-        if self.was_done(&reference).await? {
+        if self.was_done(&text, &reference).await? {
             return step.tell(StepState::Cached).await;
         }
         let folder = clean(self.state.config.text("WorkingDir"));
         let base = self.state.files()?;
-        let (user, now) = (self.state.config.text("User").to_owned(), self.build.epoch.now());
+        let (user, now) = (self.state.config.text("User").to_owned(), self.build.epoch.untold());
         let layer = blocking(move || missing_folder(base, &folder, &user, now)).await?;
         match layer {
             None => self.state.pending.push(text),
@@ -52,20 +54,29 @@ impl Follower<'_> {
         let of_context = transfer.from.is_none();
         let found = blocking(move || transfer::find(&transfer, wanted, &tree, &folder)).await;
         let found = found.map_err(|error| if of_context { error.of_context() } else { error })?;
-        let mut key = state.key(instruction.name(), self.build.epoch);
-        found.describe(&mut key, &origin);
-        let reference = key.reference();
-        if self.was_done(&reference).await? {
+        let key = state.key(instruction.name(), self.build.epoch);
+        let memo = self.build.engine.memo.clone();
+        let (found, reference) = blocking(move || named(found, &key, &origin, &memo)).await?;
+        if self.was_done(&instruction.text, &reference).await? {
             return step.tell(StepState::Cached).await;
         }
-        let (base, now) = (self.state.files()?, self.build.epoch.now());
-        let layer = blocking(move || lay(&found, base, now)).await?;
+        let (base, times) = (self.state.files()?, (self.written(), self.build.epoch.untold()));
+        let layer = blocking(move || found.layer(base, times)).await?;
         if layer.is_empty() {
             self.state.pending.push(instruction.text.clone());
         } else {
             self.commit(instruction.text.clone(), reference, layer).await?;
         }
         step.tell(StepState::Done).await
+    }
+
+    /// When documents of the Dockerfile were written: when it was, which only its own folder tells.
+    fn written(&self) -> (i64, u32) {
+        let epoch = self.build.epoch;
+        let file = Path::new(&self.build.options.dockerfile_name);
+        let node = self.build.context.stat(file).ok().flatten();
+        node.filter(|node| epoch.limit().is_none() && !node.is_dir())
+            .map_or(epoch.now(), |node| node.modified)
     }
 
     /// The files that a transfer is from, and what stands for them in a step's name.
@@ -80,10 +91,30 @@ impl Follower<'_> {
             Origin::Stage(stage) => self.states.get(stage)?,
             Origin::Image(name) => State::of(Some(self.build.image(&name, None, step).await?.0))?,
         };
-        let id = state.image.as_ref().map(|image| image.id.clone()).unwrap_or_default();
+        let origin = state.chain();
         let empty: Arc<dyn Tree> = Arc::new(View::open(&[]).map_err(Error::io("open an empty image"))?);
-        Ok((state.files()?.unwrap_or(empty), id))
+        Ok((state.files()?.unwrap_or(empty), origin))
     }
+}
+
+/// The name of a step, by what is copied and not by where it lies.
+fn named(found: Found, key: &Key, origin: &str, memo: &Memo) -> Result<(Found, String), Error> {
+    let name = |origin: Option<&str>| {
+        let mut key = key.clone();
+        found.describe(&mut key, origin)?;
+        Ok::<_, Error>(key.reference())
+    };
+    if found.is_read() {
+        let name = name(None)?;
+        return Ok((found, name));
+    }
+    let place = name(Some(origin))?;
+    let content = match memo.get(&place) {
+        Some(content) => content,
+        None => name(None)?,
+    };
+    memo.put(place, content.clone());
+    Ok((found, content))
 }
 
 fn missing_folder(
@@ -100,8 +131,4 @@ fn missing_folder(
     }
     layer.make_folder(folder)?;
     Ok(Some(layer))
-}
-
-fn lay(found: &Found, base: Option<Arc<dyn Tree>>, now: (i64, u32)) -> Result<Layer, Error> {
-    found.layer(base, now)
 }

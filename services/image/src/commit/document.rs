@@ -42,13 +42,13 @@ pub fn defaults(base: Option<&Image>) -> serde_json::Result<Map<String, Value>> 
     }
 }
 
-/// The bytes of the configuration.
+/// The bytes of the configuration. With the words may come a history that is the whole of it.
 pub fn config(
     base: Option<&Image>,
     platform: &Platform,
     defaults: Map<String, Value>,
     layer: Option<&NewLayer>,
-    words: &Words,
+    (words, history): (&Words, Option<Vec<Map<String, Value>>>),
 ) -> serde_json::Result<Vec<u8>> {
     let mut config: Map<String, Value> = match base {
         Some(base) => serde_json::from_slice(&base.config_bytes)?,
@@ -63,16 +63,24 @@ pub fn config(
     }
     config.insert("config".to_owned(), Value::Object(defaults));
     let mut diff_ids: Vec<_> = base.map(|base| base.diff_ids().to_vec()).unwrap_or_default();
-    let mut history = history(&config, base, diff_ids.len());
+    let history = match history {
+        Some(history) => history.into_iter().map(Value::Object).collect(),
+        None => with_words(steps(&config, base, diff_ids.len()), words, layer),
+    };
+    diff_ids.extend(layer.map(|layer| layer.diff_id.clone()));
+    config.insert("history".to_owned(), Value::Array(history));
+    config.insert("rootfs".to_owned(), json!({ "type": "layers", "diff_ids": diff_ids }));
+    serde_json::to_vec(&config)
+}
+
+/// The steps of the base, and those of the words.
+fn with_words(mut history: Vec<Value>, words: &Words, layer: Option<&NewLayer>) -> Vec<Value> {
     for text in &words.earlier {
         let earlier = Words { created_by: text.clone(), created: words.created.clone(), ..Words::default() };
         history.push(step(&earlier, true));
     }
     history.push(step(words, layer.is_none()));
-    diff_ids.extend(layer.map(|layer| layer.diff_id.clone()));
-    config.insert("history".to_owned(), Value::Array(history));
-    config.insert("rootfs".to_owned(), json!({ "type": "layers", "diff_ids": diff_ids }));
-    serde_json::to_vec(&config)
+    history
 }
 
 fn from_nothing(platform: &Platform) -> Map<String, Value> {
@@ -87,7 +95,7 @@ fn from_nothing(platform: &Platform) -> Map<String, Value> {
 }
 
 /// The steps of the base. Layers that none of them tells of get one each, or the new step would be taken for theirs.
-fn history(config: &Map<String, Value>, base: Option<&Image>, layers: usize) -> Vec<Value> {
+fn steps(config: &Map<String, Value>, base: Option<&Image>, layers: usize) -> Vec<Value> {
     let mut steps = match config.get("history") {
         Some(Value::Array(steps)) => steps.clone(),
         _ => Vec::new(),
