@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 
+import build
 import network
 import pull
 import start
@@ -103,6 +104,21 @@ class Bench:
                  f"layers, {registry.bytes // 10**6} MB with gzip, from a docker-registry on this machine.", ""]
         return lines + pull.table(*pull.pulls(contenders, rounds))
 
+    def build(self):
+        rounds, again = self.options.build_rounds, 4
+        folder = build.context(self.folder / "context")
+        davit = self.engine(Davit, None, "db")
+        docker = self.engine(Docker, None, "kb") if shutil.which("dockerd") else None
+        hide_unified()
+        buildah = self.begun(build.Buildah(self.folder / "bb", self.options.cgroup, self.archive))
+        others = [version("buildah", "--version"), *([version("dockerd", "--version")] if docker else [])]
+        lines = [f"## Builds, beside {' and '.join(others)}", "",
+                 f"{machine()}, {rounds} interleaved rounds. A file of {build.STEPS} steps in two stages, three of them commands, "
+                 f"and a folder of {build.FILES} files of {build.BYTES} bytes.", ""]
+        cold, cached = build.builds(build.contenders(davit, docker, buildah, folder), rounds, again)
+        lines += build.table("Nothing is kept but the base image", cold)
+        return lines + build.table("Nothing changed", cached)
+
     def end_running(self):
         while self.running:
             self.running.pop().stop()
@@ -128,7 +144,7 @@ def kept(path, fresh):
 
 def main():
     options = argparse.ArgumentParser()
-    options.add_argument("section", choices=["start", "network", "pull"])
+    options.add_argument("section", choices=["start", "network", "pull", "build"])
     options.add_argument("--bin", type=pathlib.Path, required=True)
     options.add_argument("--cgroup", required=True)
     options.add_argument("--rounds", type=int, default=30)
@@ -137,6 +153,7 @@ def main():
     options.add_argument("--seconds", type=int, default=2)
     options.add_argument("--crowd", type=int, default=200)
     options.add_argument("--pull-rounds", type=int, default=7)
+    options.add_argument("--build-rounds", type=int, default=9)
     options.add_argument("--output", type=pathlib.Path)
     options = options.parse_args()
     # Ended from outside it ends what it began.
