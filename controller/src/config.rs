@@ -72,6 +72,9 @@ pub struct Flags {
     /// Use the network service that listens here instead of the own one
     #[arg(long, value_name = "ADDRESS")]
     pub network_service: Option<String>,
+    /// Pass builds on to the build service that listens here instead of the own one
+    #[arg(long, value_name = "ADDRESS")]
+    pub build_service: Option<String>,
     /// What the embedded image service collects by itself
     #[command(flatten)]
     #[serde(flatten)]
@@ -148,6 +151,8 @@ pub struct Config {
     pub volume_drivers: Vec<DriverAddress>,
     /// A network service of its own.
     pub network_service: Option<Address>,
+    /// A build service of its own.
+    pub build_service: Option<Address>,
 }
 
 impl Config {
@@ -188,6 +193,7 @@ impl Config {
             image_service: optional("image-service", flags.image_service)?,
             volume_service,
             network_service: optional("network-service", flags.network_service)?,
+            build_service: optional("build-service", flags.build_service)?,
             insecure_registry: flags.insecure_registry,
             registry_mirror: flags.registry_mirror,
             group: flags.group,
@@ -267,6 +273,7 @@ impl Flags {
             volume_service: self.volume_service.or(file.volume_service),
             volume_driver: list(self.volume_driver, file.volume_driver),
             network_service: self.network_service.or(file.network_service),
+            build_service: self.build_service.or(file.build_service),
             gc: self.gc.or(file.gc),
             list_failpoints: self.list_failpoints,
         }

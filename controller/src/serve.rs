@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use davit_proto::build::builds_server::BuildsServer;
 use davit_proto::container::containers_server::ContainersServer;
 use davit_proto::id::InvalidId;
 use davit_proto::image::images_server::ImagesServer;
@@ -137,12 +138,18 @@ pub async fn open(config: Config) -> Result<Opened, OpenError> {
     Ok(Opened { engine, listener, _lock: lock })
 }
 
-/// The API over an engine, and the builds that are made with it. Those only have the engine's public calls, over the
+/// The API over an engine, and the builds that are made with it: here, or by a service of its own. Those only have the engine's public calls, over the
 /// same in-memory transport as everything that stands below it.
 ///
 /// # Errors
 /// When the build service does not open.
 pub async fn with_builds(engine: &Arc<Engine>) -> Result<Routes, OpenError> {
+    if let Some(address) = &engine.config.build_service {
+        // It needs an engine to start, so it starts after this one.
+        let builds = BuildsServer::new(api::build::Builds::new(transport::dial_later(address)));
+        let builds = builds.max_decoding_message_size(transport::MESSAGE_LIMIT);
+        return Ok(routes(engine).add_service(builds));
+    }
     let channel = dial("engine", &Address::Here(InProcess::serve(routes(engine)))).await?;
     let (root, run) = (engine.config.root.clone(), engine.config.run.clone());
     let config = davit_build::Config { root, run, engine: channel };

@@ -172,6 +172,23 @@ pub async fn dial(address: &Address) -> Result<Channel, tonic::transport::Error>
     }
 }
 
+/// As [`dial`], but the connection is made by the first call, and by each that finds none: for who starts before the
+/// other does.
+#[must_use]
+pub fn dial_later(address: &Address) -> Channel {
+    let endpoint = Endpoint::from_static("http://davit").connect_timeout(DIAL);
+    match address.clone() {
+        Address::Unix(path) => endpoint.connect_with_connector_lazy(tower::service_fn(move |_| {
+            let path = path.clone();
+            async move { UnixStream::connect(path).await.map(TokioIo::new) }
+        })),
+        Address::Here(service) => endpoint.connect_with_connector_lazy(tower::service_fn(move |_| {
+            let service = service.clone();
+            async move { service.connect().await.map(TokioIo::new) }
+        })),
+    }
+}
+
 /// A service inside this process; dialling it makes a fresh in-memory pipe.
 #[derive(Debug, Clone)]
 pub struct InProcess {

@@ -229,7 +229,7 @@ impl Engine {
             .try_for_each(|name| self.start_service(name))
     }
 
-    /// Starts a service as a process of its own: `davit-image`, `davit-volume`, `davit-network`.
+    /// Starts a service as a process of its own: `davit-image`, `davit-volume`, `davit-network`, `davit-build`.
     ///
     /// # Errors
     /// When it cannot be started.
@@ -243,6 +243,9 @@ impl Engine {
             arguments.extend(["--run".into(), self.run_dir().display().to_string()]);
             arguments.extend(["--instance".into(), self.host.name()]);
             arguments.extend(["--bridge".into(), "davit0".into()]);
+        }
+        if socket == "build" {
+            arguments.extend(["--engine".into(), format!("unix://{}", self.socket().display())]);
         }
         if socket == "volume" {
             arguments.extend(self.flags.iter().filter(|flag| is_of_volumes(flag)).cloned());
@@ -284,7 +287,7 @@ impl Engine {
             "davit0".into(),
         ];
         if self.services == Services::Separate {
-            for service in ["image", "volume", "network"] {
+            for service in ["image", "volume", "network", "build"] {
                 arguments.push(format!("--{service}-service"));
                 arguments.push(format!("unix://{}", self.service_socket(service).display()));
             }
@@ -293,6 +296,10 @@ impl Engine {
         arguments.extend(self.flags.iter().filter(|flag| !elsewhere(flag)).cloned());
         self.spawn("davitd", &arguments)?;
         self.wait_until_it_answers();
+        let builds = self.processes.iter().any(|(name, _)| *name == "davit-build");
+        if self.services == Services::Separate && !builds {
+            self.start_service("davit-build")?;
+        }
         Ok(())
     }
 

@@ -2,6 +2,7 @@
 //! become statuses.
 
 mod actor;
+pub mod build;
 pub mod container;
 pub mod image;
 pub mod network;

@@ -18,10 +18,10 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use davit_proto::build::Entry;
-use davit_sys::file::{Durability, read_bounded, sync_file_system, write_atomic};
+use davit_sys::file::{Durability, Flock, read_bounded, sync_file_system, write_atomic};
 use sha2::{Digest as _, Sha256};
 use tempfile::NamedTempFile;
 use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
@@ -36,6 +36,10 @@ pub const ENTRIES: usize = 1_000_000;
 /// Bytes of a list.
 const LIST: usize = 512 << 20;
 
+/// How long a folder that another service has is waited for, and how often it is tried.
+const PATIENCE: Duration = Duration::from_secs(2);
+const PAUSE: Duration = Duration::from_millis(10);
+
 /// Where contexts are kept.
 #[derive(Debug, Clone)]
 pub struct Store {
@@ -47,6 +51,8 @@ struct Inner {
     folder: PathBuf,
     /// Builds read, whoever removes writes.
     uses: Arc<RwLock<()>>,
+    /// One service at a time.
+    _lock: Flock,
 }
 
 /// What a client says of a file, by which it is known again.
@@ -65,18 +71,32 @@ impl From<&Entry> for Stamp {
     }
 }
 
+/// Takes the lock of the folder. A child of an engine that was just killed holds it a moment longer, until it executes
+/// its program.
+fn lock(folder: &Path) -> Result<Flock, Error> {
+    let begun = Instant::now();
+    loop {
+        let taken = Flock::try_lock(&folder.join("lock"));
+        match taken.map_err(Error::io(format!("lock {}", folder.display())))? {
+            Some(lock) => return Ok(lock),
+            None if begun.elapsed() < PATIENCE => std::thread::sleep(PAUSE),
+            None => return Err(Error::Locked(folder.to_owned())),
+        }
+    }
+}
+
 impl Store {
     /// Opens the folder.
     ///
     /// # Errors
-    /// It cannot be made.
+    /// It cannot be made, or another service has it.
     pub fn open(folder: &Path) -> Result<Self, Error> {
         for name in ["blobs", "contexts"] {
             let path = folder.join(name);
             let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&path);
             made.map_err(Error::io(format!("make the folder {}", path.display())))?;
         }
-        let inner = Inner { folder: folder.to_owned(), uses: Arc::default() };
+        let inner = Inner { folder: folder.to_owned(), uses: Arc::default(), _lock: lock(folder)? };
         Ok(Self { inner: Arc::new(inner) })
     }
 

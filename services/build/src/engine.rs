@@ -4,6 +4,7 @@ mod cache;
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use davit_proto::container::containers_client::ContainersClient;
@@ -34,6 +35,10 @@ use crate::run::LABEL;
 /// Bytes of a layer that go at once, and how many pieces may wait.
 const PIECE: usize = 128 << 10;
 const PIECES: usize = 8;
+
+/// How long an engine that does not answer is asked again, and how often.
+const PATIENCE: Duration = Duration::from_secs(600);
+pub(crate) const PAUSE: Duration = Duration::from_millis(500);
 
 /// A client of the engine.
 #[derive(Debug, Clone)]
@@ -221,17 +226,15 @@ impl Container {
 
     /// Removes it, and waits for that.
     pub async fn remove(mut self) -> Result<(), Error> {
-        let Some(container) = self.id.take() else { return Ok(()) };
-        let held = std::mem::take(&mut self.held);
+        let Some(container) = self.id.clone() else { return Ok(()) };
         let request = RemoveRequest { container, force: true, volumes: true };
-        let engine = self.engine.clone();
-        // Nor is a removal given up midway.
-        let removed = tokio::spawn(async move {
-            let removed = remote(engine.containers().remove(request)).await.map(drop);
-            held.end().await;
-            removed
-        });
-        removed.await.map_err(|_| Error::Lost)?
+        let answer = remote(self.engine.containers().remove(request)).await.map(drop);
+        // An engine that is away is asked again, and one that was not waited for to the end.
+        if !answer.as_ref().is_err_and(Error::is_absence) {
+            self.id = None;
+            std::mem::take(&mut self.held).end().await;
+        }
+        answer
     }
 }
 
@@ -242,8 +245,13 @@ impl Drop for Container {
             (self.engine.clone(), RemoveRequest { container, force: true, volumes: true });
         let held = std::mem::take(&mut self.held);
         tokio::spawn(async move {
-            if let Err(error) = remote(engine.containers().remove(request)).await {
-                tracing::warn!(%error, "a container of a build that ended could not be removed");
+            let begun = Instant::now();
+            while let Err(error) = remote(engine.containers().remove(request.clone())).await {
+                if !error.is_absence() || begun.elapsed() > PATIENCE {
+                    tracing::warn!(%error, "a container of a build that ended could not be removed");
+                    break;
+                }
+                tokio::time::sleep(PAUSE).await;
             }
             held.end().await;
         });

@@ -62,6 +62,9 @@ pub enum Error {
         /// Why not.
         source: io::Error,
     },
+    /// Another build service has the folder.
+    #[error("another build service uses {}", .0.display())]
+    Locked(std::path::PathBuf),
     /// A part of the build ended without an answer.
     #[error("a part of the build ended early")]
     Lost,
@@ -71,6 +74,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether the engine does not answer at all.
+    pub(crate) fn is_absence(&self) -> bool {
+        matches!(self, Self::Engine(error) if error.kind == ErrorKind::Unavailable)
+    }
+
     /// For `map_err` of file operations.
     pub(crate) fn io(doing: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         let doing = doing.into();
@@ -98,7 +106,7 @@ impl Classify for Error {
             Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
                 ErrorKind::ResourceExhausted
             }
-            Self::Io { .. } | Self::Lost => ErrorKind::Internal,
+            Self::Io { .. } | Self::Locked(_) | Self::Lost => ErrorKind::Internal,
             Self::Cancelled => ErrorKind::Cancelled,
         }
     }
@@ -111,7 +119,7 @@ impl Classify for Error {
             Self::NotFound(_) | Self::NotInContext(_) => "SOURCE_NOT_FOUND",
             Self::Unserved(_) => reason::NOT_IMPLEMENTED,
             Self::Engine(error) => &error.reason,
-            Self::Io { .. } | Self::Lost => "BUILD_FAILED",
+            Self::Io { .. } | Self::Locked(_) | Self::Lost => "BUILD_FAILED",
             Self::Cancelled => "CANCELLED",
         }
     }

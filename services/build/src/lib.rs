@@ -90,8 +90,13 @@ pub async fn service(config: Config) -> Result<BuildsServer<Api>, Error> {
 /// Removes the containers of steps that a dead engine left, for nobody waits for them any more, and then what was
 /// mounted into them. Builds wait until then.
 async fn left(engine: engine::Engine, places: mount::workspace::Places, alone: context::Alone) {
-    if let Err(error) = engine.remove_left().await {
-        tracing::warn!(%error, "could not remove what builds left before");
+    while let Err(error) = engine.remove_left().await {
+        if !error.is_absence() {
+            tracing::warn!(%error, "could not remove what builds left before");
+            break;
+        }
+        // It starts beside this service, or anew.
+        tokio::time::sleep(engine::PAUSE).await;
     }
     let swept = tokio::task::spawn_blocking(move || {
         let _alone = alone;

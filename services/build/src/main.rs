@@ -38,7 +38,7 @@ async fn main() -> anyhow::Result<()> {
     let transport::Address::Unix(socket) = args.listen else {
         anyhow::bail!("only unix:// addresses can be listened on");
     };
-    let engine = transport::dial(&args.engine).await.context("reaching the engine")?;
+    let engine = transport::dial_later(&args.engine);
     let service =
         davit_build::service(davit_build::Config { root: args.root, run: args.run, engine }).await?;
     let routes = transport::with_standard(Routes::new(service), davit_build::SERVICES).await?;

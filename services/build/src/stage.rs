@@ -13,6 +13,7 @@ use davit_dockerfile::graph::{self, Origin};
 use davit_dockerfile::instruction::{Instruction, Kind, triggers};
 use davit_dockerfile::{Dockerfile, Stage};
 use davit_proto::build::StepState;
+use tokio::task::JoinHandle;
 
 use crate::build::{At, Build, States};
 use crate::error::Error;
@@ -32,6 +33,8 @@ pub struct Follower<'a> {
     steps: (usize, usize),
     /// The number of the last step that began; 0 before the first.
     last: u32,
+    /// Removals of containers whose files are read: the next step does not wait for them.
+    leaving: Vec<JoinHandle<Result<(), Error>>>,
 }
 
 impl<'a> Follower<'a> {
@@ -43,18 +46,29 @@ impl<'a> Follower<'a> {
         let stage = &build.file.stages[index];
         let told = stage.instructions.iter().filter(|instruction| is_told(instruction)).count();
         let (state, steps) = (State::default(), (told + 1, 0));
-        let mut follower = Self { build, index, states, state, steps, last: 0 };
-        let begun = follower.begin().await;
+        let mut follower = Self { build, index, states, state, steps, last: 0, leaving: Vec::new() };
+        let mut done = follower.walk(stage).await;
+        for leaving in follower.leaving {
+            let left = leaving.await.unwrap_or(Err(Error::Lost));
+            done = done.and(left);
+        }
+        done.map(|()| follower.state)
+    }
+
+    /// All its instructions, those first that its base wants done.
+    async fn walk(&mut self, stage: &Stage) -> Result<(), Error> {
+        let build = self.build;
+        let begun = self.begin().await;
         let waiting = begun
-            .map_err(|error| build.at(At { line: stage.at.line, step: follower.last }, &stage.text, error))?;
+            .map_err(|error| build.at(At { line: stage.at.line, step: self.last }, &stage.text, error))?;
         for instruction in waiting.iter().chain(&stage.instructions) {
-            let done = follower.instruction(instruction).await;
+            let done = self.instruction(instruction).await;
             done.map_err(|error| {
-                let at = At { line: instruction.at.line, step: follower.last };
+                let at = At { line: instruction.at.line, step: self.last };
                 build.at(at, &instruction.text, error)
             })?;
         }
-        Ok(follower.state)
+        Ok(())
     }
 
     /// FROM: the base, and what it wants done first.

@@ -64,8 +64,7 @@ impl Store {
     /// One image as lists show it.
     pub fn inspect(&self, text: &str) -> Result<Summary, StoreError> {
         let found = self.find(text)?;
-        let of_image =
-            |entry: &Entry| self.load(entry.descriptor()).is_ok_and(|image| image.id() == found.image.id());
+        let of_image = |entry: &Entry| self.id_of(entry.descriptor()).as_ref() == Some(found.image.id());
         let entries: Vec<Entry> =
             self.references().entries()?.iter().filter(|entry| of_image(entry)).cloned().collect();
         self.summary(found.image, &entries)

@@ -146,6 +146,8 @@ struct Inner {
     platform: Platform,
     gate: Mutex<()>,
     images: Mutex<HashMap<Digest, Arc<Image>>>,
+    /// Image ids by what entries point at: of more images than are kept whole.
+    ids: Mutex<HashMap<Digest, Digest>>,
     /// Tells that an image was named.
     changes: watch::Sender<()>,
     /// One process at a time.
@@ -173,6 +175,7 @@ impl Store {
             platform: Platform::host(),
             gate: Mutex::default(),
             images: Mutex::default(),
+            ids: Mutex::default(),
             changes: watch::Sender::new(()),
             _lock: lock,
         };
@@ -253,12 +256,33 @@ impl Store {
             images.clear();
         }
         images.insert(descriptor.digest.clone(), Arc::clone(&image));
+        drop(images);
+        self.ids().insert(descriptor.digest.clone(), image.id().clone());
         Ok(image)
+    }
+
+    fn ids(&self) -> MutexGuard<'_, HashMap<Digest, Digest>> {
+        self.inner.ids.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The id of the image that an entry points at; none of one that cannot be read, which is reported.
+    pub(crate) fn id_of(&self, descriptor: &Descriptor) -> Option<Digest> {
+        if let Some(id) = self.ids().get(&descriptor.digest) {
+            return Some(id.clone());
+        }
+        match self.load(descriptor) {
+            Ok(image) => Some(image.id().clone()),
+            Err(error) => {
+                tracing::warn!(digest = %descriptor.digest, %error, "an image cannot be read");
+                None
+            }
+        }
     }
 
     /// Forgets what is in memory of an image that was removed.
     pub(crate) fn forget(&self, digest: &Digest) {
         self.inner.images.lock().unwrap_or_else(PoisonError::into_inner).remove(digest);
+        self.ids().remove(digest);
     }
 
     /// All entries whose images can be read, each with its image. One that cannot is reported and passed over.
@@ -290,19 +314,19 @@ impl Store {
             text.parse::<ImageRef>()?;
             return Err(StoreError::NotFound(text.to_owned()));
         }
-        let mut found: Option<Arc<Image>> = None;
-        for (entry, image) in self.images()? {
-            let manifest = &entry.descriptor().digest;
-            if !image.id().hex().starts_with(hex) && manifest.hex() != hex {
+        let mut found: Option<(Digest, &Entry)> = None;
+        for entry in entries.iter() {
+            let Some(id) = self.id_of(entry.descriptor()) else { continue };
+            if !id.hex().starts_with(hex) && entry.descriptor().digest.hex() != hex {
                 continue;
             }
-            if found.as_ref().is_some_and(|known| known.id() != image.id()) {
+            if found.as_ref().is_some_and(|(known, _)| *known != id) {
                 return Err(StoreError::Ambiguous(text.to_owned()));
             }
-            found = Some(image);
+            found = Some((id, entry));
         }
-        let image = found.ok_or_else(|| StoreError::NotFound(text.to_owned()))?;
-        Ok(Found { image, reference: None })
+        let (_, entry) = found.ok_or_else(|| StoreError::NotFound(text.to_owned()))?;
+        Ok(Found { image: self.load(entry.descriptor())?, reference: None })
     }
 
     /// Unpacks a layer whose blob is in the content store, unless it is unpacked already.
@@ -435,7 +459,9 @@ fn put(entries: &mut Vec<Entry>, mut entry: Entry) {
     entries.retain(|other| !unnamed(other));
     entries.push(entry);
     if let Some(old) = old
-        && !entries.iter().any(|other| other.descriptor().digest == old.descriptor().digest && !other.is_step())
+        && !entries
+            .iter()
+            .any(|other| other.descriptor().digest == old.descriptor().digest && !other.is_step())
     {
         entries.push(old.unnamed());
     }

@@ -58,7 +58,7 @@ impl Follower<'_> {
             ..ContainerCommit::default()
         };
         container.commit(request).await?;
-        container.remove().await?;
+        self.leaving.push(tokio::spawn(container.remove()));
         self.made(&text, &reference).await?;
         step.tell(StepState::Done).await
     }
