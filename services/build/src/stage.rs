@@ -47,12 +47,18 @@ impl<'a> Follower<'a> {
         let told = stage.instructions.iter().filter(|instruction| is_told(instruction)).count();
         let (state, steps) = (State::default(), (told + 1, 0));
         let mut follower = Self { build, index, states, state, steps, last: 0, leaving: Vec::new() };
-        let mut done = follower.walk(stage).await;
-        for leaving in follower.leaving {
-            let left = leaving.await.unwrap_or(Err(Error::Lost));
-            done = done.and(left);
+        let done = follower.walk(stage).await;
+        let left = follower.left().await;
+        done.and(left).map(|()| follower.state)
+    }
+
+    /// Waits until what is being removed is gone.
+    async fn left(&mut self) -> Result<(), Error> {
+        let mut left = Ok(());
+        for leaving in self.leaving.drain(..) {
+            left = left.and(leaving.await.unwrap_or(Err(Error::Lost)));
         }
-        done.map(|()| follower.state)
+        left
     }
 
     /// All its instructions, those first that its base wants done.

@@ -40,6 +40,10 @@ impl Follower<'_> {
         if self.was_done(&text, &reference).await? {
             return step.tell(StepState::Cached).await;
         }
+        if !planned.is_empty() {
+            // A cache that the command before still has would be another one for this one.
+            self.left().await?;
+        }
         let (given, held) = self.prepare(run, planned, around.folder()).await?;
         let spec = run::spec(run, &image, &argv, &around, given)?;
         let container = self.build.engine.create(spec, held).await?;

@@ -285,3 +285,23 @@ fn what_a_killed_process_left_goes_at_the_next_start() {
     assert!(!left.exists());
     assert!(commit(&store, &request(""), &layer()[..]).is_ok());
 }
+
+#[test]
+fn a_history_that_is_given_is_the_whole_of_it() {
+    let scene = Scene::new();
+    scene.base();
+    let given = json!([{ "created_by": "one" }, { "created_by": "two", "empty_layer": true }, { "comment": "three" }]);
+    let with = |history: &Value| Request { history: history.to_string().into_bytes(), ..request("base:1") };
+    let made = commit(&scene.store, &with(&given), &layer()[..]).unwrap();
+    assert_eq!(scene.config(&made.image_id)["history"], given);
+    let before = scene.all();
+    // One that tells of other layers would have each taken for another's.
+    let short = json!([{ "created_by": "one" }]);
+    let refused = commit(&scene.store, &with(&short), &layer()[..]);
+    assert!(matches!(refused, Err(CommitError::Told { told: 1, there: 2 })), "{refused:?}");
+    for none in [json!({}), json!(["text"])] {
+        let refused = commit(&scene.store, &with(&none), &layer()[..]);
+        assert!(matches!(refused, Err(CommitError::History(_))), "{refused:?}");
+    }
+    assert_eq!(scene.all(), before, "what was refused has left nothing");
+}
