@@ -14,10 +14,10 @@ WORKDIR /src
 COPY lib lib
 RUN cat lib/*/* > /lib.a
 COPY app app
-RUN cat app/*/* /lib.a > /program && sha256sum /program > /program.sum
+RUN cat app/*/* /lib.a > /program && cd / && sha256sum program > program.sum
 FROM busybox
 COPY --from=build /program /program.sum /srv/
-RUN cd / && sha256sum -c /srv/program.sum && mkdir /srv/data
+RUN cd /srv && sha256sum -c program.sum && mkdir data
 CMD ["cat", "/srv/program.sum"]
 """
 STEPS = len(DOCKERFILE.splitlines())
