@@ -55,9 +55,8 @@ pub async fn disk_usage(engine: &Arc<Engine>, request: DiskUsageRequest) -> Vec<
     let verbose = request.verbose;
     let (images, containers, volumes) =
         tokio::join!(images(engine, verbose), containers(engine), volumes(engine));
-    let (images, cache) = images.unwrap_or_else(|error| {
-        (Part::failed("image", &error), Part::<()>::new("build-cache"))
-    });
+    let (images, cache) =
+        images.unwrap_or_else(|error| (Part::failed("image", &error), Part::<()>::new("build-cache")));
     let containers = containers.unwrap_or_else(|error| Part::failed("container", &error));
     let volumes = volumes.unwrap_or_else(|error| Part::failed("volume", &error));
     let mut frames = vec![DiskUsageResponse {

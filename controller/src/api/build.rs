@@ -2,7 +2,10 @@
 //! same; this is only so that clients have one address.
 
 use davit_proto::build::builds_client::BuildsClient;
-use davit_proto::build::{BuildRequest, BuildResponse, PruneRequest, PruneResponse, builds_server};
+use davit_proto::build::{
+    BuildRequest, BuildResponse, DiskUsageRequest, DiskUsageResponse, PruneRequest, PruneResponse,
+    builds_server,
+};
 use tokio_stream::StreamExt as _;
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status, Streaming};
@@ -30,6 +33,7 @@ impl Builds {
 #[tonic::async_trait]
 impl builds_server::Builds for Builds {
     type BuildStream = Streaming<BuildResponse>;
+    type DiskUsageStream = Streaming<DiskUsageResponse>;
 
     async fn build(
         &self,
@@ -43,5 +47,13 @@ impl builds_server::Builds for Builds {
 
     async fn prune(&self, request: Request<PruneRequest>) -> Result<Response<PruneResponse>, Status> {
         self.service().prune(passed(request)).await
+    }
+
+    async fn disk_usage(
+        &self,
+        request: Request<DiskUsageRequest>,
+    ) -> Result<Response<Self::DiskUsageStream>, Status> {
+        let answers = self.service().disk_usage(passed(request)).await?;
+        Ok(Response::new(answers.into_inner()))
     }
 }

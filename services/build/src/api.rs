@@ -7,8 +7,8 @@ use davit_proto::build::build_request::Frame;
 use davit_proto::build::build_response::Event;
 use davit_proto::build::builds_server::Builds;
 use davit_proto::build::{
-    BuildOpen, BuildRequest, BuildResponse, DiskUsageRequest, DiskUsageResponse, Needed, PruneRequest, PruneResponse,
-    StepState,
+    BuildOpen, BuildRequest, BuildResponse, DiskUsageRequest, DiskUsageResponse, Needed, PruneRequest,
+    PruneResponse, StepState,
 };
 use davit_proto::status::{RemoteError, status};
 use tokio::sync::mpsc;
@@ -30,7 +30,6 @@ use crate::running::Running;
 const RECORDS: usize = 100;
 /// Events that may wait for a client.
 const EVENTS: usize = 64;
-
 
 /// The service.
 #[derive(Debug)]

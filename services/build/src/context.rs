@@ -112,7 +112,8 @@ impl Store {
     /// Notes in the time of its list that a context was built.
     fn note_use(&self, key: &str) -> Result<(), Error> {
         let path = self.list_path(key);
-        let noted = File::options().write(true).open(&path).and_then(|list| list.set_modified(SystemTime::now()));
+        let noted =
+            File::options().write(true).open(&path).and_then(|list| list.set_modified(SystemTime::now()));
         noted.map_err(Error::io(format!("note the use of {}", path.display())))
     }
 

@@ -14,8 +14,8 @@ use davit_proto::container::{
 };
 use davit_proto::image::images_client::ImagesClient;
 use davit_proto::image::{
-    CommitOpen, CommitRequest, InspectRequest, InspectResponse, PullRequest, TagRequest,
-    commit_request, pull_response,
+    CommitOpen, CommitRequest, InspectRequest, InspectResponse, PullRequest, TagRequest, commit_request,
+    pull_response,
 };
 use davit_proto::reason;
 use davit_proto::status::RemoteError;
