@@ -144,6 +144,7 @@ impl Layout {
             "created": "2026-01-01T00:00:00Z",
             "config": config,
             "rootfs": {"type": "layers", "diff_ids": diff_ids},
+            "history": vec![serde_json::json!({"created_by": "a test"}); self.layers.len()],
         }))?)?;
         let (digest, size) = self.blob(&serde_json::to_vec(&serde_json::json!({
             "schemaVersion": 2,

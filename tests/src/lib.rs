@@ -10,6 +10,8 @@
 //! - [`place`]: a network namespace: who asks and who answers there
 //! - [`rich`]: an image with all that a file tree can have
 //! - [`judge`]: other people's tools, which judge what we write
+//! - [`buildah`]: the judge of our builds
+//! - [`case`]: Dockerfiles, and what must come of them
 //! - [`registry`]: Debian's `docker-registry`, filled by `skopeo`
 //! - [`image`]: images made for the purpose
 //! - [`scene`]: a canary and a secret beside an engine, for what is hostile
@@ -18,6 +20,8 @@
 //! - [`wiring`]: who is on which network, told by everybody who keeps it
 //! - [`wait`]: waiting on a condition with a deadline, never on the clock
 
+pub mod buildah;
+pub mod case;
 pub mod cgroup;
 pub mod disk;
 pub mod engine;
