@@ -51,10 +51,11 @@ pub async fn run(engine: Engine, args: BuildArgs) -> Result<u8, Error> {
     let mut open = giving.tell(open(&args, &source)?);
     exports.fill(&mut open);
     let mut builds = engine.builds().await?;
-    let mut progress = Progress::new(kind)?;
     let sending = tokio::spawn(send_entries(frames.clone(), open, context.entries()));
     let answer = builds.build(ReceiverStream::new(waiting)).await;
     let mut events = answer.map_err(RemoteError::from)?.into_inner();
+    // Not earlier: until somebody listens to them, signals end the program as they always do.
+    let mut progress = Progress::new(kind)?;
     let mut contents = None;
     let mut files = None;
     let built = loop {
