@@ -114,7 +114,8 @@ fn a_picture_on_a_terminal() {
     let terminal = open("cancelled");
     terminal.shows("=> => # it waits");
     terminal.keys(&["C-c", "C-c"]).unwrap();
-    let screen = terminal.shows("ended with 130");
+    // The keys end the harness's own client around ours as well: that number says nothing.
+    let screen = terminal.shows("davit: the build was cancelled");
     assert!(screen.contains("=> CANCELED [3/3] RUN"), "{screen}");
     nothing_left(&engine, &before, "Ctrl-C");
 }

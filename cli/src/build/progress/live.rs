@@ -42,14 +42,16 @@ impl Live {
         let lines = picture(record, Stand::Running, &canvas, Instant::now());
         self.drawn = (columns, lines.len());
         self.bar.set_message(lines.join("\n"));
+        // At the right end of its row the cursor would go to the next one with the first key that the terminal echoes.
+        let _ = write!(io::stderr().lock(), "\r");
     }
 
     /// A terminal of another width broke the picture's lines anew: it stands in more rows or in fewer than it was
     /// drawn in, and the next one would begin too low or too high. Lines fill their rows, so all of them are one line
-    /// to the terminal.
+    /// to the terminal; the cursor stays at the begin of what was the last.
     fn resized(&self, columns: usize) {
         let (before, rows) = self.drawn;
-        let now = (rows * before).div_ceil(columns);
+        let now = if rows == 0 { 0 } else { (rows - 1) * before / columns + 1 };
         if now > rows {
             let more = now - rows;
             self.bar.suspend(|| {
