@@ -28,7 +28,7 @@ use crate::exit;
 use context::Context;
 use export::Exports;
 use give::Giving;
-use progress::{Next, Progress, Text};
+use progress::{Done, Next, Progress, Text};
 
 /// Frames that may wait for the engine.
 const WAITING: usize = 16;
@@ -39,13 +39,16 @@ const DOCKERFILE: u64 = 4 << 20;
 
 /// Builds an image.
 pub async fn run(engine: Engine, args: BuildArgs) -> Result<u8, Error> {
-    let exports = Exports::of(&args)?;
+    let mut exports = Exports::of(&args)?;
     let source = Source::find(&args)?;
     let context = match &source.folder {
         Some(folder) => Context::walk(folder, &source.ignore)?,
         None => Context::default(),
     };
     let kind = progress::kind(args.progress, args.quiet)?;
+    if !matches!(kind, ProgressKind::Tty | ProgressKind::Plain) {
+        exports.hush();
+    }
     let (frames, waiting) = mpsc::channel(WAITING);
     let mut giving = Giving::new(&args.give, frames.clone())?;
     let mut open = giving.tell(open(&args, &source)?);
@@ -82,7 +85,13 @@ pub async fn run(engine: Engine, args: BuildArgs) -> Result<u8, Error> {
     if let Some(contents) = contents {
         contents.abort();
     }
-    exports.finish(&engine, files, &built).await?;
+    match progress.meanwhile(exports.finish(&engine, files, &built)).await? {
+        Done::Work(done) => done?,
+        Done::Signal(number) => {
+            progress.cancelled()?;
+            return Ok(exit::of_signal(number));
+        }
+    }
     progress.built(&built)?;
     if kind == ProgressKind::Quiet {
         printed::line(&built.image_id)?;

@@ -110,7 +110,7 @@ fn a_picture_on_a_terminal() {
     assert_eq!(screen.matches("[+] Building").count(), 1, "{screen}");
     assert!(screen.contains(" FINISHED") && screen.contains("=> => naming to"), "{screen}");
 
-    engine.ok(["builder", "prune", "-f"]);
+    fs::write(path.join("a"), "b").unwrap();
     let terminal = open("cancelled");
     terminal.shows("=> => # it waits");
     terminal.keys(&["C-c", "C-c"]).unwrap();

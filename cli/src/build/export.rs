@@ -159,6 +159,11 @@ impl Exports {
         Ok(())
     }
 
+    /// Nothing is told of what is sent to registries.
+    pub fn hush(&mut self) {
+        self.quiet = true;
+    }
+
     async fn push(&self, engine: &Engine, names: &[String]) -> Result<(), Error> {
         for name in names {
             push::one(engine, name, self.quiet, Place::Stderr).await?;

@@ -56,6 +56,15 @@ pub enum Next {
     Failed(RemoteError),
 }
 
+/// How work of this side ended.
+#[derive(Debug)]
+pub enum Done<T> {
+    /// By itself.
+    Work(T),
+    /// A person or the system wanted it to end.
+    Signal(u32),
+}
+
 /// How a build goes.
 #[derive(Debug)]
 pub struct Progress {
@@ -153,6 +162,27 @@ impl Progress {
         }
     }
 
+    /// Waits for work of this side that follows the last event, and may tell of itself; a signal ends it.
+    ///
+    /// # Errors
+    /// Nobody reads any more.
+    pub async fn meanwhile<T>(&mut self, work: impl Future<Output = T>) -> Result<Done<T>, Error> {
+        self.settle(Stand::Finished)?;
+        let mut work = std::pin::pin!(work);
+        loop {
+            tokio::select! {
+                biased;
+                caught = self.signals.next() => match caught {
+                    Caught::Resize => {}
+                    Caught::HangUp => return Ok(Done::Signal(1)),
+                    Caught::Signal(number) => return Ok(Done::Signal(number)),
+                },
+                done = &mut work => return Ok(Done::Work(done)),
+                _ = self.ticks.tick() => self.read()?,
+            }
+        }
+    }
+
     /// Tells of an event, or answers with it when it is not for the eye.
     fn event(&mut self, event: Event) -> Result<Option<Event>, Error> {
         match event {
@@ -204,10 +234,11 @@ impl Progress {
         if gone { Err(Error::Pipe) } else { Ok(()) }
     }
 
-    /// Nothing is drawn over any more.
+    /// Nothing is drawn over any more: what follows are lines.
     fn settle(&mut self, stand: Stand) -> Result<(), Error> {
         if let Show::Live(live) = &mut self.show {
             let lines = live.end(&self.record, stand);
+            self.show = Show::Lines;
             say(&(lines.join("\n") + "\n"))?;
         }
         self.later.drain(..).try_for_each(|text| say(&text))
