@@ -32,8 +32,10 @@ impl Document {
             Some(Value::Null) | None => Map::new(),
             Some(_) => return Err(wrong()),
         };
-        let mut history = match document.remove("history") {
-            Some(Value::Array(history)) => history,
+        let mut history: Vec<Value> = match document.remove("history") {
+            Some(Value::Array(history)) => {
+                history.into_iter().map(|step| if step.is_object() { step } else { json!({}) }).collect()
+            }
             _ => Vec::new(),
         };
         let diff_ids: Vec<String> = match document.get("rootfs").and_then(|rootfs| rootfs.get("diff_ids")) {
@@ -43,6 +45,11 @@ impl Document {
         // A layer that nothing tells of would be taken for that of the next step.
         let told = history.iter().filter(|step| !is_empty(step)).count();
         history.extend(std::iter::repeat_n(json!({}), diff_ids.len().saturating_sub(told)));
+        // Nobody knows which ones too many are: those told last are said to have made none.
+        let surplus = told.saturating_sub(diff_ids.len());
+        for step in history.iter_mut().rev().filter(|step| !is_empty(step)).take(surplus) {
+            step["empty_layer"] = json!(true);
+        }
         let text = |key: &str| document.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
         let (os, architecture, variant) = (text("os"), text("architecture"), text("variant"));
         let platform = [os, architecture, variant].join("/").trim_end_matches('/').to_owned();
@@ -82,6 +89,11 @@ mod tests {
         assert_eq!((read.platform.as_str(), read.created.as_str()), ("linux/arm64/v8", "then"));
         assert_eq!(read.diff_ids, ["sha256:a", "sha256:b"]);
         assert_eq!(read.config["User"], "7");
+        let document = json!({ "rootfs": { "diff_ids": ["sha256:a"] },
+            "history": [{ "created_by": "a" }, { "created_by": "b" }, 7] });
+        let read = Document::read(document.to_string().as_bytes()).unwrap();
+        let empty = json!({ "created_by": "b", "empty_layer": true });
+        assert_eq!(read.history, [json!({ "created_by": "a" }), empty, json!({ "empty_layer": true })]);
         assert_eq!(Document::read(b"{}").unwrap(), Document::default());
         assert!(Document::read(b"[]").is_err());
         assert!(Document::read(br#"{"config":1}"#).is_err());
