@@ -1,6 +1,7 @@
 //! `davit build`.
 
 pub mod context;
+mod cache;
 mod export;
 mod files;
 mod give;
@@ -53,6 +54,7 @@ pub async fn run(engine: Engine, args: BuildArgs) -> Result<u8, Error> {
     let mut giving = Giving::new(&args.give, frames.clone())?;
     let mut open = giving.tell(open(&args, &source)?);
     exports.fill(&mut open);
+    exports.begin(&engine).await?;
     let mut builds = engine.builds().await?;
     let sending = tokio::spawn(send_entries(frames.clone(), open, context.entries()));
     let answer = builds.build(ReceiverStream::new(waiting)).await;

@@ -1,6 +1,7 @@
 //! From flags to the [`ContainerSpec`] that the engine takes. What the wire cannot carry is refused here;
 //! everything else the engine judges itself, so that there is one judge.
 
+pub mod cache;
 pub mod csv;
 pub mod env;
 pub mod health;

@@ -34,6 +34,8 @@ fn cached(answer: &Answer, part: &str) -> bool {
     answer.stderr.lines().any(|line| line == format!("{number} CACHED"))
 }
 
+/// What is done again comes to the same then.
+const EPOCH: [&str; 2] = ["--build-arg", "SOURCE_DATE_EPOCH=1500000000"];
 const DOCKERFILE: &str = "FROM busybox AS make\nCOPY file /made\nRUN echo heavy; head -c 200000 /dev/zero > /heavy\n\
     FROM busybox\nCOPY --from=make /made /made\nRUN echo light > /light\nENV A=b\n";
 
@@ -89,4 +91,62 @@ fn what_builds_keep_is_told_and_forgotten() {
     let told = engine.ok(["system", "prune", "-af"]).stdout;
     assert!(told.contains("Deleted build cache objects:\n"), "{told}");
     assert_eq!((records(&[]).len(), df("Size").as_str()), (0, "0B"));
+}
+
+#[test]
+fn steps_go_to_a_registry_and_come_back_on_another_engine() {
+    let host = Host::new().unwrap();
+    let registry = Registry::start(&host).unwrap();
+    let flags = ["--insecure-registry", "127.0.0.1:5000"];
+    let engine = Engine::start_on(host, Services::of_this_run(), &flags).unwrap();
+    engine.load_busybox().unwrap();
+    let context = folder(&engine, DOCKERFILE);
+    let at = |name: &str| format!("{}/cache:{name}", registry.address());
+    let app = format!("{}/app:1", registry.address());
+    built(&engine, &context, &[EPOCH[0], EPOCH[1], 
+        "-t", &app, "--push", "--cache-to", &format!("type=registry,ref={},mode=max", at("all")),
+        "--cache-to", &format!("type=registry,ref={}", at("few")), "--cache-to", "type=inline",
+    ]);
+    let local = engine.host().folder().join("kept").display().to_string();
+    built(&engine, &context, &[EPOCH[0], EPOCH[1], "--cache-to", &format!("type=local,dest={local},mode=max")]);
+    assert!(Path::new(&local).join("oci-layout").is_file());
+
+    // As another machine would have it: nothing is here but the base.
+    let forget = || {
+        engine.davit(["rmi", &app]);
+        engine.ok(["image", "prune", "-f"]);
+        engine.ok(["builder", "prune", "-af"]);
+        assert!(!engine.ok(["images", "-a"]).stdout.contains("build.invalid"));
+    };
+    forget();
+    let all = built(&engine, &context, &[EPOCH[0], EPOCH[1], "-t", "app", "--cache-from", &at("all")]);
+    assert!(cached(&all, "echo heavy") && cached(&all, "echo light"), "{all:?}");
+    assert_eq!(engine.ok(["run", "--rm", "app", "cat", "/light"]).stdout, "light\n");
+    assert!(!engine.ok(["images"]).stdout.contains("cache"), "what is fetched is a step and no image");
+
+    engine.ok(["rmi", "app"]);
+    forget();
+    let few = built(&engine, &context, &[EPOCH[0], EPOCH[1], "-t", "app", "--cache-from", &format!("type=registry,ref={}", at("few"))]);
+    assert!(!cached(&few, "echo heavy") && cached(&few, "echo light"), "{few:?}");
+
+    engine.ok(["rmi", "app"]);
+    forget();
+    let inline = built(&engine, &context, &[EPOCH[0], EPOCH[1], "-t", "app", "--cache-from", &app]);
+    assert!(cached(&inline, "echo light"), "{inline:?}");
+
+    engine.ok(["rmi", "app"]);
+    forget();
+    let folder = built(&engine, &context, &[EPOCH[0], EPOCH[1], "-t", "app", "--cache-from", &format!("type=local,src={local}")]);
+    assert!(cached(&folder, "echo heavy") && cached(&folder, "echo light"), "{folder:?}");
+
+    // What is not there is warned of, and the build goes on.
+    let none = built(&engine, &context, &[EPOCH[0], EPOCH[1], "--cache-from", &at("none"), "--cache-from", "type=local,src=/none"]);
+    assert!(none.stderr.contains("is not used"), "{none:?}");
+    assert!(cached(&none, "echo light"), "{none:?}");
+    // From elsewhere a name of a step is no name.
+    let step = format!("build.invalid/step:{}", "a".repeat(64));
+    let refused = engine.davit(["tag", "app", &step]);
+    assert!(refused.code != 0 && refused.stderr.contains("for the steps of builds alone"), "{refused:?}");
+    let wrong = build(&engine, &context, &["--cache-to", "type=gha"]);
+    assert!(wrong.stderr.contains("type must be registry, local or inline"), "{wrong:?}");
 }

@@ -56,6 +56,12 @@ pub struct BuildArgs {
     /// What becomes of the result: a folder, or type=local|tar|oci|docker|image|registry,… (may be repeated)
     #[arg(short, long, value_name = "PATH|type=TYPE,…")]
     pub output: Vec<String>,
+    /// Where steps may be that are not here: a reference, or type=registry,ref=… or type=local,src=… (may be repeated)
+    #[arg(long, value_name = "REFERENCE|type=TYPE,…")]
+    pub cache_from: Vec<String>,
+    /// Where steps go for other machines: type=registry,ref=…, type=local,dest=… or type=inline, with mode=min or max
+    #[arg(long, value_name = "type=TYPE,…")]
+    pub cache_to: Vec<String>,
     /// Send the image to its registry, as --output type=registry
     #[arg(long)]
     pub push: bool,

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use davit_proto::build::{BuildOpen, Built, Outcome};
 use davit_proto::image::{ArchiveFormat, SaveRequest};
 
+use super::cache::Caches;
 use super::files::Files;
 use crate::args::build::BuildArgs;
 use crate::client::Engine;
@@ -28,6 +29,7 @@ pub struct Exports {
     tags: Vec<String>,
     /// Those of them that no output has for itself.
     common: Vec<String>,
+    caches: Caches,
     iidfile: Option<String>,
     metadata: Option<String>,
     quiet: bool,
@@ -59,6 +61,7 @@ impl Exports {
             outputs,
             tags,
             common: args.tag.clone(),
+            caches: Caches::of(args)?,
             iidfile: args.iidfile.clone(),
             metadata: args.metadata_file.clone(),
             quiet: args.quiet,
@@ -104,6 +107,7 @@ impl Exports {
         }
         open.tags.clone_from(&self.tags);
         open.set_outcome(outcome);
+        open.cache_from = self.caches.sources();
         open.send_files = self.outputs.iter().any(files);
     }
 
@@ -150,6 +154,7 @@ impl Exports {
                 Output::Image { push: false, .. } | Output::Folder(_) | Output::Files(_) => {}
             }
         }
+        self.caches.finish(engine, built, (&self.pushed(), self.quiet)).await?;
         if let Some(file) = &self.iidfile {
             write(file, &built.image_id)?;
         }
@@ -162,6 +167,21 @@ impl Exports {
     /// Nothing is told of what is sent to registries.
     pub fn hush(&mut self) {
         self.quiet = true;
+    }
+
+    /// Takes in caches of this side, before the build.
+    pub async fn begin(&self, engine: &Engine) -> Result<(), Error> {
+        self.caches.take_in(engine).await
+    }
+
+    /// The names that are sent to registries.
+    fn pushed(&self) -> Vec<String> {
+        let sent = |output: &Output| match output {
+            Output::Image { names, push: true } if names.is_empty() => self.common.clone(),
+            Output::Image { names, push: true } => names.clone(),
+            _ => Vec::new(),
+        };
+        self.outputs.iter().flat_map(sent).collect()
     }
 
     async fn push(&self, engine: &Engine, names: &[String]) -> Result<(), Error> {

@@ -29,7 +29,7 @@ pub async fn run(engine: Engine, args: LoadArgs) -> Result<u8, Error> {
     let platform = args.platform.as_deref().map(platform::parse).transpose()?;
     let source = open(args.input.as_deref(), "davit load").await?;
     let (frames, waiting) = mpsc::channel(WAITING);
-    let open = LoadRequest { frame: Some(load_request::Frame::Open(LoadOpen { platform })) };
+    let open = LoadRequest { frame: Some(load_request::Frame::Open(LoadOpen { platform, steps: false })) };
     // A channel that nobody reads from yet has room for one.
     let _ = frames.try_send(open);
     let (failed, mut failure) = oneshot::channel();

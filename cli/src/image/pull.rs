@@ -88,6 +88,7 @@ async fn begin(engine: &Engine, wish: &Wish<'_>, all_tags: bool) -> Result<Strea
         platform: wish.platform.map(platform::parse).transpose()?,
         credential: credential::of_image(wish.image),
         all_tags,
+        ..PullRequest::default()
     };
     Ok(engine.images().await?.pull(request).await.map_err(RemoteError::from)?.into_inner())
 }

@@ -22,7 +22,7 @@ pub async fn run(engine: Engine, args: PushArgs) -> Result<u8, Error> {
         progress.line("Using default tag: latest")?;
     }
     let credential = credential::of_image(&args.image);
-    let request = PushRequest { reference: args.image.clone(), credential, all_tags: args.all_tags };
+    let request = PushRequest { reference: args.image.clone(), credential, all_tags: args.all_tags, steps: Vec::new() };
     let mut pushed = Vec::new();
     let sent = send(&engine, request, &mut progress, &mut pushed).await;
     match sent {
@@ -42,9 +42,19 @@ pub async fn run(engine: Engine, args: PushArgs) -> Result<u8, Error> {
 
 /// Sends one image, as a part of something else. What is done is told at the place of the progress.
 pub async fn one(engine: &Engine, image: &str, quiet: bool, place: Place) -> Result<(), Error> {
+    beside(engine, (image, Vec::new()), quiet, place).await
+}
+
+/// As [`one`], and where names of steps are said, their images with an index of them.
+pub async fn beside(
+    engine: &Engine,
+    (image, steps): (&str, Vec<String>),
+    quiet: bool,
+    place: Place,
+) -> Result<(), Error> {
     let mut progress = Progress::new(quiet, place);
     let credential = credential::of_image(image);
-    let request = PushRequest { reference: image.to_owned(), credential, all_tags: false };
+    let request = PushRequest { reference: image.to_owned(), credential, all_tags: false, steps };
     let mut pushed = Vec::new();
     let sent = send(engine, request, &mut progress, &mut pushed).await;
     match sent {

@@ -24,6 +24,7 @@ use crate::mount::Workshop;
 use crate::output;
 use crate::progress::{Progress, Step, shortened};
 use crate::stage::{Follower, State, told};
+use crate::steps::Steps;
 
 /// All that the steps of a build share.
 #[derive(Debug)]
@@ -44,6 +45,8 @@ pub struct Build {
     pub progress: Progress,
     /// When all of it is said to happen.
     pub epoch: Epoch,
+    /// The steps that it asked for.
+    pub steps: Arc<Steps>,
     /// What the client is asked for while it goes on.
     pub client: Arc<Client>,
     /// What mounts are made of.
@@ -148,8 +151,10 @@ impl Plan {
         let Self { file, graph, global, options, epoch } = self;
         let context = Arc::new(context);
         let client = Arc::new(client);
+        let steps = Arc::new(Steps::read(&engine, &options.cache_from, progress.clone()).await?);
+        let engine = engine.with(Arc::clone(&steps));
         let build =
-            Build { file, graph, global, options, engine, context, progress, client, workshop, epoch };
+            Build { file, graph, global, options, engine, context, progress, client, workshop, epoch, steps };
         let build = Arc::new(build);
         build.plan().await?;
         let state = stages(&build).await?;

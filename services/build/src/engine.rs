@@ -1,6 +1,7 @@
 //! The engine, by its public calls.
 
 mod cache;
+mod elsewhere;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use davit_proto::image::{
 };
 use davit_proto::reason;
 use davit_proto::status::RemoteError;
+use davit_proto::step::is_step;
 use davit_proto::types::{Exit, Filter, Stdio};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -31,6 +33,9 @@ use crate::memo::Memo;
 use crate::mount::Held;
 use crate::progress::{Layers, Progress, Step};
 use crate::run::LABEL;
+use crate::steps::Steps;
+
+pub use elsewhere::Found;
 
 /// Bytes of a layer that go at once, and how many pieces may wait.
 const PIECE: usize = 128 << 10;
@@ -46,6 +51,8 @@ pub struct Engine {
     channel: Channel,
     /// What was read of its images.
     pub memo: Memo,
+    /// The steps of the build that this is for.
+    steps: Option<Arc<Steps>>,
 }
 
 /// What an image is.
@@ -76,7 +83,13 @@ where
 impl Engine {
     /// Over a channel to it.
     pub fn new(channel: Channel) -> Self {
-        Self { channel, memo: Memo::default() }
+        Self { channel, memo: Memo::default(), steps: None }
+    }
+
+    /// The same for one build: what it asks for of steps is noted, and fetched where it is not here.
+    #[must_use]
+    pub fn with(&self, steps: Arc<Steps>) -> Self {
+        Self { steps: Some(steps), ..self.clone() }
     }
 
     fn containers(&self) -> ContainersClient<Channel> {
@@ -87,8 +100,21 @@ impl Engine {
         ImagesClient::new(self.channel.clone())
     }
 
-    /// An image by reference or id; none when it is not here.
+    /// An image by reference or id; none when it is not here, nor, for a step, where else it may be.
     pub async fn image(&self, name: &str) -> Result<Option<Image>, Error> {
+        let found = self.image_here(name).await?;
+        let Some(steps) = self.steps.as_ref().filter(|_| is_step(name)) else { return Ok(found) };
+        let found = match found {
+            Some(image) => Some(image),
+            None => self.fetch_step(steps, name).await?,
+        };
+        if let Some(image) = &found {
+            steps.note(name, &image.told.diff_ids);
+        }
+        Ok(found)
+    }
+
+    async fn image_here(&self, name: &str) -> Result<Option<Image>, Error> {
         let mut images = self.images();
         match remote(images.inspect(InspectRequest { image: name.to_owned() })).await {
             Ok(told) => {

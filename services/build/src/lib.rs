@@ -42,6 +42,7 @@ mod progress;
 mod run;
 mod running;
 mod stage;
+mod steps;
 mod transfer;
 mod tree;
 mod view;

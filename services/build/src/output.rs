@@ -36,10 +36,12 @@ pub async fn finish(build: &Build, state: State) -> Result<(), Error> {
     if build.options.send_files {
         send(build, &state).await?;
     }
-    let built = match build.options.outcome() {
+    let diff_ids = state.image.as_ref().map(|image| image.told.diff_ids.clone()).unwrap_or_default();
+    let mut built = match build.options.outcome() {
         Outcome::Files => Built::default(),
         outcome => image(build, state, outcome).await?,
     };
+    (built.steps, built.result_steps) = build.steps.names(&diff_ids);
     build.progress.tell(Event::Built(built)).await
 }
 
@@ -57,7 +59,7 @@ async fn image(build: &Build, state: State, outcome: Outcome) -> Result<Built, E
     let made = build.engine.image(&image_id).await?.ok_or(Error::Lost)?;
     let digest = format!("sha256:{}", hex::encode(Sha256::digest(&made.told.manifest)));
     step.tell(StepState::Done).await?;
-    Ok(Built { image_id, references: build.options.tags.clone(), digest })
+    Ok(Built { image_id, references: build.options.tags.clone(), digest, ..Built::default() })
 }
 
 /// Sends the files of a state as an archive.

@@ -181,10 +181,11 @@ impl Service for Api {
             return Err(status(&Error::Invalid { field: "frame", rule: "the first must be open" }));
         };
         let platform = encode::platform(open.platform).unwrap_or_else(|| self.store.platform().clone());
+        let how = crate::load::How { platform, steps: open.steps };
         let (store, board) = (self.store.clone(), Arc::new(Board::default()));
         let told = Arc::clone(&board);
         let source = stream::source(frames);
-        let work = blocking(move || crate::load::load(&store, source, &platform, &told));
+        let work = blocking(move || crate::load::load(&store, source, &how, &told));
         let answers = stream::with_progress(board, work, encode::progress_of_load, |loaded| {
             loaded.into_iter().map(encode::loaded).collect()
         });

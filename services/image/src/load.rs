@@ -11,16 +11,25 @@ use crate::lease::Lease;
 use crate::pull::{Board, LayerState};
 use crate::store::{Store, not_reserved};
 
+/// How to read an archive.
+#[derive(Debug, Clone)]
+pub struct How {
+    /// The platform to take of an image for several.
+    pub platform: Platform,
+    /// Names of steps of builds are believed.
+    pub steps: bool,
+}
+
 /// Reads an archive to its end, unpacks its images and names them. Blocks. Tells the references, and the ids of images
 /// that have none. When this fails, what was taken in for the images that have no name yet goes again.
 pub fn load(
     store: &Store,
     source: impl Read,
-    platform: &Platform,
+    how: &How,
     board: &Board,
 ) -> Result<Vec<String>, Error> {
     let mut lease = store.lease();
-    let result = take_in(store, source, platform, board, &mut lease);
+    let result = take_in(store, source, how, board, &mut lease);
     if result.is_err() {
         let digests: Vec<Digest> = lease.digests().to_vec();
         drop(lease);
@@ -34,13 +43,15 @@ pub fn load(
 fn take_in(
     store: &Store,
     source: impl Read,
-    platform: &Platform,
+    How { platform, steps }: &How,
     board: &Board,
     lease: &mut Lease,
 ) -> Result<Vec<String>, Error> {
     let content = store.content();
     let images = archive::load(source, Intake { content, lease, platform })?;
-    images.iter().flat_map(|image| &image.references).try_for_each(not_reserved)?;
+    if !steps {
+        images.iter().flat_map(|image| &image.references).try_for_each(not_reserved)?;
+    }
     let mut loaded = Vec::new();
     for image in images {
         unpack(store, &image, board, lease)?;

@@ -40,7 +40,20 @@ pub(super) fn pull_request(request: wire::PullRequest) -> Result<Request, Error>
         false => request.reference.parse()?,
     };
     not_reserved(&reference)?;
-    Ok(Request { reference, platform: platform(request.platform), credential })
+    let step = match request.step.as_str() {
+        "" => None,
+        step => Some(step_name(step)?),
+    };
+    Ok(Request { reference, platform: platform(request.platform), credential, step })
+}
+
+/// The name of a step, and nothing else.
+fn step_name(text: &str) -> Result<ImageRef, Error> {
+    let reference: ImageRef = text.parse()?;
+    if !davit_proto::step::is_step(&reference.to_string()) {
+        return Err(Error::Invalid { field: "step", rule: "must be the name of a step" });
+    }
+    Ok(reference)
 }
 
 pub(super) fn search_request(request: wire::SearchRequest) -> search::Request {
@@ -166,7 +179,8 @@ pub(super) fn progress_of_pull(progress: Progress) -> wire::PullResponse {
 pub(super) fn push_request(request: wire::PushRequest) -> Result<crate::push::Request, Error> {
     let credential = credential(request.credential);
     let reference = ImageRef::parse_bare(&request.reference)?;
-    Ok(crate::push::Request { reference, all_tags: request.all_tags, credential })
+    let steps = request.steps.iter().map(|step| step_name(step)).collect::<Result<_, _>>()?;
+    Ok(crate::push::Request { reference, all_tags: request.all_tags, credential, steps })
 }
 
 pub(super) fn progress_of_push(progress: Progress) -> wire::PushResponse {

@@ -102,6 +102,8 @@ pub struct Request {
     pub platform: Option<Platform>,
     /// The credential that came with the request.
     pub credential: Option<Credential>,
+    /// The step of a build that made it: its only name then.
+    pub step: Option<ImageRef>,
 }
 
 /// What a pull came to.
@@ -307,13 +309,17 @@ impl Pull {
             Some(digest) => self.request.reference.with_digest(digest.clone()),
             None => self.request.reference.clone(),
         };
-        let source = self.request.reference.with_digest(resolved.digest.clone());
+        let source = Some(self.request.reference.with_digest(resolved.digest.clone()));
+        let (reference, source) = match &self.request.step {
+            Some(step) => (step.clone(), None),
+            None => (reference, source),
+        };
         let mut descriptor = resolved.descriptor.clone();
         descriptor.platform = Some(platform);
         let (store, bytes, lost) = (self.store.clone(), resolved.bytes.clone(), descriptor.digest.clone());
         let keep = move || -> Result<bool, StoreError> {
             store.content().write(&bytes)?;
-            store.name(&descriptor, Some(reference), Some(source))
+            store.name(&descriptor, Some(reference), source)
         };
         Ok(tokio::task::spawn_blocking(keep).await.map_err(|_| PullError::Lost(lost))??)
     }

@@ -29,7 +29,7 @@ impl Host {
     }
 
     async fn pull_for(&self, reference: &ImageRef, platform: Option<Platform>) -> Result<Pulled, PullError> {
-        let request = Request { reference: reference.clone(), platform, credential: None };
+        let request = Request { reference: reference.clone(), platform, credential: None, step: None };
         pull(&self.store, &self.client, request, Arc::default()).await
     }
 
@@ -71,7 +71,7 @@ async fn an_index_leads_to_an_unpacked_image() {
     let index = registry.add_index("1", &[(&other, "s390x"), (&made, &here)]);
     let reference = registry.reference("1");
     let board = Arc::new(Board::default());
-    let request = Request { reference: reference.clone(), platform: None, credential: None };
+    let request = Request { reference: reference.clone(), platform: None, credential: None, step: None };
     let pulled = pull(&host.store, &host.client, request, Arc::clone(&board)).await.unwrap();
     assert_eq!((&pulled.digest, &pulled.image_id, pulled.up_to_date), (&index, &made.id, false));
     let told = board.take();

@@ -11,6 +11,7 @@
 //! the next one sends only what is still missing. A lease keeps what is being sent from being removed meanwhile.
 
 mod select;
+mod steps;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -90,6 +91,8 @@ pub struct Request {
     pub all_tags: bool,
     /// The credential that came with the request.
     pub credential: Option<Credential>,
+    /// Steps of builds, to be sent with an index of them under the reference.
+    pub steps: Vec<ImageRef>,
 }
 
 /// An image that is at its registry.
@@ -111,6 +114,8 @@ struct Push {
     repository: Repository,
     selection: Selection,
     board: Arc<Board>,
+    /// Where an index of steps goes, when it is steps that are sent.
+    cache: Option<ImageRef>,
 }
 
 /// Sends an image, or all of a repository; what it is at is told on the board. Dropping this ends the push.
@@ -122,9 +127,10 @@ pub async fn push(
 ) -> Result<(), PushError> {
     let repository = client.repository_to_push(&request.reference, request.credential.clone());
     let (of, name) = (store.clone(), request.reference.to_string());
+    let cache = (!request.steps.is_empty()).then(|| request.reference.clone());
     let selection = spawn_blocking(move || select::select(&of, &request)).await;
     let selection = selection.map_err(|_| PushError::Lost(name))??;
-    Push { store: store.clone(), repository, selection, board }.run().await
+    Push { store: store.clone(), repository, selection, board, cache }.run().await
 }
 
 impl Push {
@@ -139,7 +145,7 @@ impl Push {
             .collect();
         let Some(first) = self.selection.chosen.first() else { return Ok(()) };
         self.board.resolve(
-            first.reference.name(),
+            self.cache.as_ref().unwrap_or(&first.reference).name(),
             first.image.descriptor.digest.clone(),
             layers.iter().map(|(_, layer)| layer.digest.clone()).collect(),
         );
@@ -149,7 +155,10 @@ impl Push {
         for chosen in &self.selection.chosen {
             self.one(chosen).await?;
         }
-        Ok(())
+        match &self.cache {
+            Some(reference) => self.index(reference).await,
+            None => Ok(()),
+        }
     }
 
     /// Sends one image: layers, configuration, manifest.
@@ -166,7 +175,10 @@ impl Push {
         if !self.is_there(&manifest.config).await? {
             self.send(chosen, &manifest.config, quiet).await?;
         }
-        self.name(chosen).await
+        match self.cache {
+            Some(_) => self.put(chosen, chosen.image.descriptor.digest.as_str()).await,
+            None => self.name(chosen).await,
+        }
     }
 
     async fn layer(&self, chosen: &Chosen, layer: Descriptor) -> Result<(), PushError> {
@@ -237,19 +249,26 @@ impl Push {
         Ok(error.into())
     }
 
+    /// Sends the manifest under a tag or its digest, unless it is there.
+    async fn put(&self, chosen: &Chosen, name: &str) -> Result<(), PushError> {
+        let descriptor = &chosen.image.descriptor;
+        if self.repository.tagged(name).await?.as_ref() == Some(&descriptor.digest) {
+            return Ok(());
+        }
+        let manifest = Manifest {
+            bytes: chosen.image.manifest_bytes.clone(),
+            media_type: descriptor.media_type.clone(),
+            kind: ManifestKind::Image,
+            digest: descriptor.digest.clone(),
+        };
+        Ok(self.repository.send_manifest(&manifest, name).await?)
+    }
+
     /// Sends the manifest under its tag, unless it is there, and notes where the image is now.
     async fn name(&self, chosen: &Chosen) -> Result<(), PushError> {
         let descriptor = &chosen.image.descriptor;
         let tag = chosen.reference.tag().unwrap_or(crate::reference::DEFAULT_TAG);
-        if self.repository.tagged(tag).await?.as_ref() != Some(&descriptor.digest) {
-            let manifest = Manifest {
-                bytes: chosen.image.manifest_bytes.clone(),
-                media_type: descriptor.media_type.clone(),
-                kind: ManifestKind::Image,
-                digest: descriptor.digest.clone(),
-            };
-            self.repository.send_manifest(&manifest, tag).await?;
-        }
+        self.put(chosen, tag).await?;
         let (store, reference, manifest) = (self.store.clone(), chosen.reference.clone(), descriptor.clone());
         let note = spawn_blocking(move || store.pushed(&reference, &manifest)).await;
         note.map_err(|_| PushError::Lost(chosen.reference.to_string()))??;

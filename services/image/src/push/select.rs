@@ -41,7 +41,11 @@ impl Selection {
 
 /// Finds what a request names. Blocks.
 pub(super) fn select(store: &Store, request: &Request) -> Result<Selection, PushError> {
-    let wanted = names(request)?;
+    let by_name = names(request)?;
+    let wanted = |reference: &ImageRef| match request.steps.as_slice() {
+        [] => by_name(reference),
+        steps => steps.contains(reference),
+    };
     let mut lease = store.lease();
     // Under the gate nobody removes what was found before the lease has it.
     let gate = store.gate();
