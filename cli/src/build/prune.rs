@@ -29,7 +29,7 @@ pub async fn run(engine: Engine, args: PruneArgs) -> Result<u8, Error> {
         let text = if args.verbose { usage::verbose(&pruned.records) } else { usage::table(&pruned.records)? };
         output::print(&text)?;
     }
-    output::line(&format!("Total:\t{}", human::size(pruned.reclaimed_bytes)))?;
+    output::print(&format!("Total:\t{}\n", human::size(pruned.reclaimed_bytes)))?;
     Ok(exit::SUCCESS)
 }
 

@@ -18,9 +18,6 @@ pub async fn run(engine: Engine, args: PruneArgs) -> Result<u8, Error> {
     if !args.force && !confirm::ask(&warning(&args))? {
         return Ok(exit::SUCCESS);
     }
-    // docker passes this one on: what builds keep has no labels.
-    let cached: Vec<String> =
-        args.filter.iter().filter(|text| text.trim().starts_with("until")).cloned().collect();
     let mut bytes = 0_u64;
     let mut take = |pruned: prune::Pruned| {
         bytes = bytes.saturating_add(pruned.bytes);
@@ -32,9 +29,16 @@ pub async fn run(engine: Engine, args: PruneArgs) -> Result<u8, Error> {
         take(prune::volumes(&engine, filters.clone(), false).await?)?;
     }
     take(prune::images(&engine, filters, args.all).await?)?;
-    take(prune::builds(&engine, cached, args.all).await?)?;
+    if takes_builds(&args) {
+        take(prune::builds(&engine, args.filter.clone(), args.all).await?)?;
+    }
     output::print(&prune::total(bytes))?;
     Ok(exit::SUCCESS)
+}
+
+/// Whether what builds keep goes too. It has no labels: what is to be chosen by them leaves it alone.
+fn takes_builds(args: &PruneArgs) -> bool {
+    !args.filter.iter().any(|filter| filter.trim().to_ascii_lowercase().starts_with("label"))
 }
 
 /// Docker's list of what goes.
@@ -48,7 +52,9 @@ fn warning(args: &PruneArgs) -> String {
     } else {
         "all dangling images"
     });
-    going.push(if args.all { "all build cache" } else { "unused build cache" });
+    if takes_builds(args) {
+        going.push(if args.all { "all build cache" } else { "unused build cache" });
+    }
     let mut text = String::from("This will remove:\n");
     going.iter().for_each(|what| text.push_str(&format!("  - {what}\n")));
     if !args.filter.is_empty() {
@@ -75,6 +81,6 @@ mod tests {
         assert!(
             text.contains("  - all anonymous volumes not used by at least one container\n  - all images ")
         );
-        assert!(text.ends_with("  - all build cache\n\n  Items to be pruned will be filtered with:\n  - label=a\n"), "{text}");
+        assert!(text.ends_with("\n\n  Items to be pruned will be filtered with:\n  - label=a\n"), "{text}");
     }
 }
