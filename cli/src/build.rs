@@ -24,8 +24,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use crate::args::build::{BuildArgs, ProgressKind};
 use crate::client::Engine;
 use crate::error::Error;
-use crate::output as printed;
 use crate::exit;
+use crate::output as printed;
 use context::Context;
 use export::Exports;
 use give::Giving;
@@ -140,7 +140,7 @@ impl Source {
         };
         let own = PathBuf::from(format!("{}.dockerignore", path.display()));
         let ignore = match file {
-            Some(name) if name != "-" && own.is_file() => own,
+            name if name != Some("-") && own.is_file() => own,
             _ => folder.join(".dockerignore"),
         };
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -211,7 +211,7 @@ fn open(args: &BuildArgs, source: &Source) -> Result<BuildOpen, Error> {
         tags: args.tag.clone(),
         build_args: build_args(&args.build_arg)?,
         target: args.target.clone().unwrap_or_default(),
-        labels: args.label.iter().map(|label| pair(label)).collect(),
+        labels: labels(&args.label)?,
         no_cache: args.no_cache,
         pull: args.pull,
         network: args.network.clone(),
@@ -219,6 +219,16 @@ fn open(args: &BuildArgs, source: &Source) -> Result<BuildOpen, Error> {
     };
     limit::fill(&mut open, args)?;
     Ok(open)
+}
+
+fn labels(flags: &[String]) -> Result<HashMap<String, String>, Error> {
+    let label = |flag: &String| match pair(flag) {
+        (name, _) if name.is_empty() => {
+            Err(Error::Usage(format!("invalid --label {flag:?}: a name must not be empty")))
+        }
+        pair => Ok(pair),
+    };
+    flags.iter().map(label).collect()
 }
 
 fn pair(text: &str) -> (String, String) {

@@ -201,6 +201,11 @@ fn arguments_are_seen_where_they_are_declared_and_nowhere_else() {
     assert!(answer.stderr.contains("NOBODY"), "{answer:?}");
     let answer = folder.build(&["--build-arg", "=x"]);
     assert!(answer.code != 0 && answer.stderr.contains("--build-arg"), "{answer:?}");
+    let answer = folder.build(&["--label", "=x"]);
+    assert!(answer.code != 0 && answer.stderr.contains("--label"), "{answer:?}");
+    let answer = folder.build(&["-t", "Upper"]);
+    assert!(answer.code == 1 && answer.stderr.contains("must be lowercase"), "{answer:?}");
+    assert!(!answer.stderr.contains("RUN"), "nothing is done before: {answer:?}");
     let answer = folder.build(&["--build-arg", "TAG=no-such-tag"]);
     assert!(answer.code == 1 && answer.stderr.contains("no-such-tag"), "{answer:?}");
 }

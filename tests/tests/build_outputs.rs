@@ -100,7 +100,14 @@ fn images_become_archives_and_go_to_registries() {
         &engine,
         &context,
         &[
-            "-t", &pushed, "--push", "--iidfile", &iid, "--metadata-file", &metadata, "-o",
+            "-t",
+            &pushed,
+            "--push",
+            "--iidfile",
+            &iid,
+            "--metadata-file",
+            &metadata,
+            "-o",
             &format!("type=docker,dest={docker},name=app"),
         ],
     );
@@ -179,14 +186,23 @@ fn the_same_inputs_and_epoch_give_the_same_digest_on_two_engines() {
     let second = digest(&other, "1", &["--build-arg", "SOURCE_DATE_EPOCH=1500000000"]);
     assert_eq!(first, second, "{}", differences(&one, &other));
     assert_eq!(other.ok(["inspect", "--format", "{{.Created}}", "same"]).line(), "2017-07-14T02:40:00Z");
-    let times = other.ok(["run", "--rm", "same", "stat", "-c", "%Y", "/app/last", "/app/bin/made", "/doc", "/app"]);
+    let times =
+        other.ok(["run", "--rm", "same", "stat", "-c", "%Y", "/app/last", "/app/bin/made", "/doc", "/app"]);
     assert_eq!(times.stdout, "1500000000\n".repeat(4));
     assert_eq!(digest(&one, "1500000000", &[]), first, "once more, on the same engine");
     assert_ne!(digest(&one, "1500000001", &[]), first);
     // The epoch is part of what a step is known by.
-    let cached = one.davit_in(&[("SOURCE_DATE_EPOCH", "7")], &["build", &folder(&one, REPRODUCIBLE).display().to_string()], "");
+    let cached = one.davit_in(
+        &[("SOURCE_DATE_EPOCH", "7")],
+        &["build", &folder(&one, REPRODUCIBLE).display().to_string()],
+        "",
+    );
     assert!(cached.code == 0 && !cached.stderr.contains("CACHED\n\n#6"), "{cached:?}");
-    let wrong = one.davit_in(&[("SOURCE_DATE_EPOCH", "soon")], &["build", &folder(&one, REPRODUCIBLE).display().to_string()], "");
+    let wrong = one.davit_in(
+        &[("SOURCE_DATE_EPOCH", "soon")],
+        &["build", &folder(&one, REPRODUCIBLE).display().to_string()],
+        "",
+    );
     assert!(wrong.stderr.contains("must be a number of seconds since 1970"), "{wrong:?}");
 }
 

@@ -71,9 +71,8 @@ impl Exports {
     }
 
     fn check(&self) -> Result<(), Error> {
-        let to_stdout = |output: &&Output| {
-            matches!(output, Output::Files(None) | Output::Archive { dest: None, .. })
-        };
+        let to_stdout =
+            |output: &&Output| matches!(output, Output::Files(None) | Output::Archive { dest: None, .. });
         let printed = self.outputs.iter().filter(to_stdout).count() + usize::from(self.quiet);
         if printed > 1 {
             return Err(Error::Usage("only one thing can be written to standard output".to_owned()));
@@ -82,7 +81,8 @@ impl Exports {
             let text = "an archive is nothing for a terminal: name a file with dest=, or redirect";
             return Err(Error::Usage(text.to_owned()));
         }
-        let nameless = |output: &Output| matches!(output, Output::Image { push: true, names } if names.is_empty());
+        let nameless =
+            |output: &Output| matches!(output, Output::Image { push: true, names } if names.is_empty());
         if self.common.is_empty() && self.outputs.iter().any(nameless) {
             return Err(Error::Usage("tag is needed when pushing to registry".to_owned()));
         }
@@ -142,8 +142,7 @@ impl Exports {
                 Output::Archive { oci, dest, names } => {
                     let names = if names.is_empty() { &self.common } else { names };
                     let format = if *oci { ArchiveFormat::Oci } else { ArchiveFormat::Docker };
-                    let images =
-                        if names.is_empty() { vec![built.image_id.clone()] } else { names.clone() };
+                    let images = if names.is_empty() { vec![built.image_id.clone()] } else { names.clone() };
                     let request = SaveRequest { images, format: format.into() };
                     save::write(engine, request, dest.as_deref()).await?;
                 }

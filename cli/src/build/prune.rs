@@ -26,7 +26,8 @@ pub async fn run(engine: Engine, args: PruneArgs) -> Result<u8, Error> {
     }
     let pruned = ask(&engine, filters, args.all, reserved.max(most)).await?;
     if !pruned.records.is_empty() {
-        let text = if args.verbose { usage::verbose(&pruned.records) } else { usage::table(&pruned.records)? };
+        let text =
+            if args.verbose { usage::verbose(&pruned.records) } else { usage::table(&pruned.records)? };
         output::print(&text)?;
     }
     output::print(&format!("Total:\t{}\n", human::size(pruned.reclaimed_bytes)))?;

@@ -46,7 +46,8 @@ pub async fn run(engine: Engine, args: UsageArgs) -> Result<u8, Error> {
 /// All that builds keep, the one that goes first at the front.
 pub async fn ask(engine: &Engine, filters: Vec<Filter>) -> Result<Vec<CacheRecord>, Error> {
     let request = DiskUsageRequest { filters };
-    let mut frames = engine.builds().await?.disk_usage(request).await.map_err(RemoteError::from)?.into_inner();
+    let mut frames =
+        engine.builds().await?.disk_usage(request).await.map_err(RemoteError::from)?.into_inner();
     let mut records = Vec::new();
     while let Some(frame) = frames.message().await.map_err(RemoteError::from)? {
         records.extend(frame.records);
@@ -146,7 +147,12 @@ mod tests {
     #[test]
     fn records_read_like_dockers() {
         let records = [
-            CacheRecord { id: "ab".repeat(32), r#type: "regular".into(), bytes: 4100, ..CacheRecord::default() },
+            CacheRecord {
+                id: "ab".repeat(32),
+                r#type: "regular".into(),
+                bytes: 4100,
+                ..CacheRecord::default()
+            },
             CacheRecord {
                 id: "cd".into(),
                 bytes: 100,
@@ -157,7 +163,10 @@ mod tests {
             },
         ];
         let text = table(&records).unwrap();
-        assert!(text.starts_with("ID                          RECLAIMABLE   SIZE      LAST ACCESSED\n"), "{text}");
+        assert!(
+            text.starts_with("ID                          RECLAIMABLE   SIZE      LAST ACCESSED\n"),
+            "{text}"
+        );
         assert!(text.contains("ababababababababababababa   true"), "{text}");
         assert!(text.contains("cd*                         false"), "{text}");
         assert_eq!(

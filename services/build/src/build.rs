@@ -147,6 +147,12 @@ impl Plan {
     /// A step fails, or the client is gone.
     pub async fn build(self, engine: Engine, context: Files, session: Session) -> Result<(), Error> {
         let Session { progress, client, workshop } = session;
+        // A name that cannot be is refused before hours of work, not behind them.
+        for tag in &self.options.tags {
+            let named = tag.rsplit('/').next().is_some_and(|name| name.contains(':'));
+            // With a tag it can be no image's number.
+            engine.image(&if named { tag.clone() } else { format!("{tag}:latest") }).await?;
+        }
         self.warn(&progress).await?;
         let Self { file, graph, global, options, epoch } = self;
         let context = Arc::new(context);
