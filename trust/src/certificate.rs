@@ -113,7 +113,7 @@ impl Verifier {
         provider: Arc<CryptoProvider>,
     ) -> Result<Self, Untrusted> {
         let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider);
-        let inner = inner.build().map_err(|error| Untrusted::from(error))?;
+        let inner = inner.build().map_err(Untrusted::from)?;
         Ok(Self { inner, known })
     }
 }

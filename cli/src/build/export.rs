@@ -220,6 +220,7 @@ mod tests {
             image_id: "sha256:a".into(),
             digest: "sha256:b".into(),
             references: vec!["app".into(), "localhost:5000/app:1".into()],
+            ..Built::default()
         };
         let said: serde_json::Value = serde_json::from_str(&metadata(&built)).unwrap();
         assert_eq!(
