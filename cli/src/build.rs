@@ -1,7 +1,7 @@
 //! `davit build`.
 
-pub mod context;
 mod cache;
+pub mod context;
 mod export;
 mod files;
 mod give;

@@ -103,12 +103,29 @@ fn steps_go_to_a_registry_and_come_back_on_another_engine() {
     let context = folder(&engine, DOCKERFILE);
     let at = |name: &str| format!("{}/cache:{name}", registry.address());
     let app = format!("{}/app:1", registry.address());
-    built(&engine, &context, &[EPOCH[0], EPOCH[1], 
-        "-t", &app, "--push", "--cache-to", &format!("type=registry,ref={},mode=max", at("all")),
-        "--cache-to", &format!("type=registry,ref={}", at("few")), "--cache-to", "type=inline",
-    ]);
+    built(
+        &engine,
+        &context,
+        &[
+            EPOCH[0],
+            EPOCH[1],
+            "-t",
+            &app,
+            "--push",
+            "--cache-to",
+            &format!("type=registry,ref={},mode=max", at("all")),
+            "--cache-to",
+            &format!("type=registry,ref={}", at("few")),
+            "--cache-to",
+            "type=inline",
+        ],
+    );
     let local = engine.host().folder().join("kept").display().to_string();
-    built(&engine, &context, &[EPOCH[0], EPOCH[1], "--cache-to", &format!("type=local,dest={local},mode=max")]);
+    built(
+        &engine,
+        &context,
+        &[EPOCH[0], EPOCH[1], "--cache-to", &format!("type=local,dest={local},mode=max")],
+    );
     assert!(Path::new(&local).join("oci-layout").is_file());
 
     // As another machine would have it: nothing is here but the base.
@@ -126,7 +143,11 @@ fn steps_go_to_a_registry_and_come_back_on_another_engine() {
 
     engine.ok(["rmi", "app"]);
     forget();
-    let few = built(&engine, &context, &[EPOCH[0], EPOCH[1], "-t", "app", "--cache-from", &format!("type=registry,ref={}", at("few"))]);
+    let few = built(
+        &engine,
+        &context,
+        &[EPOCH[0], EPOCH[1], "-t", "app", "--cache-from", &format!("type=registry,ref={}", at("few"))],
+    );
     assert!(!cached(&few, "echo heavy") && cached(&few, "echo light"), "{few:?}");
 
     engine.ok(["rmi", "app"]);
@@ -136,11 +157,19 @@ fn steps_go_to_a_registry_and_come_back_on_another_engine() {
 
     engine.ok(["rmi", "app"]);
     forget();
-    let folder = built(&engine, &context, &[EPOCH[0], EPOCH[1], "-t", "app", "--cache-from", &format!("type=local,src={local}")]);
+    let folder = built(
+        &engine,
+        &context,
+        &[EPOCH[0], EPOCH[1], "-t", "app", "--cache-from", &format!("type=local,src={local}")],
+    );
     assert!(cached(&folder, "echo heavy") && cached(&folder, "echo light"), "{folder:?}");
 
     // What is not there is warned of, and the build goes on.
-    let none = built(&engine, &context, &[EPOCH[0], EPOCH[1], "--cache-from", &at("none"), "--cache-from", "type=local,src=/none"]);
+    let none = built(
+        &engine,
+        &context,
+        &[EPOCH[0], EPOCH[1], "--cache-from", &at("none"), "--cache-from", "type=local,src=/none"],
+    );
     assert!(none.stderr.contains("is not used"), "{none:?}");
     assert!(cached(&none, "echo light"), "{none:?}");
     // From elsewhere a name of a step is no name.

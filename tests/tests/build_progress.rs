@@ -230,10 +230,13 @@ fn a_failure_says_what_was_last_and_where() {
         assert!(answer.stderr.contains(said), "{dockerfile}: {answer:?}");
         assert!(answer.stderr.contains("2 | >>> "), "{dockerfile}: {answer:?}");
     }
+    checks(&engine, &path);
+}
 
-    // What is allowed and probably not meant is told behind a build, and is all that --check is about.
+/// What is allowed and probably not meant is told behind a build, and is all that --check is about.
+fn checks(engine: &Engine, path: &Path) {
     fs::write(path.join("Dockerfile"), "from busybox AS Base\nCMD true\n").unwrap();
-    let answer = build(&engine, &path, &["--build-arg", "NOBODY=1"]);
+    let answer = build(engine, path, &["--build-arg", "NOBODY=1"]);
     assert_eq!(answer.code, 0, "{answer:?}");
     assert!(answer.stderr.contains("warnings found:\n - "), "{answer:?}");
     assert!(
@@ -241,7 +244,7 @@ fn a_failure_says_what_was_last_and_where() {
         "{answer:?}"
     );
     assert!(answer.stderr.contains(" - UnusedBuildArg: "), "{answer:?}");
-    let answer = build(&engine, &path, &["--check", "-t", "checked"]);
+    let answer = build(engine, path, &["--check", "-t", "checked"]);
     assert_eq!(answer.code, 1, "{answer:?}");
     assert!(
         answer.stderr.contains("WARNING: StageNameCasing\n") && answer.stderr.contains("1 | >>> "),
@@ -249,7 +252,7 @@ fn a_failure_says_what_was_last_and_where() {
     );
     assert_eq!(engine.davit(["inspect", "checked"]).code, 1, "a check builds nothing");
     fs::write(path.join("Dockerfile"), "FROM busybox\n").unwrap();
-    let answer = build(&engine, &path, &["--check"]);
+    let answer = build(engine, path, &["--check"]);
     assert_eq!(answer.code, 0, "{answer:?}");
     assert!(answer.stderr.contains("no warnings found"), "{answer:?}");
 }

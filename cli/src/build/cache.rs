@@ -120,7 +120,7 @@ async fn save(engine: &Engine, steps: &[String], folder: &str) -> Result<(), Err
     let request = SaveRequest { images: steps.to_vec(), format: ArchiveFormat::Oci.into() };
     let mut chunks = engine.images().await?.save(request).await.map_err(RemoteError::from)?.into_inner();
     while let Some(chunk) = chunks.message().await.map_err(RemoteError::from)? {
-        files.write(&Bytes::from(chunk.chunk)).await?;
+        files.write(&chunk.chunk).await?;
     }
     files.finish().await
 }
@@ -156,9 +156,8 @@ async fn load(engine: &Engine, folder: &str) -> Result<(), Error> {
 async fn is_here(engine: &Engine, index: &[u8]) -> Result<bool, Error> {
     let index: serde_json::Value = serde_json::from_slice(index).unwrap_or_default();
     let manifests = index.get("manifests").and_then(serde_json::Value::as_array);
-    let name = |manifest: &serde_json::Value| {
-        Some(manifest.get("annotations")?.get(NAME)?.as_str()?.to_owned())
-    };
+    let name =
+        |manifest: &serde_json::Value| Some(manifest.get("annotations")?.get(NAME)?.as_str()?.to_owned());
     let wanted: Option<BTreeSet<String>> = manifests.map(|list| list.iter().filter_map(name).collect());
     let Some(mut wanted) = wanted.filter(|wanted| !wanted.is_empty()) else { return Ok(false) };
     let request = ListRequest { all: true, ..ListRequest::default() };
@@ -177,7 +176,7 @@ struct Frames(mpsc::Sender<LoadRequest>);
 impl Write for Frames {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let piece = &bytes[..bytes.len().min(PIECE)];
-        let frame = load_request::Frame::Chunk(Bytes::copy_from_slice(piece).into());
+        let frame = load_request::Frame::Chunk(Bytes::copy_from_slice(piece));
         // An engine that takes no more has said why.
         let sent = self.0.blocking_send(LoadRequest { frame: Some(frame) });
         sent.map_err(|_| io::ErrorKind::BrokenPipe)?;

@@ -22,7 +22,8 @@ pub async fn run(engine: Engine, args: PushArgs) -> Result<u8, Error> {
         progress.line("Using default tag: latest")?;
     }
     let credential = credential::of_image(&args.image);
-    let request = PushRequest { reference: args.image.clone(), credential, all_tags: args.all_tags, steps: Vec::new() };
+    let request =
+        PushRequest { reference: args.image.clone(), credential, all_tags: args.all_tags, steps: Vec::new() };
     let mut pushed = Vec::new();
     let sent = send(&engine, request, &mut progress, &mut pushed).await;
     match sent {

@@ -43,7 +43,7 @@ pub fn picture(record: &Record, stand: Stand, canvas: &Canvas, now: Instant) -> 
     let mut lines = vec![header(record, stand, canvas, now)];
     let room = canvas.rows.map_or(usize::MAX, |rows| rows.saturating_sub(1));
     let going = record.running().count();
-    let details = if going == 0 { 0 } else { DETAILS.min(room.saturating_sub(going) / going) };
+    let details = room.saturating_sub(going).checked_div(going).map_or(0, |each| DETAILS.min(each));
     let mut blocks: Vec<(bool, Vec<String>)> = Vec::with_capacity(record.steps.len());
     for step in record.steps.values() {
         let running = step.state == State::Running;
