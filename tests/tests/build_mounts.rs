@@ -77,7 +77,7 @@ fn binds_show_what_they_are_of_and_leave_nothing() {
     fs::set_permissions(folder.path.join("one"), fs::Permissions::from_mode(0o640)).unwrap();
     std::os::unix::fs::symlink("a.txt", folder.path.join("src/link")).unwrap();
     let dockerfile = "FROM busybox AS made\nRUN mkdir -p /out/sub && echo made > /out/sub/file && ln -s /out /way\n\
-        FROM busybox\nWORKDIR /work\n\
+        FROM busybox\nWORKDIR /work\nRUN mkdir /real && ln -s /real /linked\n\
         RUN --mount=target=here --mount=type=bind,source=src,target=/src --mount=source=one,target=/etc/new/one \
             find here /src -type f | sort > /seen && stat -c '%a %u' /etc/new/one >> /seen && readlink /src/link >> /seen && \
             ! touch /src/no 2>/dev/null && ! sh -c 'echo x > /etc/new/one' 2>/dev/null\n\
@@ -86,7 +86,7 @@ fn binds_show_what_they_are_of_and_leave_nothing() {
         RUN --mount=source=src,target=/rw,rw --mount=from=made,source=out,target=/rw2,rw --mount=source=one,target=/rw3,rw \
             echo lost > /rw/a.txt && rm -r /rw/deep && echo lost > /rw2/sub/file && echo lost > /rw3 && \
             cat /rw/a.txt /rw2/sub/file /rw3 >> /seen\n\
-        RUN --mount=source=src,target=/rw,rw --mount=type=tmpfs,target=/rw/new/t,size=1m --mount=type=tmpfs,target=/t,size=64k \
+        RUN --mount=source=src,target=/rw,rw --mount=type=tmpfs,target=/rw/new/t,size=1m --mount=type=tmpfs,target=/t,size=64k --mount=type=tmpfs,target=/linked/new \
             cat /rw/a.txt >> /seen && touch /rw/new/t/x && ! dd if=/dev/zero of=/t/big bs=1k count=100 2>/dev/null\n";
     folder.built(dockerfile, &["-t", "binds"]);
     let seen = engine.ok(["run", "--rm", "binds", "cat", "/seen"]).stdout;
@@ -108,6 +108,7 @@ fn binds_show_what_they_are_of_and_leave_nothing() {
         "/rw",
         "/t",
         "/etc/new",
+        "/real/new",
         "/work/here",
     ]);
     assert_eq!(listed.stdout, "");
@@ -238,21 +239,30 @@ fn secrets_are_seen_by_their_step_and_written_nowhere() {
         );
         folder.path.display().to_string()
     };
-    // The engine is killed while a step has one.
-    let words = ["build", "--secret", &flag, &path];
-    let mut client = engine.command(words).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    let id = until("the step runs", || {
-        let id = engine.ok(["ps", "-q"]).line().to_owned();
-        let waits = !id.is_empty() && engine.davit(["logs", &id]).stdout.contains("waits");
-        waits.then_some(id)
-    });
-    let told = engine.ok(["inspect", &id]).stdout;
-    assert!(!told.contains(SECRET) && told.contains("/run/secrets/token"), "{told}");
-    engine.kill_controller().unwrap();
-    client.wait().unwrap();
-    engine.start_controller().unwrap();
-    until_true("what was left is removed", || engine.ok(["ps", "-aq"]).stdout.is_empty());
-    until_true("nothing is mounted", || left(&engine).is_empty());
+    // The client or the engine is killed while a step has one.
+    for victim in ["client", "engine"] {
+        let words = ["build", "--secret", &flag, &path];
+        let mut client = engine.command(words).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let id = until("the step runs", || {
+            let id = engine.ok(["ps", "-q"]).line().to_owned();
+            let waits = !id.is_empty() && engine.davit(["logs", &id]).stdout.contains("waits");
+            waits.then_some(id)
+        });
+        let told = engine.ok(["inspect", &id]).stdout;
+        assert!(!told.contains(SECRET) && told.contains("/run/secrets/token"), "{told}");
+        if victim == "engine" {
+            engine.kill_controller().unwrap();
+            client.wait().unwrap();
+            engine.start_controller().unwrap();
+        } else {
+            for pid in engine.processes_with(&format!("davit.* build .*{path}$")) {
+                engine.kill_on_host(&pid.to_string()).unwrap();
+            }
+            client.wait().unwrap();
+        }
+        until_true("what was left is removed", || engine.ok(["ps", "-aq"]).stdout.is_empty());
+        until_true("nothing is mounted", || left(&engine).is_empty());
+    }
     for folder in [engine.root(), engine.run_dir(), engine.host().folder().to_owned()] {
         assert_eq!(with_bytes(&engine, &folder, SECRET), "");
     }

@@ -39,6 +39,8 @@ pub struct Giving {
     agents: HashMap<String, PathBuf>,
     allow: Vec<String>,
     connections: HashMap<u32, mpsc::Sender<AgentData>>,
+    /// Secrets that can be read only once: pipes.
+    read: HashMap<String, Vec<u8>>,
     frames: mpsc::Sender<BuildRequest>,
 }
 
@@ -47,7 +49,8 @@ impl Giving {
     pub fn new(args: &GiveArgs, frames: mpsc::Sender<BuildRequest>) -> Result<Self, Error> {
         let secrets = args.secret.iter().map(|text| secret(text)).collect::<Result<_, _>>()?;
         let agents = args.ssh.iter().map(|text| agent(text)).collect::<Result<_, _>>()?;
-        Ok(Self { secrets, agents, allow: args.allow.clone(), connections: HashMap::new(), frames })
+        let (connections, read) = (HashMap::new(), HashMap::new());
+        Ok(Self { secrets, agents, allow: args.allow.clone(), connections, read, frames })
     }
 
     /// Says what there is.
@@ -65,10 +68,9 @@ impl Giving {
     pub fn answer(&mut self, event: Event) {
         match event {
             Event::SecretWanted(wanted) => {
-                let answer = match self.secrets.get(&wanted.id).map(read) {
-                    Some(Ok(data)) => Secret { data: data.into(), ..Secret::default() },
-                    Some(Err(error)) => Secret { error, ..Secret::default() },
-                    None => Secret { error: "not given".to_owned(), ..Secret::default() },
+                let answer = match self.secret(&wanted.id) {
+                    Ok(data) => Secret { data: data.into(), ..Secret::default() },
+                    Err(error) => Secret { error, ..Secret::default() },
                 };
                 let frame = Frame::Secret(Secret { number: wanted.number, ..answer });
                 let frames = self.frames.clone();
@@ -92,6 +94,22 @@ impl Giving {
             // It asks for nothing.
             _ => {}
         }
+    }
+}
+
+impl Giving {
+    fn secret(&mut self, id: &str) -> Result<Vec<u8>, String> {
+        if let Some(data) = self.read.get(id) {
+            return Ok(data.clone());
+        }
+        let place = self.secrets.get(id).ok_or("it was not given")?;
+        let data = read(place)?;
+        if let Place::File(path) = place
+            && !path.is_file()
+        {
+            self.read.insert(id.to_owned(), data.clone());
+        }
+        Ok(data)
     }
 }
 

@@ -121,7 +121,7 @@ impl Plan {
         let global = Global::new(&file.args, &given).map_err(wrong)?;
         let target = Some(options.target.as_str()).filter(|target| !target.is_empty());
         let graph = Graph::new(&file, &global, target).map_err(wrong)?;
-        entitlement::check_words(&options)?;
+        check_entitlements(&file, &graph, &options)?;
         label(&mut file, graph.target, &options)?;
         let epoch = Epoch::of(&options.build_args)?;
         Ok(Self { file, graph, global, options, epoch })
@@ -166,6 +166,22 @@ impl Plan {
         let state = stages(&build).await?;
         output::finish(&build, state).await
     }
+}
+
+/// Refuses commands that may not have what they want before anything is done.
+fn check_entitlements(file: &Dockerfile, graph: &Graph, options: &BuildOpen) -> Result<(), Error> {
+    entitlement::check_words(options)?;
+    for instruction in graph.order.iter().flat_map(|stage| &file.stages[*stage].instructions) {
+        let Kind::Run(run) = &instruction.kind else { continue };
+        entitlement::check(run, options).map_err(|source| Error::Step {
+            name: options.dockerfile_name.clone(),
+            line: instruction.at.line,
+            step: 0,
+            text: shortened(&instruction.text),
+            source: Box::new(source),
+        })?;
+    }
+    Ok(())
 }
 
 /// Labels of the client are one more instruction of the stage that is wanted.

@@ -111,3 +111,75 @@ fn time(node: &Node) -> SystemTime {
     };
     begun + Duration::from_nanos(nanoseconds.into())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsString;
+    use std::path::PathBuf;
+    use std::sync::Arc;
+
+    use super::*;
+
+    /// A folder with one stored file, seen by two names.
+    #[derive(Debug)]
+    struct Stored(PathBuf);
+
+    impl Tree for Stored {
+        fn stat(&self, _: &Path) -> io::Result<Option<Node>> {
+            Ok(None)
+        }
+
+        fn list(&self, _: &Path) -> io::Result<Vec<OsString>> {
+            Ok(Vec::new())
+        }
+
+        fn open(&self, _: &Path) -> io::Result<File> {
+            File::open(&self.0)
+        }
+
+        fn stored(&self, _: &Path) -> Option<PathBuf> {
+            Some(self.0.clone())
+        }
+    }
+
+    fn node(kind: Kind, mode: u32, seconds: i64) -> Node {
+        Node { kind, mode, uid: 0, gid: 0, modified: (seconds, 7), xattrs: Vec::new() }
+    }
+
+    fn found(stored: &Path) -> Match {
+        let file = || Kind::File { size: 4, digest: None };
+        let below = vec![
+            (PathBuf::from("a"), node(file(), 0o640, 1000)),
+            (PathBuf::from("b"), node(file(), 0o755, -5)),
+            (PathBuf::from("deep"), node(Kind::Directory, 0o711, 2000)),
+            (PathBuf::from("deep/link"), node(Kind::Symlink(PathBuf::from("../a")), 0o777, 1)),
+        ];
+        let tree: Arc<dyn Tree> = Arc::new(Stored(stored.to_owned()));
+        let node = node(Kind::Directory, 0o750, 3000);
+        Match { tree, path: PathBuf::new(), asked: PathBuf::new(), node, below }
+    }
+
+    #[test]
+    fn privileged_files_are_as_they_were_described_and_never_the_stored_one_where_that_could_be_written_to() {
+        let folder = tempfile::tempdir().unwrap();
+        let stored = folder.path().join("stored");
+        fs::write(&stored, "text").unwrap();
+        for (files, links) in [(Files::Linked, 2), (Files::Own, 1)] {
+            let to = folder.path().join(format!("{files:?}"));
+            lay(&found(&stored), &to, files).unwrap();
+            let seen = |name: &str| {
+                let seen = fs::symlink_metadata(to.join(name)).unwrap();
+                (seen.mode() & 0o7777, seen.mtime(), seen.mtime_nsec())
+            };
+            assert_eq!(seen("a"), (0o640, 1000, 7));
+            assert_eq!(seen("b"), (0o755, -5, 7));
+            assert_eq!(seen("deep"), (0o711, 2000, 7));
+            assert_eq!(seen(""), (0o750, 3000, 7));
+            assert_eq!(fs::read(to.join("deep/link")).unwrap(), b"text");
+            assert_eq!(fs::metadata(to.join("a")).unwrap().nlink(), links);
+            assert_eq!(fs::metadata(to.join("b")).unwrap().nlink(), 1, "its mode is another one");
+            fs::remove_dir_all(&to).unwrap();
+        }
+        assert_eq!(fs::metadata(&stored).unwrap().nlink(), 1);
+    }
+}

@@ -1,6 +1,7 @@
 //! From planned mounts to what a container is given, and what must be held until it is gone.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use davit_dockerfile::change::joined;
 use davit_dockerfile::instruction::{Mount, MountKind, Owner, Sharing};
@@ -13,7 +14,7 @@ use super::{Planned, Source, Workshop, describe};
 use crate::client::{Agent, Client, Permissions, Secret};
 use crate::error::Error;
 use crate::key::Key;
-use crate::tree::Kind;
+use crate::tree::{Kind, Tree, resolve};
 
 /// Where scripts are seen, outside of the root's files.
 const SCRIPTS: &str = "/dev/pipes";
@@ -80,6 +81,8 @@ pub struct Orders<'a> {
     pub insecure: bool,
     /// A script to run.
     pub script: Option<Script>,
+    /// The files of the root, in which the links of targets are followed.
+    pub base: Option<Arc<dyn Tree>>,
 }
 
 /// One thing that is to be made in the workspace.
@@ -110,12 +113,12 @@ type Task = (Job, String, bool);
 /// A secret or agent that is required is not there, or the disk or memory fails.
 pub async fn prepare(
     workshop: &Workshop,
-    client: &std::sync::Arc<Client>,
+    client: &Arc<Client>,
     planned: Vec<Planned>,
-    orders: Orders<'_>,
+    mut orders: Orders<'_>,
 ) -> Result<(Given, Held), Error> {
     let (mut tasks, mut wishes): (Vec<Task>, Vec<(Wish, String, bool)>) = (Vec::new(), Vec::new());
-    if let Some(Script { target, text }) = orders.script {
+    if let Some(Script { target, text }) = orders.script.take() {
         tasks.push((Job::Script(text), target, true));
     }
     let mut agents = 0;
@@ -156,10 +159,11 @@ pub async fn prepare(
         }
     }
     let caches = take(workshop, wishes, &mut tasks).await?;
-    let (places, client, insecure) =
-        (workshop.places.clone(), std::sync::Arc::clone(client), orders.insecure);
+    let (places, client) = (workshop.places.clone(), Arc::clone(client));
+    let Orders { insecure, base, .. } = orders;
     let made = tokio::task::spawn_blocking(move || {
-        let mut making = Making { client, insecure, given: Given::default(), agents: Vec::new() };
+        let (given, agents) = (Given::default(), Vec::new());
+        let mut making = Making { client, insecure, base, given, agents };
         let workspace = making.all(&places, tasks)?;
         let held = Held { agents: making.agents, workspace, caches };
         Ok((making.given, held))
@@ -207,8 +211,9 @@ async fn take(
 
 /// What is being made, on a thread that may wait.
 struct Making {
-    client: std::sync::Arc<Client>,
+    client: Arc<Client>,
     insecure: bool,
+    base: Option<Arc<dyn Tree>>,
     given: Given,
     agents: Vec<Agent>,
 }
@@ -222,9 +227,10 @@ impl Making {
         let mut workspace = None;
         for (job, target, readonly) in tasks {
             match job {
-                Job::Tmpfs(size) => self.tmpfs(target, readonly, size),
-                Job::Cache(folder) => self.bind(&folder, target, readonly),
+                Job::Tmpfs(size) => self.tmpfs(target, readonly, size)?,
+                Job::Cache(folder) => self.bind(&folder, target, readonly)?,
                 Job::Bind(Source::Image(image, path)) if readonly => {
+                    let target = self.located(target)?;
                     let mut spec = spec(WireKind::Image, image.id, target, true);
                     spec.subpath = path.to_string_lossy().into_owned();
                     self.given.mounts.push(spec);
@@ -251,7 +257,7 @@ impl Making {
         match job {
             Job::Bind(source) => {
                 let path = self.source(workspace, &source, readonly)?;
-                self.bind(&path, target, readonly);
+                self.bind(&path, target, readonly)?;
             }
             Job::Secret { secret, owner, variable } => {
                 let path = workspace.keep(secret.bytes(), owner)?;
@@ -260,13 +266,13 @@ impl Making {
                     self.given.env_files.push(EnvFile { name, path });
                 }
                 if !target.is_empty() {
-                    self.bind(&path, target, readonly);
+                    self.bind(&path, target, readonly)?;
                 }
             }
             Job::Script(text) => {
                 let owner = Permissions { mode: 0o755, uid: 0, gid: 0 };
                 let path = workspace.keep(text.as_bytes(), owner)?;
-                self.bind(&path, target, true);
+                self.bind(&path, target, true)?;
             }
             Job::Agent { id, owner } => {
                 let (folder, path, name) = workspace.memory()?;
@@ -275,7 +281,7 @@ impl Making {
                 if self.agents.len() == 1 {
                     self.given.env.push(format!("SSH_AUTH_SOCK={target}"));
                 }
-                self.bind(&path, target, false);
+                self.bind(&path, target, false)?;
             }
             Job::Cache(_) | Job::Tmpfs(_) => {}
         }
@@ -307,15 +313,26 @@ impl Making {
         }
     }
 
-    fn bind(&mut self, path: &Path, target: String, readonly: bool) {
-        let path = path.display().to_string();
+    fn bind(&mut self, path: &Path, target: String, readonly: bool) -> Result<(), Error> {
+        let (path, target) = (path.display().to_string(), self.located(target)?);
         self.given.mounts.push(spec(WireKind::Bind, path, target, readonly));
+        Ok(())
     }
 
-    fn tmpfs(&mut self, target: String, readonly: bool, size: Option<u64>) {
-        let mut spec = spec(WireKind::Tmpfs, String::new(), target, readonly);
+    fn tmpfs(&mut self, target: String, readonly: bool, size: Option<u64>) -> Result<(), Error> {
+        let mut spec = spec(WireKind::Tmpfs, String::new(), self.located(target)?, readonly);
         spec.options.extend(size.map(|size| format!("size={size}")));
         self.given.mounts.push(spec);
+        Ok(())
+    }
+
+    /// Where the links of the root lead: what is made there to mount on is known by this path when it is left out of the
+    /// layer.
+    fn located(&self, target: String) -> Result<String, Error> {
+        let Some(base) = &self.base else { return Ok(target) };
+        let found = resolve(base.as_ref(), Path::new(&target), true);
+        let found = found.map_err(Error::io(format!("find the mount point {target}")))?;
+        Ok(format!("/{}", found.display()))
     }
 }
 

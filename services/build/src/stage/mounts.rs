@@ -69,8 +69,9 @@ impl Follower<'_> {
         planned: Vec<Planned>,
         folder: &str,
     ) -> Result<(Given, Held), Error> {
-        let orders =
-            Orders { folder, insecure: run.security == Security::Insecure, script: run::script(run) };
+        let insecure = run.security == Security::Insecure;
+        let base = self.state.files()?;
+        let orders = Orders { folder, insecure, script: run::script(run), base };
         mount::prepare(&self.build.workshop, &self.build.client, planned, orders).await
     }
 }
