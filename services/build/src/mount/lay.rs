@@ -147,7 +147,7 @@ mod tests {
     }
 
     fn found(stored: &Path) -> Match {
-        let file = || Kind::File { size: 4, digest: None };
+        let file = || Kind::File { size: 4, digest: None, number: None };
         let below = vec![
             (PathBuf::from("a"), node(file(), 0o640, 1000)),
             (PathBuf::from("b"), node(file(), 0o755, -5)),
@@ -156,7 +156,7 @@ mod tests {
         ];
         let tree: Arc<dyn Tree> = Arc::new(Stored(stored.to_owned()));
         let node = node(Kind::Directory, 0o750, 3000);
-        Match { tree, path: PathBuf::new(), asked: PathBuf::new(), node, below }
+        Match { tree, path: PathBuf::new(), asked: PathBuf::new(), skipped: 0, node, below }
     }
 
     #[test]
