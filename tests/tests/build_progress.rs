@@ -40,6 +40,11 @@ fn waiting(engine: &Engine, wanted: usize) -> Vec<String> {
     })
 }
 
+/// Lets a step that waits go on. It may be over before this is told of its own end: the build's says whether it went on.
+fn go_on(engine: &Engine, step: &str) {
+    engine.davit(["exec", step, "touch", "/tmp/go"]);
+}
+
 /// `davit build` in the background.
 fn begin(engine: &Engine, folder: &Path, flags: &[&str]) -> Child {
     let folder = folder.display().to_string();
@@ -104,7 +109,7 @@ fn a_picture_on_a_terminal() {
     });
     terminal.resize(80, 24).unwrap();
     for id in waiting(&engine, 1) {
-        engine.ok(["exec", &id, "touch", "/tmp/go"]);
+        go_on(&engine, &id);
     }
     let screen = terminal.shows("ended with 0");
     assert_eq!(screen.matches("[+] Building").count(), 1, "{screen}");
@@ -380,7 +385,7 @@ fn commands_have_their_limits() {
     );
     assert_eq!((of("CpuPeriod"), of("CpusetCpus")), ("50000".into(), "0".into()));
     assert!(of("SecurityOpt").contains("no-new-privileges"));
-    engine.ok(["exec", &step, "touch", "/tmp/go"]);
+    go_on(&engine, &step);
     assert!(client.wait().unwrap().success());
     // More memory is no other step, another limit of its processes is.
     let mut more = flags.to_vec();
