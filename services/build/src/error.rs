@@ -76,7 +76,8 @@ pub enum Error {
 impl Error {
     /// Whether the engine does not answer at all.
     pub(crate) fn is_absence(&self) -> bool {
-        matches!(self, Self::Engine(error) if error.kind == ErrorKind::Unavailable)
+        // Whatever it answers has a reason; what the transport says of a broken connection has none.
+        matches!(self, Self::Engine(error) if error.kind == ErrorKind::Unavailable || error.reason.is_empty())
     }
 
     /// For `map_err` of file operations.
