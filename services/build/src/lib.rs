@@ -78,6 +78,7 @@ pub async fn service(config: Config) -> Result<BuildsServer<Api>, Error> {
     let opened = tokio::task::spawn_blocking(move || {
         let store = context::Store::open(&folder)?;
         store.sweep()?;
+        store.forget_old()?;
         Ok::<_, Error>((store, mount::Workshop::open(&folder, &run)?))
     });
     let (store, workshop) = opened.await.map_err(|_| Error::Lost)??;
