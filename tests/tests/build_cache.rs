@@ -93,24 +93,16 @@ fn what_builds_keep_is_told_and_forgotten() {
     assert_eq!((records(&[]).len(), df("Size").as_str()), (0, "0B"));
 }
 
-#[test]
-fn steps_go_to_a_registry_and_come_back_on_another_engine() {
-    let host = Host::new().unwrap();
-    let registry = Registry::start(&host).unwrap();
-    let flags = ["--insecure-registry", "127.0.0.1:5000"];
-    let engine = Engine::start_on(host, Services::of_this_run(), &flags).unwrap();
-    engine.load_busybox().unwrap();
-    let context = folder(&engine, DOCKERFILE);
-    let at = |name: &str| format!("{}/cache:{name}", registry.address());
-    let app = format!("{}/app:1", registry.address());
+/// Builds, and takes the steps to the registry and into a folder, whose path it answers with.
+fn carry(engine: &Engine, context: &Path, app: &str, at: impl Fn(&str) -> String) -> String {
     built(
-        &engine,
-        &context,
+        engine,
+        context,
         &[
             EPOCH[0],
             EPOCH[1],
             "-t",
-            &app,
+            app,
             "--push",
             "--cache-to",
             &format!("type=registry,ref={},mode=max", at("all")),
@@ -121,12 +113,22 @@ fn steps_go_to_a_registry_and_come_back_on_another_engine() {
         ],
     );
     let local = engine.host().folder().join("kept").display().to_string();
-    built(
-        &engine,
-        &context,
-        &[EPOCH[0], EPOCH[1], "--cache-to", &format!("type=local,dest={local},mode=max")],
-    );
+    built(engine, context, &[EPOCH[0], EPOCH[1], "--cache-to", &format!("type=local,dest={local},mode=max")]);
     assert!(Path::new(&local).join("oci-layout").is_file());
+    local
+}
+
+#[test]
+fn steps_go_to_a_registry_and_come_back_on_another_engine() {
+    let host = Host::new().unwrap();
+    let registry = Registry::start(&host).unwrap();
+    let flags = ["--insecure-registry", "127.0.0.1:5000"];
+    let engine = Engine::start_on(host, Services::of_this_run(), &flags).unwrap();
+    engine.load_busybox().unwrap();
+    let context = folder(&engine, DOCKERFILE);
+    let at = |name: &str| format!("{}/cache:{name}", registry.address());
+    let app = format!("{}/app:1", registry.address());
+    let local = carry(&engine, &context, &app, at);
 
     // As another machine would have it: nothing is here but the base.
     let forget = || {
