@@ -81,6 +81,10 @@ impl Directory {
         make_dirs(&ingest).map_err(failed)?;
         let (layers_fd, ingest_fd) =
             (file::open_dir(&layers).map_err(failed)?, file::open_dir(&ingest).map_err(failed)?);
+        // Only a matter of speed.
+        if let Err(error) = file::spread_directories(&ingest_fd) {
+            tracing::debug!(folder = %ingest.display(), %error, "cannot ask to spread layers over the disk");
+        }
         match file::make_dir_at(&layers_fd, EMPTY.as_ref(), ROOT_MODE) {
             Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(failed(e)),
             _ => {}

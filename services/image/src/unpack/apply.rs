@@ -22,6 +22,8 @@ use super::{Applied, Problem, UnpackError};
 const OPAQUE_XATTR: &str = "trusted.overlay.opaque";
 /// Mode of directories that the archive implies.
 const IMPLIED_MODE: u32 = 0o755;
+/// What an entry is made with. The bits above are for the owner that it shall have, so they come after it.
+const PERMISSIONS: u32 = 0o777;
 
 /// Applies a layer's tar stream to an empty directory, and reads the stream to its end.
 ///
@@ -95,7 +97,8 @@ impl Tree {
             Kind::Directory => self.directory(path, parent, name, entry),
             Kind::File => {
                 let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
-                let fd = self.create(parent, name, |dir| file::open_at(dir, name, flags, 0o600))?;
+                let mode = entry.mode & PERMISSIONS;
+                let fd = self.create(parent, name, |dir| file::open_at(dir, name, flags, mode))?;
                 self.applied.bytes = self.applied.bytes.saturating_add(entry.size);
                 fill(fd.into(), entry, data)
             }
@@ -150,7 +153,7 @@ impl Tree {
         entry: &Entry,
     ) -> Result<(), Problem> {
         let dir = self.parent(parent)?;
-        match file::make_dir_at(dir, name, 0o700) {
+        match file::make_dir_at(dir, name, entry.mode & PERMISSIONS) {
             Ok(()) => {}
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
                 if !is_kind(&self.existing(parent, name)?, FileType::Directory) {
@@ -170,13 +173,13 @@ impl Tree {
     }
 
     fn settle_directory(&mut self, path: LayerPath, fd: &OwnedFd, entry: &Entry) -> Result<(), Problem> {
-        set_metadata(fd, entry)?;
+        let made = file::stat(fd).map_err(failed("look at the directory"))?;
+        set_metadata(fd, &made, entry)?;
         self.names = self.names.saturating_add(path.bytes().len() + size_of::<Directory>());
         if self.names > self.limits.directory_bytes {
             return Err(Problem::Limit("bytes of directory names", self.limits.directory_bytes as u64));
         }
-        let identity = identity(&file::stat(fd).map_err(failed("look at the directory"))?);
-        self.directories.push(Directory { path, identity, times: times(entry) });
+        self.directories.push(Directory { path, identity: identity(&made), times: times(entry) });
         Ok(())
     }
 
@@ -333,16 +336,24 @@ fn fill(mut file: File, entry: &Entry, data: &mut Reader<impl BufRead>) -> Resul
         file::write_sparse(&mut file, part).map_err(failed("write the file"))?;
         data.consume(n);
     }
-    file::finish_sparse(&file, entry.size).map_err(failed("write the file"))?;
-    set_metadata(&file, entry)?;
+    let made = file::stat(&file).map_err(failed("look at the file"))?;
+    if u64::try_from(made.st_size).is_ok_and(|length| length < entry.size) {
+        file.set_len(entry.size).map_err(failed("write the file"))?;
+    }
+    set_metadata(&file, &made, entry)?;
     file::set_times(&file, times(entry)).map_err(failed("set the times"))
 }
 
-/// Owner first: changing it takes setuid bits and capabilities away.
-fn set_metadata(fd: impl AsFd, entry: &Entry) -> Result<(), Problem> {
+/// What is not as it was made. Owner first: changing it takes setuid bits and capabilities away.
+fn set_metadata(fd: impl AsFd, made: &Stat, entry: &Entry) -> Result<(), Problem> {
     let fd = fd.as_fd();
-    file::chown(fd, entry.uid, entry.gid).map_err(failed("set the owner"))?;
-    file::chmod(fd, entry.mode).map_err(failed("set the mode"))?;
+    let owned = (made.st_uid, made.st_gid) == (entry.uid, entry.gid);
+    if !owned {
+        file::chown(fd, entry.uid, entry.gid).map_err(failed("set the owner"))?;
+    }
+    if !owned || made.st_mode & 0o7777 != entry.mode {
+        file::chmod(fd, entry.mode).map_err(failed("set the mode"))?;
+    }
     for (name, value) in &entry.xattrs {
         if !wanted_xattr(name) {
             continue;

@@ -125,6 +125,38 @@ fn every_kind_of_entry_arrives_with_its_metadata() {
 }
 
 #[test]
+fn what_is_made_in_a_groups_folder_has_its_own_group_and_mode() {
+    let place = Place::new();
+    let (own, others) = ((0, 0), (0, 7));
+    let of = |name, mode, owner| Header { name, mode, owner, ..Header::default() };
+    let folder = |name, mode, owner| Header { flag: b'5', ..of(name, mode, owner) };
+    let bytes = Archive::default()
+        .entry(&folder("group/", 0o2775, others), b"")
+        .entry(&folder("group/plain/", 0o755, own), b"")
+        .entry(&folder("group/theirs/", 0o3777, others), b"")
+        .entry(&of("group/file", 0o644, own), b"x")
+        .entry(&of("group/closed", 0, own), b"x")
+        .entry(&of("group/wide", 0o777, others), b"x")
+        .entry(&of("group/root", 0o6755, own), &[0; 70_000])
+        .entry(&folder("group/plain/", 0o1700, others), b"")
+        .end();
+    place.apply(&bytes).unwrap();
+    for (name, expected) in [
+        ("group", (0o2775, 7)),
+        ("group/plain", (0o1700, 7)),
+        ("group/theirs", (0o3777, 7)),
+        ("group/file", (0o644, 0)),
+        ("group/closed", (0, 0)),
+        ("group/wide", (0o777, 7)),
+        ("group/root", (0o6755, 0)),
+    ] {
+        let about = place.at(name).metadata().unwrap();
+        assert_eq!((mode(&place.at(name)), about.gid()), expected, "{name}");
+    }
+    assert_eq!(std::fs::read(place.at("group/root")).unwrap(), [0; 70_000]);
+}
+
+#[test]
 fn whiteouts_become_what_an_overlay_reads() {
     let place = Place::new();
     let bytes = Archive::default()
