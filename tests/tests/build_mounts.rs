@@ -194,6 +194,33 @@ fn with_bytes(engine: &Engine, folder: &Path, bytes: &str) -> String {
 
 const SECRET: &str = "hush-4711-nobody-may-know";
 
+/// The client or the engine is killed while a step has a secret.
+fn kill_midway(engine: &mut Engine, flag: &str, path: &str) {
+    for victim in ["client", "engine"] {
+        let words = ["build", "--secret", flag, path];
+        let mut client = engine.command(words).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let id = until("the step runs", || {
+            let id = engine.ok(["ps", "-q"]).line().to_owned();
+            let waits = !id.is_empty() && engine.davit(["logs", &id]).stdout.contains("waits");
+            waits.then_some(id)
+        });
+        let told = engine.ok(["inspect", &id]).stdout;
+        assert!(!told.contains(SECRET) && told.contains("/run/secrets/token"), "{told}");
+        if victim == "engine" {
+            engine.kill_controller().unwrap();
+            client.wait().unwrap();
+            engine.start_controller().unwrap();
+        } else {
+            for pid in engine.processes_with(&format!("davit.* build .*{path}$")) {
+                engine.kill_on_host(&pid.to_string()).unwrap();
+            }
+            client.wait().unwrap();
+        }
+        until_true("what was left is removed", || engine.ok(["ps", "-aq"]).stdout.is_empty());
+        until_true("nothing is mounted", || left(engine).is_empty());
+    }
+}
+
 #[test]
 fn secrets_are_seen_by_their_step_and_written_nowhere() {
     let mut engine = Engine::start().unwrap();
@@ -239,30 +266,7 @@ fn secrets_are_seen_by_their_step_and_written_nowhere() {
         );
         folder.path.display().to_string()
     };
-    // The client or the engine is killed while a step has one.
-    for victim in ["client", "engine"] {
-        let words = ["build", "--secret", &flag, &path];
-        let mut client = engine.command(words).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        let id = until("the step runs", || {
-            let id = engine.ok(["ps", "-q"]).line().to_owned();
-            let waits = !id.is_empty() && engine.davit(["logs", &id]).stdout.contains("waits");
-            waits.then_some(id)
-        });
-        let told = engine.ok(["inspect", &id]).stdout;
-        assert!(!told.contains(SECRET) && told.contains("/run/secrets/token"), "{told}");
-        if victim == "engine" {
-            engine.kill_controller().unwrap();
-            client.wait().unwrap();
-            engine.start_controller().unwrap();
-        } else {
-            for pid in engine.processes_with(&format!("davit.* build .*{path}$")) {
-                engine.kill_on_host(&pid.to_string()).unwrap();
-            }
-            client.wait().unwrap();
-        }
-        until_true("what was left is removed", || engine.ok(["ps", "-aq"]).stdout.is_empty());
-        until_true("nothing is mounted", || left(&engine).is_empty());
-    }
+    kill_midway(&mut engine, &flag, &path);
     for folder in [engine.root(), engine.run_dir(), engine.host().folder().to_owned()] {
         assert_eq!(with_bytes(&engine, &folder, SECRET), "");
     }
