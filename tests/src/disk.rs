@@ -18,6 +18,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
+use crate::chance::Chance;
 use crate::host::Host;
 use crate::wait::until_true;
 
@@ -181,24 +182,4 @@ fn add(written: &Path, platter: &Path, mut chance: Option<Chance>) -> Result<()>
         offset += length as u64;
     }
     Ok(platter.sync_all()?)
-}
-
-/// Numbers that look random and are the same for the same seed.
-#[derive(Debug, Clone)]
-pub struct Chance(u64);
-
-impl Chance {
-    /// Begins with a seed.
-    #[must_use]
-    pub fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
-    }
-
-    /// The next one, below `limit`.
-    pub fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 11) % limit.max(1)
-    }
 }

@@ -180,6 +180,12 @@ impl Engine {
         self.host.folder().join("root")
     }
 
+    /// Its root directory as this test sees it, also when it is a disk that only the host has mounted.
+    #[must_use]
+    pub fn seen_root(&self) -> PathBuf {
+        self.host.seen_at(&self.root().display().to_string())
+    }
+
     /// Its run directory.
     #[must_use]
     pub fn run_dir(&self) -> PathBuf {
@@ -254,6 +260,21 @@ impl Engine {
         // One that was killed left its socket behind.
         until(&format!("{name} listens"), || std::os::unix::net::UnixStream::connect(&path).ok());
         Ok(())
+    }
+
+    /// The services that are processes of their own.
+    #[must_use]
+    pub fn service_names(&self) -> Vec<&'static str> {
+        let services = self.processes.iter().map(|(name, _)| *name);
+        services.filter(|name| ["davit-image", "davit-volume", "davit-network"].contains(name)).collect()
+    }
+
+    /// Starts the controller or a service again, by name.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start_process(&mut self, name: &'static str) -> Result<()> {
+        if name == "davitd" { self.start_controller() } else { self.start_service(name) }
     }
 
     /// Starts the driver of volumes in image files; the flag of [`loop_driver`] names it.

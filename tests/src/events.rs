@@ -60,7 +60,7 @@ impl Engine {
     /// A container's folder.
     #[must_use]
     pub fn bundle(&self, id: &str) -> PathBuf {
-        self.root().join("containers").join(id)
+        self.seen_root().join("containers").join(id)
     }
 
     /// The journal of a container that is there.

@@ -37,7 +37,11 @@ pub fn nothing(engine: &Engine) -> BTreeSet<String> {
 pub fn of(engine: &Engine) -> BTreeSet<String> {
     let mut left = BTreeSet::new();
     for folder in ["containers", "trash", "volume/.use", "network/.lease"] {
-        left.extend(names_in(&engine.root().join(folder)));
+        // By names that stay the same when the host is rebooted.
+        let seen = engine.seen_root().display().to_string();
+        let here = engine.root().display().to_string();
+        let names = names_in(&engine.seen_root().join(folder));
+        left.extend(names.into_iter().map(|name| name.replace(&seen, &here)));
     }
     for folder in ["shim", davit_proto::names::FOLDER] {
         left.extend(names_in(&engine.run_dir().join(folder)));

@@ -4,6 +4,9 @@
 //! - [`engine`]: `davitd` with its own root, run directory, socket and cgroup, and the `davit` that talks to it
 //! - [`cgroup`]: a container's limits and counters as the host's files show them, v1 or v2
 //! - [`left`]: what containers and networks leave when they are gone
+//! - [`chance`]: numbers that follow from a seed
+//! - [`chaos`]: clients that ask at random while everything is killed, and a verdict after it
+//! - [`recipe`]: a command that is run again and again, also while the engine is killed
 //! - [`disk`]: a disk of a test's own, which can be small, and whose power can be cut
 //! - [`tree`]: what a file tree holds, to the last attribute
 //! - [`store`]: whether what an engine keeps of its images is whole, judged by the files
@@ -23,6 +26,8 @@
 pub mod buildah;
 pub mod case;
 pub mod cgroup;
+pub mod chance;
+pub mod chaos;
 pub mod disk;
 pub mod engine;
 pub mod events;
@@ -32,6 +37,7 @@ pub mod judge;
 pub mod left;
 pub mod person;
 pub mod place;
+pub mod recipe;
 pub mod registry;
 pub mod rich;
 pub mod scene;

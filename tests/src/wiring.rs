@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::time::{Duration, Instant};
 
 use davit_proto::names::{self, Line};
 use serde_json::Value;
@@ -77,6 +78,29 @@ pub fn faults(engine: &Engine) -> Vec<String> {
     faults
 }
 
+impl Engine {
+    /// Waits until nothing is on its way and all who keep something of the network tell the same.
+    ///
+    /// # Panics
+    /// When they do not in this time, with what they tell.
+    pub fn agree(&self, deadline: Duration) {
+        let begun = Instant::now();
+        loop {
+            let states = self.ok(["ps", "-a", "--format", "{{.Names}} {{.State}}"]).stdout;
+            let between = states.lines().filter(|line| {
+                ["creating", "removing", "unknown", "restarting"].iter().any(|word| line.ends_with(word))
+            });
+            let mut found: Vec<String> = between.map(str::to_owned).collect();
+            found.extend(faults(self));
+            if found.is_empty() {
+                return;
+            }
+            assert!(begun.elapsed() < deadline, "{states}\n{found:#?}\n{}", self.end_of_log());
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+}
+
 fn containers(engine: &Engine) -> Vec<Told> {
     let ids = engine.ok(["ps", "-a", "-q", "--no-trunc"]).stdout;
     if ids.trim().is_empty() {
@@ -126,7 +150,7 @@ fn places(container: &Told) -> Vec<Place> {
 
 fn leases(engine: &Engine) -> Places {
     let mut places = Places::new();
-    for entry in fs::read_dir(engine.root().join("network/.lease")).into_iter().flatten().flatten() {
+    for entry in fs::read_dir(engine.seen_root().join("network/.lease")).into_iter().flatten().flatten() {
         let container = entry.file_name().to_string_lossy().trim_end_matches(".json").to_owned();
         // One that is written just now has another name until it is whole.
         let Ok(bytes) = fs::read(entry.path()) else { continue };

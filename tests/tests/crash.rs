@@ -3,12 +3,10 @@
 
 use std::collections::BTreeSet;
 use std::process::Command;
-use std::time::{Duration, Instant};
 
 use davit_tests::engine::{Engine, binaries};
 use davit_tests::left;
 use davit_tests::wait::{DEADLINE, until};
-use davit_tests::wiring;
 
 fn failpoints() -> Vec<String> {
     let listed = Command::new(binaries().join("davitd")).arg("--list-failpoints").output().unwrap();
@@ -90,36 +88,23 @@ fn a_start_that_is_cut_off_leaves_the_container_stopped_or_ready() {
     engine.ok(["stop", "-t", "0", "c"]);
     for point in failpoints().iter().filter(|point| point.starts_with("create.") || *point == "start.wanted")
     {
+        eprintln!("{point}");
         engine.kill_controller().unwrap();
         engine.start_controller_at(&format!("{point}=abort")).unwrap();
         engine.davit(["start", "c"]);
         engine.end_controller().unwrap();
         engine.start_controller().unwrap();
-        agree(&engine, point);
+        engine.agree(DEADLINE);
         engine.ok(["network", "connect", "bridge", "c"]);
-        agree(&engine, point);
+        engine.agree(DEADLINE);
         engine.ok(["start", "c"]);
-        agree(&engine, point);
+        engine.agree(DEADLINE);
         engine.ok(["network", "disconnect", "bridge", "c"]);
         engine.ok(["stop", "-t", "0", "c"]);
-        agree(&engine, point);
+        engine.agree(DEADLINE);
     }
     engine.ok(["rm", "c"]);
     left::settle(&engine, &nothing, "starts that were cut off");
-}
-
-/// Waits until all who keep something of the network tell the same.
-fn agree(engine: &Engine, point: &str) {
-    let mut faults = Vec::new();
-    let begun = Instant::now();
-    while begun.elapsed() < DEADLINE {
-        faults = wiring::faults(engine);
-        if faults.is_empty() {
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    panic!("{point}: {faults:#?}");
 }
 
 #[test]

@@ -4,15 +4,14 @@
 //!
 //! What happens follows from a seed, which is printed; `DAVIT_TEST_SEED` gives it, `DAVIT_TEST_ROUNDS` how much happens.
 
-use std::ffi::OsString;
-use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
-use davit_tests::engine::{Answer, Engine, Services, binaries};
+use davit_tests::chance::{Chance, seed, setting};
+use davit_tests::engine::{Engine, Services};
 use davit_tests::left;
+use davit_tests::recipe::Recipe;
 use davit_tests::wait::{DEADLINE, until};
-use davit_tests::wiring;
 
 const NETWORKS: [&str; 3] = ["one", "two", "bridge"];
 const CONTAINERS: u64 = 6;
@@ -33,74 +32,42 @@ while :; do
 done
 "#;
 
-/// SplitMix64: the same on every machine.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, limit: u64) -> u64 {
-        self.next() % limit
-    }
-
-    fn container(&mut self) -> String {
-        format!("c{}", self.below(CONTAINERS))
-    }
-
-    fn network(&mut self) -> &'static str {
-        NETWORKS[usize::try_from(self.below(NETWORKS.len() as u64)).unwrap()]
-    }
-
-    fn user_network(&mut self) -> &'static str {
-        NETWORKS[usize::try_from(self.below(2)).unwrap()]
-    }
-
-    /// A port that other clients want too: one of them gets it.
-    fn port(&mut self) -> String {
-        format!("{}:80", 9000 + self.below(8))
-    }
-
-    fn millis(&mut self, limit: u64) -> Duration {
-        Duration::from_millis(self.below(limit))
-    }
+/// A name of a container, whether or not there is one.
+fn container(chance: &mut Chance) -> String {
+    format!("c{}", chance.below(CONTAINERS))
 }
 
-fn setting(name: &str) -> Option<u64> {
-    std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name}={text}: a number")))
+/// A network that people made.
+fn user_network(chance: &mut Chance) -> &'static str {
+    chance.of(&NETWORKS[..2])
 }
 
-fn seed() -> u64 {
-    let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().subsec_nanos();
-    setting("DAVIT_TEST_SEED").unwrap_or_else(|| u64::from(now()))
+/// A port that other clients want too: one of them gets it.
+fn port(chance: &mut Chance) -> String {
+    format!("{}:80", 9000 + chance.below(8))
 }
 
 /// The words of one thing that a client asks for.
-fn wish(random: &mut Random) -> Vec<String> {
-    let container = random.container();
+fn wish(chance: &mut Chance) -> Vec<String> {
+    let name = container(chance);
     let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
-    match random.below(20) {
-        0..=2 => run(random, &container),
-        3..=5 => words(&["start", &container]),
-        6..=7 => words(&["stop", "-t", "0", &container]),
-        8..=10 => words(&["restart", "-t", "0", &container]),
-        11 => words(&["rm", "-f", &container]),
-        12..=13 => words(&["rename", &container, &random.container()]),
-        14..=15 => words(&["network", "connect", random.user_network(), &container]),
-        16 => words(&["network", "disconnect", random.user_network(), &container]),
-        17..=18 => words(&["update", "--publish-add", &random.port(), &container]),
-        _ => words(&["update", "--publish-rm", &random.port(), &container]),
+    match chance.below(20) {
+        0..=2 => run(chance, &name),
+        3..=5 => words(&["start", &name]),
+        6..=7 => words(&["stop", "-t", "0", &name]),
+        8..=10 => words(&["restart", "-t", "0", &name]),
+        11 => words(&["rm", "-f", &name]),
+        12..=13 => words(&["rename", &name, &container(chance)]),
+        14..=15 => words(&["network", "connect", user_network(chance), &name]),
+        16 => words(&["network", "disconnect", user_network(chance), &name]),
+        17..=18 => words(&["update", "--publish-add", &port(chance), &name]),
+        _ => words(&["update", "--publish-rm", &port(chance), &name]),
     }
 }
 
 /// A new container on a random network.
-fn run(random: &mut Random, name: &str) -> Vec<String> {
-    let (port, network, alias) = (random.port(), random.network(), format!("a{}", random.below(3)));
+fn run(chance: &mut Chance, name: &str) -> Vec<String> {
+    let (port, network, alias) = (port(chance), chance.of(&NETWORKS), format!("a{}", chance.below(3)));
     let mut run = vec!["run", "-d", "--name", name, "--network", network, "-p", &port];
     if network != "bridge" {
         run.extend(["--network-alias", &alias]);
@@ -109,100 +76,47 @@ fn run(random: &mut Random, name: &str) -> Vec<String> {
     run.into_iter().map(str::to_owned).collect()
 }
 
-/// A command of the engine's host that is run again and again, also while the engine is killed.
-struct Recipe {
-    program: OsString,
-    words: Vec<OsString>,
+/// Asks for one thing after the other, until enough was answered between enough kills; tells how many were granted.
+/// What is cut off by a kill does not count.
+fn play(davit: &Recipe, mut chance: Chance, rounds: u64, kills: &AtomicUsize) -> usize {
+    let (mut granted, mut answered) = (0, 0);
+    while answered < rounds || kills.load(Ordering::SeqCst) < KILLS {
+        let words = wish(&mut chance);
+        let answer = davit.ask(&words);
+        let why = answer.stderr.lines().next().unwrap_or_default();
+        eprintln!("{}: {} {why}", words.join(" ").replace(SERVE, "…"), answer.code);
+        granted += usize::from(answer.code == 0);
+        answered += u64::from(!answer.is_cut());
+    }
+    granted
 }
 
-impl Recipe {
-    fn of(command: &Command) -> Self {
-        Self {
-            program: command.get_program().to_owned(),
-            words: command.get_args().map(OsString::from).collect(),
-        }
-    }
-
-    fn davit(engine: &Engine) -> Self {
-        let mut command = engine.host().command("timeout");
-        command.args(["60"]).arg(binaries().join("davit"));
-        Self::of(command.arg("--host").arg(format!("unix://{}", engine.socket().display())))
-    }
-
-    fn curl(engine: &Engine, port: u16) -> Self {
-        let url = format!("http://127.0.0.1:{port}/");
-        Self::of(engine.host().command("curl").args(["-s", "-S", "-m", "5", &url]))
-    }
-
-    fn rules(engine: &Engine) -> Self {
-        Self::of(engine.host().command("nft").args(["list", "ruleset"]))
-    }
-
-    fn run(&self, words: &[String]) -> Answer {
-        let mut command = Command::new(&self.program);
-        Answer::from(command.args(&self.words).args(words).stdin(Stdio::null()).output().unwrap())
-    }
-
-    /// Asks the engine until it is there to be asked; answers with what it said.
-    fn ask(&self, words: &[String]) -> Answer {
-        let begun = Instant::now();
-        loop {
-            let answer = self.run(words);
-            assert_ne!(answer.code, 124, "{words:?} hangs: {answer:?}");
-            if !answer.stderr.contains("no engine answers at") {
-                return answer;
-            }
-            assert!(begun.elapsed() < DEADLINE, "the engine stays away: {answer:?}");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    }
-
-    /// Asks for one thing after the other, until enough was answered between enough kills; tells how many were granted.
-    /// What is cut off by a kill does not count.
-    fn play(&self, mut random: Random, rounds: u64, kills: &AtomicUsize) -> usize {
-        let (mut granted, mut answered) = (0, 0);
-        while answered < rounds || kills.load(Ordering::SeqCst) < KILLS {
-            let words = wish(&mut random);
-            let answer = self.ask(&words);
-            let why = answer.stderr.lines().next().unwrap_or_default();
-            eprintln!("{}: {} {why}", words.join(" ").replace(SERVE, "…"), answer.code);
-            granted += usize::from(answer.code == 0);
-            answered += u64::from(!answer.stderr.contains("went away"));
-        }
-        granted
-    }
-
-    /// Fetches the page until it is told to stop; answers how often, and what went wrong and when.
-    fn fetch_until(&self, over: &AtomicBool, rules: &Self) -> (usize, Vec<String>) {
-        let begun = Instant::now();
-        let (mut fetched, mut failed) = (0, Vec::new());
-        while !over.load(Ordering::SeqCst) {
-            match self.run(&[]) {
-                answer if answer.stdout == "hello\n" => fetched += 1,
-                answer => {
-                    if failed.is_empty() {
-                        eprintln!("{}", rules.run(&[]).stdout);
-                    }
-                    failed.push(format!("after {:?}: {}", begun.elapsed(), answer.stderr.trim_end()));
+/// Fetches the page until it is told to stop; answers how often, and what went wrong and when.
+fn fetch_until(curl: &Recipe, over: &AtomicBool, rules: &Recipe) -> (usize, Vec<String>) {
+    let begun = Instant::now();
+    let (mut fetched, mut failed) = (0, Vec::new());
+    while !over.load(Ordering::SeqCst) {
+        match curl.run::<&str>(&[]) {
+            answer if answer.stdout == "hello\n" => fetched += 1,
+            answer => {
+                if failed.is_empty() {
+                    eprintln!("{}", rules.run::<&str>(&[]).stdout);
                 }
+                failed.push(format!("after {:?}: {}", begun.elapsed(), answer.stderr.trim_end()));
             }
         }
-        (fetched, failed)
     }
+    (fetched, failed)
 }
-
 /// Kills the one or the other at random moments, and starts it again, until the clients are done.
-fn kill_until(engine: &mut Engine, victims: &[&'static str], random: &mut Random, counts: &Counts) {
+fn kill_until(engine: &mut Engine, victims: &[&'static str], chance: &mut Chance, counts: &Counts) {
     let Counts { done, kills } = counts;
     while done.load(Ordering::SeqCst) < usize::try_from(CLIENTS).unwrap() {
-        std::thread::sleep(random.millis(1200));
-        let victim = victims[usize::try_from(random.below(victims.len() as u64)).unwrap()];
+        std::thread::sleep(chance.millis(1200));
+        let victim = chance.of(victims);
         engine.kill(victim).unwrap();
-        std::thread::sleep(random.millis(200));
-        match victim {
-            "davitd" => engine.start_controller().unwrap(),
-            service => engine.start_service(service).unwrap(),
-        }
+        std::thread::sleep(chance.millis(200));
+        engine.start_process(victim).unwrap();
         kills.fetch_add(1, Ordering::SeqCst);
     }
 }
@@ -216,22 +130,9 @@ struct Counts {
     kills: AtomicUsize,
 }
 
-/// Waits until nothing is on its way and all who keep something of the network tell the same.
-fn agreement(engine: &Engine) {
-    let begun = Instant::now();
-    loop {
-        let states = engine.ok(["ps", "-a", "--format", "{{.Names}} {{.State}}"]).stdout;
-        let between = states.lines().filter(|line| {
-            ["creating", "removing", "unknown", "restarting"].iter().any(|word| line.ends_with(word))
-        });
-        let mut found: Vec<String> = between.map(str::to_owned).collect();
-        found.extend(wiring::faults(engine));
-        if found.is_empty() {
-            return;
-        }
-        assert!(begun.elapsed() < DEADLINE, "{states}\n{found:#?}\n{}", engine.end_of_log());
-        std::thread::sleep(Duration::from_millis(100));
-    }
+/// Tells the firewall's rules.
+fn rules(engine: &Engine) -> Recipe {
+    Recipe::of(engine.host().command("nft").args(["list", "ruleset"]))
 }
 
 /// Two containers that nobody touches; one of them asks the other one all the time.
@@ -284,26 +185,27 @@ fn chaos(services: Services, victims: &[&'static str]) {
     bystanders(&engine);
     let asked_before = engine.ok(["logs", "asker"]).stdout.lines().count();
 
-    let mut random = Random(seed.rotate_left(32));
+    let mut chance = Chance::new(seed.rotate_left(32));
     for number in 0..CONTAINERS {
         // Two that want the same port: the second one is not started.
-        engine.davit(run(&mut random, &format!("c{number}")));
+        engine.davit(run(&mut chance, &format!("c{number}")));
     }
-    let (davit, curl, rules) = (Recipe::davit(&engine), Recipe::curl(&engine, 8080), Recipe::rules(&engine));
+    let (davit, curl, rules) = (Recipe::davit(&engine), Recipe::curl(&engine, 8080), rules(&engine));
     let (counts, over) = (Counts::default(), AtomicBool::new(false));
     let (granted, (fetched, failed)) = std::thread::scope(|scope| {
         let (davit, curl, rules, counts, over) = (&davit, &curl, &rules, &counts, &over);
         let play = |number: u64| {
-            let random = Random(seed.wrapping_add(number));
+            let chance = Chance::new(seed.wrapping_add(number));
             scope.spawn(move || {
-                let played = std::panic::catch_unwind(|| davit.play(random, rounds / CLIENTS, &counts.kills));
+                let played =
+                    std::panic::catch_unwind(|| play(davit, chance, rounds / CLIENTS, &counts.kills));
                 counts.done.fetch_add(1, Ordering::SeqCst);
                 played
             })
         };
         let clients: Vec<_> = (0..CLIENTS).map(play).collect();
-        let prober = scope.spawn(move || curl.fetch_until(over, rules));
-        kill_until(&mut engine, victims, &mut Random(!seed), counts);
+        let prober = scope.spawn(move || fetch_until(curl, over, rules));
+        kill_until(&mut engine, victims, &mut Chance::new(!seed), counts);
         let granted: usize = clients.into_iter().map(|client| client.join().unwrap().unwrap()).sum();
         over.store(true, Ordering::SeqCst);
         (granted, prober.join().unwrap())
@@ -312,7 +214,7 @@ fn chaos(services: Services, victims: &[&'static str]) {
     assert!(granted as u64 >= rounds / 10, "{granted} of {rounds} granted: too little happened");
     assert!(failed.is_empty() && fetched > 10, "{failed:#?}");
 
-    agreement(&engine);
+    engine.agree(DEADLINE);
     let told = engine.ok(["logs", "asker"]).stdout;
     let failed: Vec<&str> = told.lines().skip(asked_before).filter(|line| *line != "asked").collect();
     assert!(failed.is_empty(), "{failed:#?}");
@@ -348,12 +250,12 @@ fn a_start_of_the_engine_interrupts_no_way_to_a_port() {
     }
     let curls = [8080, 8081, 8082].map(|port| Recipe::curl(&engine, port));
     for curl in &curls {
-        until("the page is there", || (curl.run(&[]).code == 0).then_some(()));
+        until("the page is there", || (curl.run::<&str>(&[]).code == 0).then_some(()));
     }
-    let (over, rules) = (AtomicBool::new(false), Recipe::rules(&engine));
+    let (over, rules) = (AtomicBool::new(false), rules(&engine));
     let fetched = std::thread::scope(|scope| {
         let (over, rules) = (&over, &rules);
-        let probers = curls.each_ref().map(|curl| scope.spawn(move || curl.fetch_until(over, rules)));
+        let probers = curls.each_ref().map(|curl| scope.spawn(move || fetch_until(curl, over, rules)));
         for _ in 0..5 {
             engine.kill_controller().unwrap();
             engine.start_controller().unwrap();
@@ -408,7 +310,7 @@ fn all_die(services: Services) {
     engine.load_busybox().unwrap();
     let before = left::nothing(&engine);
     populate(&engine);
-    agreement(&engine);
+    engine.agree(DEADLINE);
 
     kill_all(&mut engine, services);
     if services == Services::Separate {
@@ -421,7 +323,7 @@ fn all_die(services: Services) {
             !states.contains("running") && !states.contains("unknown") && !states.contains("fleeting");
         ended.then_some(())
     });
-    agreement(&engine);
+    engine.agree(DEADLINE);
     let kept = left::of(&engine);
     let held = |item: &&String| {
         ["/.lease/", ".view", "veth", "\"dv0", "shim "].iter().any(|word| item.contains(word))
@@ -429,8 +331,10 @@ fn all_die(services: Services) {
     assert_eq!(kept.iter().filter(held).collect::<Vec<_>>(), [""; 0], "nothing is left of what died");
 
     engine.ok(["start", "web"]);
-    until("the page is there again", || (Recipe::curl(&engine, 8080).run(&[]).code == 0).then_some(()));
-    agreement(&engine);
+    until("the page is there again", || {
+        (Recipe::curl(&engine, 8080).run::<&str>(&[]).code == 0).then_some(())
+    });
+    engine.agree(DEADLINE);
     clear(&engine);
     left::settle(&engine, &before, "an engine that died whole");
 }

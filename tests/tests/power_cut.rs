@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use davit_tests::disk::{Chance, Disk, Unflushed};
+use davit_tests::chance::Chance;
+use davit_tests::disk::{Disk, Unflushed};
 use davit_tests::engine::{Engine, Services};
 use davit_tests::host::Host;
 use davit_tests::image::{Compression, Layout, busybox_layer, many_files};

@@ -12,27 +12,16 @@ use davit_proto::container::{Container, ListRequest, RestartPolicy, UpdateReques
 use davit_proto::system::WatchRequest;
 use davit_proto::system::system_client::SystemClient;
 use davit_proto::transport::{self, Address};
+use davit_tests::chance::Chance;
 use davit_tests::engine::Engine;
 use davit_tests::events::{Event, FORMAT, expected};
 use davit_tests::wait::until_true;
 use tonic::Code;
 use tonic::transport::Channel;
 
-/// The same numbers each time.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % limit
-    }
-}
-
 /// Starts, stops, kills and removes containers until it is told to end; what fails because the engine is dead fails.
 fn busy(commands: &[std::process::Command], over: &AtomicBool, seed: u64) {
-    let mut random = Random(seed);
+    let mut random = Chance::new(seed);
     while !over.load(Ordering::Relaxed) {
         let template = &commands[usize::try_from(random.below(commands.len() as u64)).unwrap()];
         let mut command = std::process::Command::new(template.get_program());
@@ -111,7 +100,7 @@ fn a_watcher_sees_everything_once_over_fifty_deaths() {
             std::thread::spawn(move || busy(&commands, &over, seed))
         })
         .collect();
-    let mut random = Random(0xD1B5_4A32_D192_ED03);
+    let mut random = Chance::new(0xD1B5_4A32_D192_ED03);
     for _ in 0..50 {
         std::thread::sleep(Duration::from_millis(20 + random.below(200)));
         engine.kill_controller().unwrap();
