@@ -95,9 +95,28 @@ impl Engine {
             if found.is_empty() {
                 return;
             }
-            assert!(begun.elapsed() < deadline, "{states}\n{found:#?}\n{}", self.end_of_log());
+            if begun.elapsed() > deadline {
+                let why = self.why_of(&found);
+                panic!("{states}\n{found:#?}\n{why}\n{}", self.end_of_log());
+            }
             std::thread::sleep(Duration::from_millis(100));
         }
+    }
+}
+
+impl Engine {
+    /// All that is known of the containers whose ids are in these faults.
+    fn why_of(&self, faults: &[String]) -> String {
+        let ids = self.ok(["ps", "-a", "-q", "--no-trunc"]).stdout;
+        let meant = |id: &&str| faults.iter().any(|fault| fault.contains(id));
+        let tell =
+            |id: &str| format!("{}{}", self.davit(["why", id]).stdout, self.davit(["inspect", id]).stdout);
+        let run = |words: &[&str]| {
+            let output = self.host().command("env").args(words).output();
+            output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default()
+        };
+        let who = run(&["ps", "-eo", "pid,ppid,stat,args"]) + &run(&["lsns", "-t", "net"]);
+        ids.lines().filter(meant).map(tell).collect::<String>() + &who
     }
 }
 

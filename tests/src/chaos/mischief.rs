@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::path::PathBuf;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use anyhow::Result;
 use rustix::fs::{FallocateFlags, fallocate};
@@ -36,8 +36,8 @@ pub struct Mischief {
     victims: Vec<&'static str>,
     /// What this storm has.
     kinds: Vec<Kind>,
-    /// What may not be written while the disk is full, in seconds since 1970.
-    full: Vec<(u64, u64)>,
+    /// Whether the disk was ever full.
+    filled: bool,
     /// Whether shims were killed in this storm.
     shims: bool,
 }
@@ -56,7 +56,7 @@ impl Mischief {
             registry,
             victims,
             kinds: Vec::new(),
-            full: Vec::new(),
+            filled: false,
             shims: false,
         })
     }
@@ -75,10 +75,10 @@ impl Mischief {
         self.shims
     }
 
-    /// Whether the disk was full at some time between these, in seconds since 1970.
+    /// Whether the disk was ever full.
     #[must_use]
-    pub fn was_full(&self, from: u64, to: u64) -> bool {
-        self.full.iter().any(|(begun, ended)| from <= *ended + 1 && *begun <= to + 1)
+    pub fn filled(&self) -> bool {
+        self.filled
     }
 
     /// Something goes wrong, and is right again at the end of it.
@@ -134,7 +134,6 @@ impl Mischief {
     /// Takes all the room that the engine's disk has, for a moment.
     fn fill(&mut self, engine: &Engine) {
         let ballast = engine.seen_root().join("ballast");
-        let begun = now();
         let file = File::create(&ballast).expect("make the ballast");
         let mut taken = 0;
         // Until there is no room even for little.
@@ -146,7 +145,7 @@ impl Mischief {
         std::thread::sleep(Duration::from_millis(500) + self.chance.millis(1500));
         drop(file);
         fs::remove_file(&ballast).expect("remove the ballast");
-        self.full.push((begun, now()));
+        self.filled = true;
     }
 
     /// One blob has other bytes for a moment.
@@ -160,10 +159,6 @@ impl Mischief {
         std::thread::sleep(self.chance.millis(2000));
         fs::write(&blob, right).expect("mend a blob");
     }
-}
-
-fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs())
 }
 
 fn signal(signal: &str, pid: &str) {

@@ -18,7 +18,7 @@ trap 'echo "last $n"; exit 42' TERM
 echo "life $(date +%s)"
 while :; do
     n=$((n + 1))
-    echo "line $n $(date +%s)"
+    echo "line $n"
     read -r other < /witness/current
     [ "$other" = "$me" ] || echo "$me beside $other" >> /witness/twice
     sleep 0.7
