@@ -106,10 +106,8 @@ async fn places(engine: &Engine, source: &CacheSource) -> Result<Vec<(String, Pl
         let Found { content, .. } = engine.document(&beside, credential.clone()).await?;
         steps = self::steps(&content);
     }
-    let place = |digest: &str| Place {
-        reference: format!("{repository}@{digest}"),
-        credential: credential.clone(),
-    };
+    let place =
+        |digest: &str| Place { reference: format!("{repository}@{digest}"), credential: credential.clone() };
     Ok(steps.into_iter().map(|(step, digest)| (step, place(&digest))).collect())
 }
 

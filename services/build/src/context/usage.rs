@@ -132,7 +132,8 @@ mod tests {
         assert_eq!((store.forget(&[kept[0].id.clone()]).unwrap(), lists()), (0, 2));
         drop(held);
         let old = kept.iter().find(|kept| kept.bytes == 4).unwrap();
-        let list = fs::File::options().write(true).open(folder.path().join("contexts").join(&old.id)).unwrap();
+        let list =
+            fs::File::options().write(true).open(folder.path().join("contexts").join(&old.id)).unwrap();
         list.set_modified(SystemTime::now() - AGE - AGE).unwrap();
         store.forget_old().unwrap();
         assert_eq!((lists(), blobs()), (1, 1));
