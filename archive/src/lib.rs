@@ -22,6 +22,7 @@ pub mod owner;
 pub mod pack;
 pub mod path;
 mod pax;
+mod sparse;
 pub mod tar;
 pub mod write;
 

@@ -1,5 +1,6 @@
 //! PAX extended headers: `length key=value\n` records, read without tolerance, and written.
 
+use super::sparse::{self, Sparse};
 use super::tar::Problem;
 
 /// Prefix of the keys that carry extended attributes.
@@ -16,6 +17,7 @@ pub(super) struct Records {
     pub modified: Option<(i64, u32)>,
     pub accessed: Option<(i64, u32)>,
     pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    pub sparse: Option<Sparse>,
 }
 
 impl Records {
@@ -54,6 +56,7 @@ impl Records {
             || self.modified.is_some()
             || self.accessed.is_some()
             || !self.xattrs.is_empty()
+            || self.sparse.is_some()
     }
 
     fn take(&mut self, key: &[u8], value: &[u8]) -> Result<(), Problem> {
@@ -66,7 +69,9 @@ impl Records {
             b"mtime" => once(&mut self.modified, key, time(key, value)?),
             b"atime" => once(&mut self.accessed, key, time(key, value)?),
             b"SCHILY.realsize" => Err(Problem::Sparse),
-            _ if key.starts_with(b"GNU.sparse.") => Err(Problem::Sparse),
+            _ if key.starts_with(sparse::KEYS) => {
+                self.sparse.get_or_insert_default().record(&key[sparse::KEYS.len()..], value)
+            }
             _ => match key.strip_prefix(XATTR) {
                 Some(name) => self.xattr(key, name, value),
                 None => Ok(()),
@@ -127,7 +132,7 @@ fn decimal(key: &[u8], value: &[u8]) -> Result<u64, Problem> {
 }
 
 /// A plain decimal number, without sign and blanks.
-fn digits(bytes: &[u8]) -> Option<u64> {
+pub(super) fn digits(bytes: &[u8]) -> Option<u64> {
     if bytes.is_empty() || !bytes.iter().all(u8::is_ascii_digit) {
         return None;
     }

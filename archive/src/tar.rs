@@ -1,12 +1,14 @@
 //! The entries of a tar stream, read strictly: an archive that two readers would list differently is refused.
 //!
-//! ustar, GNU (long names, base-256 numbers) and PAX headers are read. Sparse entries, global headers with an effect,
-//! entries with data that may have none, and anything after the end of the archive are errors, because there is more
-//! than one way to read them.
+//! ustar, GNU (long names, base-256 numbers) and PAX headers are read. Global headers with an effect, entries with data
+//! that may have none, and anything after the end of the archive are errors, because there is more than one way to read
+//! them. So are sparse entries, unless somebody wants them read ([`crate::sparse`]).
 
+use std::collections::VecDeque;
 use std::io::{self, BufRead};
 
 use super::pax::Records;
+use super::sparse::{self, Segment, Sparse};
 
 /// Archives are made of blocks.
 pub(crate) const BLOCK: usize = 512;
@@ -130,6 +132,10 @@ pub struct Reader<R> {
     padding: u64,
     /// The name of the entry that is being read, for errors.
     name: Vec<u8>,
+    /// Whether sparse entries are read.
+    sparse: bool,
+    /// Where the current entry is sparse: its holes and what is between them, not yet read.
+    segments: VecDeque<Segment>,
 }
 
 /// Headers that describe the entry that follows them.
@@ -150,7 +156,19 @@ impl Pending {
 impl<R: BufRead> Reader<R> {
     /// Reads from `input`, with at most `header_limit` bytes of extended headers for each entry.
     pub fn new(input: R, header_limit: u64) -> Self {
-        Self { input, header_limit, data: 0, padding: 0, name: Vec::new() }
+        let name = Vec::new();
+        Self { input, header_limit, data: 0, padding: 0, name, sparse: false, segments: VecDeque::new() }
+    }
+
+    /// Reads sparse entries too: their holes come as zeros.
+    #[must_use]
+    pub fn with_sparse(self) -> Self {
+        Self { sparse: true, ..self }
+    }
+
+    /// Whether what is read begins with the header of an entry.
+    pub fn is_header(mut self) -> bool {
+        matches!(self.header(), Ok(Some(_)))
     }
 
     /// The name of the entry that was read last, or the part of it known when reading failed.
@@ -160,6 +178,7 @@ impl<R: BufRead> Reader<R> {
 
     /// The next entry, or `None` at the end, after which the stream has been read to its own end.
     pub fn next_entry(&mut self) -> Result<Option<Entry>, Problem> {
+        self.segments.clear();
         self.skip_rest()?;
         let mut pending = Pending::default();
         loop {
@@ -197,10 +216,16 @@ impl<R: BufRead> Reader<R> {
 
     /// Some of the data of the current entry that was not consumed yet; empty at its end.
     pub fn data(&mut self) -> Result<&[u8], Problem> {
+        let mut most = usize::try_from(self.data).unwrap_or(usize::MAX);
+        if let Some(segment) = self.segments.front() {
+            if segment.hole > 0 {
+                return Ok(sparse::zeros(segment.hole));
+            }
+            most = most.min(usize::try_from(segment.data).unwrap_or(usize::MAX));
+        }
         if self.data == 0 {
             return Ok(&[]);
         }
-        let most = usize::try_from(self.data).unwrap_or(usize::MAX);
         let available = self.input.fill_buf().map_err(Problem::Read)?;
         if available.is_empty() {
             return Err(Problem::Truncated);
@@ -210,13 +235,32 @@ impl<R: BufRead> Reader<R> {
 
     /// Marks bytes that [`Reader::data`] gave as read.
     pub fn consume(&mut self, bytes: usize) {
+        if let Some(segment) = self.segments.front_mut() {
+            let zeros = segment.hole > 0;
+            let part = if zeros { &mut segment.hole } else { &mut segment.data };
+            *part = part.saturating_sub(bytes as u64);
+            while self.segments.front().is_some_and(Segment::is_empty) {
+                self.segments.pop_front();
+            }
+            if zeros {
+                return;
+            }
+        }
         let bytes = bytes.min(usize::try_from(self.data).unwrap_or(usize::MAX));
         self.input.consume(bytes);
         self.data -= bytes as u64;
     }
 
     fn entry(&mut self, header: &[u8; BLOCK], size: u64, pending: Pending) -> Result<Entry, Problem> {
-        let pax = pending.pax.unwrap_or_default();
+        let mut pax = pending.pax.unwrap_or_default();
+        let mut sparse = std::mem::take(&mut pax.sparse);
+        if !self.sparse && (sparse.is_some() || header[156] == b'S') {
+            return Err(Problem::Sparse);
+        }
+        // The plain name of such an entry is one that its writer made up.
+        if let Some(name) = sparse.as_mut().and_then(|sparse| sparse.name.take()) {
+            pax.path = Some(name);
+        }
         self.name = one_name("name", pending.path, pax.path, || header_name(header))?;
         let link = one_name("link target", pending.link, pax.link, || Ok(field(&header[157..257]).to_vec()))?;
         let kind = kind(header[156], &self.name)?;
@@ -238,6 +282,20 @@ impl<R: BufRead> Reader<R> {
         };
         let modified = signed(&header[136..148]).ok_or(Problem::Number("mtime"))?;
         let mode = number(&header[100..108]).ok_or(Problem::Number("mode"))?;
+        self.set_data(size);
+        let map = match (sparse, header[156]) {
+            (Some(_), b'S') => return Err(Problem::TwoHeaders("holes")),
+            (Some(sparse), _) => Some(self.sparse_body(sparse)?),
+            (None, b'S') => Some(self.sparse_header(header, size)?),
+            (None, _) => None,
+        };
+        if map.is_some() && kind != Kind::File {
+            return Err(Problem::Sparse);
+        }
+        let logical = map.as_ref().map_or(size, |map| map.size);
+        if let Some(map) = map {
+            self.segments = map.segments(self.data)?;
+        }
         let entry = Entry {
             kind,
             path: self.name.clone(),
@@ -245,14 +303,48 @@ impl<R: BufRead> Reader<R> {
             mode: u32::try_from(mode & 0o7777).unwrap_or_default(),
             uid: owner(pax.uid, &header[108..116], "uid")?,
             gid: owner(pax.gid, &header[116..124], "gid")?,
-            size,
+            size: logical,
             modified: pax.modified.unwrap_or((modified, 0)),
             accessed: pax.accessed,
             device: (device(329..337, "devmajor")?, device(337..345, "devminor")?),
             xattrs: pax.xattrs,
         };
-        self.set_data(size);
         Ok(entry)
+    }
+
+    /// The map of an entry whose extended header says that it is sparse; the newest form has it before the data.
+    fn sparse_body(&mut self, mut sparse: Sparse) -> Result<Sparse, Problem> {
+        if !sparse.is_in_data() {
+            return Ok(sparse);
+        }
+        let mut map = sparse::InData::default();
+        loop {
+            let mut block = [0; BLOCK];
+            if self.data < BLOCK as u64 || !self.block(&mut block)? {
+                return Err(Problem::Truncated);
+            }
+            self.data -= BLOCK as u64;
+            if map.block(&block)? {
+                break;
+            }
+        }
+        sparse.map = map.finish();
+        Ok(sparse)
+    }
+
+    /// The map of an entry of GNU's own old form: in its header, and in blocks that follow it.
+    fn sparse_header(&mut self, header: &[u8; BLOCK], size: u64) -> Result<Sparse, Problem> {
+        let mut sparse = Sparse::of(number(&header[483..495]).ok_or(Problem::Number("realsize"))?);
+        let mut more = sparse.table(&header[386..482], number)? && header[482] != 0;
+        while more {
+            let mut block = [0; BLOCK];
+            if !self.block(&mut block)? {
+                return Err(Problem::Truncated);
+            }
+            more = sparse.table(&block[..504], number)? && block[504] != 0;
+        }
+        self.set_data(size);
+        Ok(sparse)
     }
 
     /// The next header, or `None` when the archive ended here and nothing follows.
@@ -403,7 +495,7 @@ fn kind(flag: u8, name: &[u8]) -> Result<Kind, Problem> {
         b'4' => Ok(Kind::Block),
         b'5' => Ok(Kind::Directory),
         b'6' => Ok(Kind::Fifo),
-        b'S' => Err(Problem::Sparse),
+        b'S' => Ok(Kind::File),
         other => Err(Problem::Type(other)),
     }
 }

@@ -29,6 +29,7 @@ pub mod limit;
 mod nearest;
 pub mod pattern;
 pub mod position;
+pub mod remote;
 pub mod scope;
 pub mod word;
 
@@ -38,3 +39,4 @@ pub use file::{Dockerfile, Stage};
 pub use ignore::Ignore;
 pub use instruction::Instruction;
 pub use position::Position;
+pub use remote::{Remote, Repository};

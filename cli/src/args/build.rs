@@ -92,8 +92,17 @@ pub struct BuildArgs {
     /// What the commands are given and allowed.
     #[command(flatten)]
     pub give: GiveArgs,
-    /// Folder with the files, or - for a Dockerfile on standard input
-    #[arg(required = true, value_name = "PATH")]
+    /// Patterns of files that stay behind [default: FILE.dockerignore, then PATH/.dockerignore]
+    #[arg(long, value_name = "FILE")]
+    pub ignorefile: Option<String>,
+    /// A context beside the main one: NAME=PATH, docker-image://…, oci-layout://… or an address
+    #[arg(long, value_name = "NAME=PLACE")]
+    pub build_context: Vec<String>,
+    /// Platform to build for, as linux/amd64 [default: the engine's]
+    #[arg(long, value_name = "PLATFORM")]
+    pub platform: Option<String>,
+    /// Folder, archive or address with the files, or - for a Dockerfile or an archive on standard input
+    #[arg(required = true, value_name = "PATH|URL|-")]
     pub path: String,
 }
 

@@ -6,11 +6,12 @@ use std::io::{self, Read as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use davit_dockerfile::Ignore;
 use davit_proto::build::build_request::Frame;
-use davit_proto::build::{BuildRequest, Content, Entry};
+use davit_proto::build::{ArchivePiece, BuildRequest, Content, Entry};
 use davit_sys::file::OFlags;
 use tokio::sync::mpsc;
 
@@ -24,6 +25,7 @@ const FORMAT: u32 = 0o170_000;
 const REGULAR: u32 = 0o100_000;
 const DIRECTORY: u32 = 0o040_000;
 const LINK: u32 = 0o120_000;
+const FIFO: u32 = 0o010_000;
 
 /// A folder as it is.
 #[derive(Debug, Clone, Default)]
@@ -33,8 +35,7 @@ pub struct Context {
 }
 
 impl Context {
-    /// Looks at everything in a folder that does not stay behind. Files are not read. What is neither file, folder nor
-    /// link stays behind.
+    /// Looks at everything in a folder that does not stay behind. Files are not read. Sockets and devices stay behind.
     pub fn walk(folder: &Path, ignore: &Ignore) -> Result<Self, Error> {
         let mut context = Self { folder: folder.to_owned(), entries: Vec::new() };
         let mut open = vec![PathBuf::new()];
@@ -48,11 +49,23 @@ impl Context {
                 let inner = inner.join(found.file_name());
                 let text = inner.to_string_lossy();
                 let ignored = ignore.ignores(&text);
-                let stat = found.metadata().map_err(failed)?;
-                if stat.is_dir() && !(ignored && ignore.ignores_all_below(&text)) {
+                let below = !ignored || !ignore.ignores_all_below(&text);
+                // What stays behind with all that is in it is not even looked at.
+                if !below {
+                    continue;
+                }
+                let stat = match found.metadata() {
+                    Ok(stat) => stat,
+                    // Gone since its name was read.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                    Err(error) => return Err(Error::io(format!("read {}", found.path().display()), error)),
+                };
+                if stat.is_dir() {
                     open.push(inner.clone());
                 }
-                let entry = entry(&inner, &found.path(), &stat).map_err(failed)?;
+                let path = found.path();
+                let failed = |error| Error::io(format!("read {}", path.display()), error);
+                let entry = entry(&inner, &path, &stat).map_err(failed)?;
                 if ignored {
                     waiting.extend(entry.filter(|_| stat.is_dir()).map(|entry| (inner, entry)));
                     continue;
@@ -66,12 +79,12 @@ impl Context {
     }
 
     /// What there is.
-    pub fn entries(&self) -> Vec<Entry> {
-        self.entries.clone()
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
     }
 
     /// Sends the content of files, until all is sent or nobody wants more.
-    pub async fn send(self, numbers: Vec<u32>, frames: mpsc::Sender<BuildRequest>) {
+    pub async fn send(self: Arc<Self>, numbers: Vec<u32>, frames: mpsc::Sender<BuildRequest>) {
         let sent = tokio::task::spawn_blocking(move || {
             for number in numbers {
                 let Some(entry) = self.entries.get(number as usize) else { return };
@@ -114,7 +127,7 @@ fn send_file(path: &Path, send: &mut impl FnMut(Content) -> bool) -> io::Result<
 
 fn entry(inner: &Path, path: &Path, stat: &std::fs::Metadata) -> io::Result<Option<Entry>> {
     let link = match stat.mode() & FORMAT {
-        REGULAR | DIRECTORY => Bytes::new(),
+        REGULAR | DIRECTORY | FIFO => Bytes::new(),
         LINK => Bytes::copy_from_slice(std::fs::read_link(path)?.as_os_str().as_bytes()),
         _ => return Ok(None),
     };
@@ -128,4 +141,56 @@ fn entry(inner: &Path, path: &Path, stat: &std::fs::Metadata) -> io::Result<Opti
         inode: stat.ino(),
         link,
     }))
+}
+
+/// Sends an archive as it is, until all is sent or nobody wants more.
+pub fn send_archive(mut archive: Box<dyn io::Read + Send>, frames: mpsc::Sender<BuildRequest>) {
+    // A thread that nobody waits for: standard input may never end.
+    std::thread::spawn(move || {
+        loop {
+            let mut chunk = Vec::with_capacity(PIECE);
+            if let Err(error) = archive.by_ref().take(PIECE as u64).read_to_end(&mut chunk) {
+                // Without an end, what came is not taken for whole.
+                crate::output::complain(&format!("read the context: {error}"));
+                return;
+            }
+            let last = chunk.len() < PIECE;
+            let frame = Frame::Archive(ArchivePiece { chunk: Bytes::from(chunk), last });
+            if frames.blocking_send(BuildRequest { frame: Some(frame) }).is_err() || last {
+                return;
+            }
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsStr;
+    use std::os::unix::fs::symlink;
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    #[test]
+    fn everything_is_seen_in_order_and_what_cannot_travel_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path();
+        for name in ["b/c/file", "a.txt", "b.txt", "gone/x", "gone/y/z"] {
+            std::fs::create_dir_all(path.join(name).parent().unwrap()).unwrap();
+            std::fs::write(path.join(name), name).unwrap();
+        }
+        std::fs::hard_link(path.join("a.txt"), path.join("b/again")).unwrap();
+        symlink("/nowhere", path.join("link")).unwrap();
+        let strange = OsStr::from_bytes(b"strange\xff");
+        std::fs::write(path.join(strange), "").unwrap();
+        let _socket = UnixListener::bind(path.join("socket")).unwrap();
+        let ignore = Ignore::parse("gone\n*.log\n").unwrap();
+        let context = Context::walk(path, &ignore).unwrap();
+        let names: Vec<&[u8]> = context.entries.iter().map(|entry| entry.path.as_ref()).collect();
+        let wanted: [&[u8]; 8] =
+            [b"a.txt", b"b", b"b.txt", b"b/again", b"b/c", b"b/c/file", b"link", b"strange\xff"];
+        assert_eq!(names, wanted);
+        assert_eq!(context.entries[6].link.as_ref(), b"/nowhere");
+        assert_eq!(context.entries[0].inode, context.entries[3].inode);
+    }
 }

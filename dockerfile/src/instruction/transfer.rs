@@ -5,6 +5,7 @@ use crate::error::{Error, Problem};
 use crate::expand::{self, Lookup};
 use crate::flag::Flags;
 use crate::lexer::{Delimiter, Statement};
+use crate::remote::Remote;
 use crate::word::Word;
 
 /// A transfer as written.
@@ -173,16 +174,11 @@ impl Transfer {
         if !self.add {
             return Source::Path(text);
         }
-        let before = text.split('#').next().unwrap_or_default();
-        let web = text.starts_with("http://") || text.starts_with("https://");
-        let repository = text.starts_with("git@")
-            || text.starts_with("git://")
-            || text.starts_with("ssh://")
-            || (web && before.ends_with(".git"));
-        match (repository, web) {
-            (true, _) => Source::Git(text),
-            (false, true) => Source::Url(text),
-            (false, false) => Source::Path(text),
+        match Remote::parse(&text) {
+            Ok(None) => Source::Path(text),
+            Ok(Some(Remote::Web(_))) => Source::Url(text),
+            // What is wrong with one is told by who goes there.
+            Ok(Some(Remote::Git(_))) | Err(_) => Source::Git(text),
         }
     }
 }

@@ -7,10 +7,10 @@ use davit_proto::build::build_request::Frame;
 use davit_proto::build::build_response::Event;
 use davit_proto::build::builds_server::Builds;
 use davit_proto::build::{
-    BuildOpen, BuildRequest, BuildResponse, DiskUsageRequest, DiskUsageResponse, Needed, PruneRequest,
-    PruneResponse, StepState,
+    BuildOpen, BuildRequest, BuildResponse, DiskUsageRequest, DiskUsageResponse, FoundDockerfile,
+    PruneRequest, PruneResponse,
 };
-use davit_proto::status::{RemoteError, status};
+use davit_proto::status::status;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt as _};
@@ -19,11 +19,12 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::build::{Plan, Session};
 use crate::cache::{self, Conditions, Shelf, Wish};
 use crate::client::Client;
-use crate::context::{Files, Intake, Store};
+use crate::context::Store;
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::mount::Workshop;
 use crate::progress::Progress;
+use crate::receive::{Wanted, next, receive};
 use crate::running::Running;
 
 /// Records of a frame.
@@ -100,79 +101,39 @@ async fn serve(
     events: mpsc::Sender<Result<BuildResponse, Error>>,
 ) -> Result<(), Error> {
     let progress = Progress::new(events);
-    let options = match next(&mut frames).await? {
+    let mut options = match next(&mut frames).await? {
         Some(Frame::Open(open)) => open,
         _ => return Err(Error::Invalid("the first frame must be open".to_owned())),
     };
-    let key = options.context_key.clone();
-    let check = options.check;
     let asks = options.clone();
-    let plan = read(options).await?;
+    let (check, elsewhere) = (options.check, options.dockerfile_elsewhere);
+    let wanted = Wanted::of(&mut options);
+    let early = if elsewhere { None } else { Some(read(options.clone()).await?) };
+    if let Some(plan) = early.as_ref().filter(|_| check) {
+        return plan.warn(&progress).await;
+    }
+    let mut received = receive(&mut frames, &store, wanted, &progress).await?;
+    let plan = match early {
+        Some(plan) => plan,
+        None => {
+            let (name, text) = received.dockerfile.take().ok_or(Error::Lost)?;
+            let text = bytes::Bytes::from(text);
+            let found = FoundDockerfile { name: name.clone(), text: text.clone() };
+            progress.tell(Event::Dockerfile(found)).await?;
+            (options.dockerfile_name, options.dockerfile) = (name, text);
+            read(options).await?
+        }
+    };
     if check {
         return plan.warn(&progress).await;
     }
-    let files = take_in(&mut frames, &store, &key, &progress).await?;
     let client = Client::new(frames, progress.clone(), &asks);
-    plan.build(engine, files, Session { progress, client, workshop }).await
+    plan.build(engine, received, Session { progress, client, workshop, store }).await
 }
 
 /// Reading takes as long as a Dockerfile is long.
 async fn read(options: BuildOpen) -> Result<Plan, Error> {
     tokio::task::spawn_blocking(move || Plan::read(options)).await.map_err(|_| Error::Lost)?
-}
-
-async fn next(frames: &mut Streaming<BuildRequest>) -> Result<Option<Frame>, Error> {
-    let frame = frames.message().await.map_err(RemoteError::from)?;
-    match frame {
-        None => Ok(None),
-        Some(BuildRequest { frame: Some(frame) }) => Ok(Some(frame)),
-        Some(BuildRequest { frame: None }) => Err(Error::Invalid("a frame says nothing".to_owned())),
-    }
-}
-
-/// Takes in the context: what there is, then what is lacking of it.
-async fn take_in(
-    frames: &mut Streaming<BuildRequest>,
-    store: &Store,
-    key: &str,
-    progress: &Progress,
-) -> Result<Files, Error> {
-    let mut intake = Intake::new(store, store.hold().await, key);
-    loop {
-        match next(frames).await? {
-            Some(Frame::Entries(entries)) => intake.entries(entries.entries)?,
-            Some(Frame::EntriesEnd(_)) => break,
-            Some(_) => return Err(Error::Invalid("entries of the context must follow".to_owned())),
-            None => return Err(Error::Cancelled),
-        }
-    }
-    let (mut intake, needed) = blocking(move || {
-        let needed = intake.needed()?;
-        Ok((intake, needed))
-    })
-    .await?;
-    let step = progress.begin("[internal] load build context").await?;
-    progress.tell(Event::Needed(Needed { entries: needed })).await?;
-    let mut moving = step.part("transferring context", intake.lacking()).await?;
-    while !intake.is_whole() {
-        match next(frames).await? {
-            Some(Frame::Content(content)) if content.error.is_empty() => {
-                intake = blocking(move || {
-                    intake.content(content.entry, &content.chunk, content.last)?;
-                    Ok(intake)
-                })
-                .await?;
-                moving.at(intake.received()).await?;
-            }
-            Some(Frame::Content(content)) => return Err(Error::Invalid(content.error)),
-            Some(_) => return Err(Error::Invalid("content of the context must follow".to_owned())),
-            None => return Err(Error::Cancelled),
-        }
-    }
-    moving.done().await?;
-    let files = blocking(move || intake.finish()).await?;
-    step.tell(StepState::Done).await?;
-    Ok(files)
 }
 
 impl Api {
@@ -200,11 +161,4 @@ impl Api {
             records.into_iter().map(|record| record.told).filter(|told| conditions.hold(told)).collect();
         Ok(records.chunks(RECORDS).map(|some| DiskUsageResponse { records: some.to_vec() }).collect())
     }
-}
-
-/// Runs what waits for the disk where it may wait.
-async fn blocking<T: Send + 'static>(
-    call: impl FnOnce() -> Result<T, Error> + Send + 'static,
-) -> Result<T, Error> {
-    tokio::task::spawn_blocking(call).await.map_err(|_| Error::Lost)?
 }

@@ -14,15 +14,18 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::client::Client;
-use crate::context::Files;
+use crate::context::{Files, Held, Store};
 use crate::engine::{Engine, Image};
 use crate::entitlement;
 use crate::epoch::Epoch;
 use crate::error::Error;
 use crate::lint;
 use crate::mount::Workshop;
+use crate::named::{self, Named, Place};
 use crate::output;
+use crate::platform;
 use crate::progress::{Progress, Step, shortened};
+use crate::receive::Received;
 use crate::stage::{Follower, State, told};
 use crate::steps::Steps;
 
@@ -39,8 +42,16 @@ pub struct Build {
     pub options: BuildOpen,
     /// The engine.
     pub engine: Engine,
+    /// Where files of contexts are, and what is fetched.
+    pub store: Store,
     /// The context.
     pub context: Arc<Files>,
+    /// Contexts beside it.
+    pub named: Named,
+    /// The platform that is built for.
+    pub platform: Platform,
+    /// Keeps the files of contexts where they are.
+    pub held: Held,
     /// The way to the client.
     pub progress: Progress,
     /// When all of it is said to happen.
@@ -89,6 +100,8 @@ pub struct Session {
     pub client: Client,
     /// What mounts are made of.
     pub workshop: Workshop,
+    /// Where files of contexts are.
+    pub store: Store,
 }
 
 /// What was read of a client's wish, before any file came.
@@ -99,6 +112,7 @@ pub struct Plan {
     global: Global,
     options: BuildOpen,
     epoch: Epoch,
+    platform: Platform,
 }
 
 impl Plan {
@@ -111,11 +125,14 @@ impl Plan {
         let wrong = |source| Error::Dockerfile { name: name.clone(), source };
         let mut file = Dockerfile::parse_bytes(&options.dockerfile).map_err(wrong)?;
         options.dockerfile = bytes::Bytes::new();
-        let platform = host();
+        let platform = platform::parse(&options.platform)?;
+        platform::check(&platform)?;
+        named::check(&options.contexts)?;
+        named::replace(&mut file, &options.contexts);
         let given = Given {
             args: options.build_args.clone().into_iter().collect(),
-            build: platform.clone(),
-            target: platform,
+            build: platform::host(),
+            target: platform.clone(),
             stage: options.target.clone(),
         };
         let global = Global::new(&file.args, &given).map_err(wrong)?;
@@ -124,7 +141,7 @@ impl Plan {
         check_entitlements(&file, &graph, &options)?;
         label(&mut file, graph.target, &options)?;
         let epoch = Epoch::of(&options.build_args)?;
-        Ok(Self { file, graph, global, options, epoch })
+        Ok(Self { file, graph, global, options, epoch, platform })
     }
 
     /// Tells what is probably not meant.
@@ -145,8 +162,8 @@ impl Plan {
     ///
     /// # Errors
     /// A step fails, or the client is gone.
-    pub async fn build(self, engine: Engine, context: Files, session: Session) -> Result<(), Error> {
-        let Session { progress, client, workshop } = session;
+    pub async fn build(self, engine: Engine, received: Received, session: Session) -> Result<(), Error> {
+        let Session { progress, client, workshop, store } = session;
         // A name that cannot be is refused before hours of work, not behind them.
         for tag in &self.options.tags {
             let named = tag.rsplit('/').next().is_some_and(|name| name.contains(':'));
@@ -154,13 +171,30 @@ impl Plan {
             engine.image(&if named { tag.clone() } else { format!("{tag}:latest") }).await?;
         }
         self.warn(&progress).await?;
-        let Self { file, graph, global, options, epoch } = self;
-        let context = Arc::new(context);
+        let Self { file, graph, global, options, epoch, platform } = self;
+        let Received { files, mut named, held, .. } = received;
+        named.load(&engine, &progress).await?;
+        let context = Arc::new(files);
         let client = Arc::new(client);
         let steps = Arc::new(Steps::read(&engine, &options.cache_from, progress.clone()).await?);
         let engine = engine.with(Arc::clone(&steps));
-        let build =
-            Build { file, graph, global, options, engine, context, progress, client, workshop, epoch, steps };
+        let build = Build {
+            file,
+            graph,
+            global,
+            options,
+            engine,
+            store,
+            context,
+            named,
+            platform,
+            held,
+            progress,
+            client,
+            workshop,
+            epoch,
+            steps,
+        };
         let build = Arc::new(build);
         build.plan().await?;
         let state = stages(&build).await?;
@@ -252,6 +286,14 @@ impl Build {
         self.progress.plan(steps + 1).await
     }
 
+    /// The files of a context beside the main one; none when no context of files has this name.
+    pub fn files_of(&self, name: &str) -> Option<&Arc<Files>> {
+        match self.named.get(name) {
+            Some(Place::Files(files)) => Some(files),
+            Some(Place::Image(_) | Place::Layout(..)) | None => None,
+        }
+    }
+
     /// An error of the Dockerfile.
     pub fn wrong(&self, source: davit_dockerfile::Error) -> Error {
         Error::Dockerfile { name: self.options.dockerfile_name.clone(), source }
@@ -271,7 +313,8 @@ impl Build {
         }
     }
 
-    /// An image that is needed: from here, or from its registry; and whether it was fetched.
+    /// An image that is needed: from here, or from its registry; and whether it was fetched. A context of its name comes
+    /// before it.
     ///
     /// # Errors
     /// It is nowhere, or for another platform.
@@ -281,29 +324,37 @@ impl Build {
         platform: Option<&str>,
         step: &Step,
     ) -> Result<(Image, bool), Error> {
-        let own = host();
-        let ours = |wanted: &str| wanted == own.to_string() || wanted == own.os;
-        if platform.is_some_and(|wanted| !ours(wanted)) {
-            return Err(Error::Unserved("a stage for another platform than this host's"));
-        }
-        if !self.options.pull
+        let name = match self.named.get(name) {
+            Some(Place::Image(other)) => other,
+            Some(Place::Files(_) | Place::Layout(..)) => {
+                return Err(Error::Invalid(format!("context {name:?} is no image")));
+            }
+            None => name,
+        };
+        let wanted = match platform {
+            Some(platform) => platform::parse(platform)?,
+            None => self.platform.clone(),
+        };
+        // An image by id is what it is.
+        let exact = name.starts_with("sha256:");
+        if (!self.options.pull || exact)
             && let Some(image) = self.engine.image(name).await?
+            && (exact || is_for(&image, &wanted))
         {
             return Ok((image, false));
         }
-        let id = self.engine.pull(name, step).await?;
+        let id = self.engine.pull(name, &wanted, step).await?;
         let image = self.engine.image(&id).await?.ok_or_else(|| Error::NotFound(name.to_owned()))?;
         Ok((image, true))
     }
 }
 
-/// The platform of this host, in the words of images.
-fn host() -> Platform {
-    let architecture = match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        "x86" => "386",
-        other => other,
+/// Whether an image is for a platform; one that does not say is for any.
+fn is_for(image: &Image, wanted: &Platform) -> bool {
+    let Some(platform) = image.told.image.as_ref().and_then(|image| image.platform.as_ref()) else {
+        return true;
     };
-    Platform { os: "linux".to_owned(), architecture: architecture.to_owned(), variant: String::new() }
+    let same_variant =
+        wanted.variant.is_empty() || platform.variant.is_empty() || platform.variant == wanted.variant;
+    platform.architecture.is_empty() || (platform.architecture == wanted.architecture && same_variant)
 }

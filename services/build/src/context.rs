@@ -4,11 +4,14 @@
 //! <root>/build/
 //!   blobs/<sha256>       content of files, each once
 //!   contexts/<sha256>    what a context held when it was sent last: "size modified changed inode mode digest path"
+//!   fetched/<sha256>     what was last fetched from an address ([`crate::fetch`])
+//!   scratch/             folders that are needed for a moment; whatever is in it at the start is nobody's
 //! ```
 //!
 //! A file whose size, times and number are those of the last time is not sent again. A blob counts only when a list on
 //! disk names it, and a list is written after all its blobs were synced: so what a power cut tore is never believed.
 
+mod blob;
 mod files;
 mod usage;
 
@@ -21,13 +24,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use davit_proto::build::Entry;
-use davit_sys::file::{Durability, Flock, read_bounded, sync_file_system, write_atomic};
+use davit_sys::file::{Durability, Flock, read_bounded, remove_children, sync_file_system, write_atomic};
 use sha2::{Digest as _, Sha256};
 use tempfile::NamedTempFile;
 use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 
 use crate::error::Error;
 
+pub use blob::Stored;
 pub use files::Files;
 pub use usage::Kept;
 
@@ -91,13 +95,26 @@ impl Store {
     /// # Errors
     /// It cannot be made, or another service has it.
     pub fn open(folder: &Path) -> Result<Self, Error> {
-        for name in ["blobs", "contexts"] {
+        for name in ["blobs", "contexts", "fetched", "scratch"] {
             let path = folder.join(name);
             let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&path);
             made.map_err(Error::io(format!("make the folder {}", path.display())))?;
         }
         let inner = Inner { folder: folder.to_owned(), uses: Arc::default(), _lock: lock(folder)? };
         Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// The folder of all of it.
+    pub fn folder(&self) -> &Path {
+        &self.inner.folder
+    }
+
+    /// Opens a file.
+    ///
+    /// # Errors
+    /// It is not here.
+    pub fn open_blob(&self, digest: &str) -> io::Result<File> {
+        File::open(self.blob(digest))
     }
 
     /// The path of a blob.
@@ -124,14 +141,15 @@ impl Store {
 
     /// Holds everything as it is, for as long as somebody reads from it.
     pub async fn hold(&self) -> Held {
-        Arc::clone(&self.inner.uses).read_owned().await
+        Arc::new(Arc::clone(&self.inner.uses).read_owned().await)
     }
 }
 
 /// Says that nobody reads from the store.
 pub type Alone = OwnedRwLockWriteGuard<()>;
-/// Says that somebody reads from the store.
-pub type Held = OwnedRwLockReadGuard<()>;
+/// Says that somebody reads from the store. A build takes it once: who asked a second time would wait for those who wait
+/// to remove.
+pub type Held = Arc<OwnedRwLockReadGuard<()>>;
 
 /// A context that is coming in.
 #[derive(Debug)]
@@ -335,12 +353,15 @@ impl Store {
     fn sweep_unnamed(&self) -> Result<u64, Error> {
         let mut freed = 0;
         let failed = || Error::io("sweep the files of contexts");
+        let scratch = File::open(self.scratch()).map_err(failed())?;
+        remove_children(&scratch).map_err(failed())?;
         let mut named = BTreeSet::new();
         for entry in fs::read_dir(self.inner.folder.join("contexts")).map_err(failed())? {
             let bytes = read_bounded(&entry.map_err(failed())?.path(), LIST).map_err(failed())?;
             let text = String::from_utf8_lossy(&bytes).into_owned();
             named.extend(text.lines().filter_map(parse).map(|(_, (_, digest))| digest));
         }
+        named.extend(self.fetched_digests().map_err(failed())?);
         for entry in fs::read_dir(self.inner.folder.join("blobs")).map_err(failed())? {
             let entry = entry.map_err(failed())?;
             if entry.file_name().to_str().is_none_or(|name| !named.contains(name)) {

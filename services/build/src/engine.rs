@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use davit_dockerfile::scope::Platform;
 use davit_proto::container::containers_client::ContainersClient;
 use davit_proto::container::{
     CommitRequest as ContainerCommit, ContainerSpec, CreateRequest, ListRequest as ContainerList,
@@ -15,9 +16,11 @@ use davit_proto::container::{
 };
 use davit_proto::image::images_client::ImagesClient;
 use davit_proto::image::{
-    CommitOpen, CommitRequest, InspectRequest, InspectResponse, PullRequest, TagRequest, commit_request,
+    CommitOpen, CommitRequest, InspectRequest, InspectResponse, LoadOpen, LoadRequest,
+    Platform as WirePlatform, PullRequest, TagRequest, commit_request, load_request, load_response,
     pull_response,
 };
+use davit_proto::pieces::Sink;
 use davit_proto::reason;
 use davit_proto::status::RemoteError;
 use davit_proto::step::is_step;
@@ -31,6 +34,7 @@ use crate::error::Error;
 use crate::layer::Layer;
 use crate::memo::Memo;
 use crate::mount::Held;
+use crate::platform::host;
 use crate::progress::{Layers, Progress, Step};
 use crate::run::LABEL;
 use crate::steps::Steps;
@@ -40,6 +44,13 @@ pub use elsewhere::Found;
 /// Bytes of a layer that go at once, and how many pieces may wait.
 const PIECE: usize = 128 << 10;
 const PIECES: usize = 8;
+const LOAD_PIECE: usize = 64 << 10;
+
+/// A platform on the wire.
+pub fn wire(platform: &Platform) -> WirePlatform {
+    let Platform { os, architecture, variant } = platform.clone();
+    WirePlatform { os, architecture, variant }
+}
 
 /// How long an engine that does not answer is asked again, and how often.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -127,8 +138,13 @@ impl Engine {
     }
 
     /// Fetches an image, and tells of its layers as parts of a step.
-    pub async fn pull(&self, reference: &str, step: &Step) -> Result<String, Error> {
-        let request = PullRequest { reference: reference.to_owned(), ..PullRequest::default() };
+    pub async fn pull(&self, reference: &str, platform: &Platform, step: &Step) -> Result<String, Error> {
+        let request = PullRequest {
+            reference: reference.to_owned(),
+            // Nothing said is this host's, to the last variant.
+            platform: (*platform != host()).then(|| wire(platform)),
+            ..PullRequest::default()
+        };
         let mut images = self.images();
         let mut events = remote(images.pull(request)).await?;
         let mut layers = Layers::default();
@@ -174,6 +190,33 @@ impl Engine {
                 Err(Error::io("write the layer")(error))
             }
             (_, Err(error)) => Err(error),
+        }
+    }
+
+    /// Reads an archive with an image in it, and answers with how it is called then.
+    pub async fn load(&self, archive: Arc<Layer>) -> Result<String, Error> {
+        let (frames, waiting) = mpsc::channel(PIECES);
+        let first = LoadRequest { frame: Some(load_request::Frame::Open(LoadOpen::default())) };
+        // A queue that nobody reads from yet has room for one.
+        let _ = frames.try_send(first);
+        let writing = tokio::task::spawn_blocking(move || {
+            let send = |piece| {
+                let frame = LoadRequest { frame: Some(load_request::Frame::Chunk(piece)) };
+                frames.blocking_send(frame).map_err(|_| std::io::ErrorKind::BrokenPipe.into())
+            };
+            archive.write(Sink::new(LOAD_PIECE, send))
+        });
+        let mut images = self.images();
+        let mut events = remote(images.load(ReceiverStream::new(waiting))).await?;
+        let mut loaded = None;
+        while let Some(event) = events.message().await.map_err(RemoteError::from)? {
+            if let Some(load_response::Event::Loaded(name)) = event.event {
+                loaded = Some(name);
+            }
+        }
+        match writing.await.map_err(|_| Error::Lost)? {
+            Err(error) if loaded.is_none() => Err(Error::io("write the archive of the image")(error)),
+            _ => loaded.ok_or(Error::Lost),
         }
     }
 

@@ -51,6 +51,24 @@ pub enum Error {
     /// Something that this version does not do.
     #[error("{0} is not done by this version of davit")]
     Unserved(&'static str),
+    /// Something could not be fetched.
+    #[error("fetch {address}: {why}")]
+    Fetch {
+        /// Where it should be, without any credentials.
+        address: String,
+        /// Why not.
+        why: String,
+    },
+    /// What was fetched is something else than the Dockerfile says.
+    #[error("{address} is not what --checksum says: wanted {wanted}, found {found}")]
+    Checksum {
+        /// Where it was fetched from.
+        address: String,
+        /// What the Dockerfile says.
+        wanted: String,
+        /// What it is.
+        found: String,
+    },
     /// The engine refused, or cannot be reached.
     #[error(transparent)]
     Engine(#[from] RemoteError),
@@ -100,7 +118,8 @@ impl Classify for Error {
         match self {
             Self::Invalid(_) | Self::Dockerfile { .. } => ErrorKind::InvalidArgument,
             Self::Step { source, .. } => source.kind(),
-            Self::Command { .. } => ErrorKind::FailedPrecondition,
+            Self::Command { .. } | Self::Checksum { .. } => ErrorKind::FailedPrecondition,
+            Self::Fetch { .. } => ErrorKind::Unavailable,
             Self::NotFound(_) | Self::NotInContext(_) => ErrorKind::NotFound,
             Self::Unserved(_) => ErrorKind::Unimplemented,
             Self::Engine(error) => error.kind,
@@ -118,6 +137,8 @@ impl Classify for Error {
             Self::Step { source, .. } => source.reason(),
             Self::Command { .. } => "COMMAND_FAILED",
             Self::NotFound(_) | Self::NotInContext(_) => "SOURCE_NOT_FOUND",
+            Self::Fetch { .. } => "FETCH_FAILED",
+            Self::Checksum { .. } => "WRONG_CHECKSUM",
             Self::Unserved(_) => reason::NOT_IMPLEMENTED,
             Self::Engine(error) => &error.reason,
             Self::Io { .. } | Self::Locked(_) | Self::Lost => "BUILD_FAILED",

@@ -127,7 +127,7 @@ fn step(
                 if tree.stat(&real.join(&name))?.is_some_and(|node| node.is_dir()) {
                     open.push(next);
                 }
-            } else if name.to_str().is_some_and(|name| pattern.matches(name)) {
+            } else if pattern.matches(&name.to_string_lossy()) {
                 found.push(next);
             }
         }
@@ -174,6 +174,17 @@ fn walk(
 }
 
 impl Match {
+    /// All that is in a tree, to go into a folder.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn all(tree: Arc<dyn Tree>) -> Result<Self, Error> {
+        let mut below = Vec::new();
+        walk(tree.as_ref(), Path::new(""), &Ignore::default(), &mut below)?;
+        let node = Node::implied();
+        Ok(Self { tree, path: PathBuf::new(), asked: PathBuf::new(), skipped: 0, node, below })
+    }
+
     /// Its name in the folder that it goes to.
     pub fn name(&self) -> OsString {
         self.asked.file_name().map_or_else(OsString::new, OsStr::to_owned)

@@ -13,6 +13,9 @@ use davit_archive::write::Writer;
 use crate::error::Error;
 use crate::tree::{Kind, Node, Tree, resolve};
 
+/// What names begin with that say of another that it is gone.
+const WHITEOUT: &[u8] = b".wh.";
+
 /// What a layer holds at a path.
 #[derive(Debug)]
 pub struct Item {
@@ -85,6 +88,11 @@ impl Layer {
     /// A folder would become a file, or the other way round.
     pub fn put(&mut self, path: &Path, item: Item) -> Result<(), Error> {
         let path = self.resolve(path, item.node.is_dir())?;
+        if let Some(name) = path.iter().find(|name| name.as_bytes().starts_with(WHITEOUT)) {
+            let (path, name) = (path.display(), name.display());
+            let text = format!("cannot copy /{path}: a name like {name} says in a layer that a file is gone");
+            return Err(Error::Invalid(text));
+        }
         self.make_above(&path)?;
         if let Some(there) = self.stat(&path)?
             && there.is_dir()

@@ -1,5 +1,6 @@
 //! A stage: one instruction after the other, each upon the state that those before it made.
 
+mod elsewhere;
 mod mounts;
 mod run;
 mod settle;
@@ -18,6 +19,7 @@ use tokio::task::JoinHandle;
 use crate::build::{At, Build, States};
 use crate::error::Error;
 use crate::layer::Layer;
+use crate::platform;
 use crate::progress::{Step, shortened};
 
 pub use settle::settle;
@@ -83,8 +85,14 @@ impl<'a> Follower<'a> {
         let node = &self.build.graph.nodes[self.index];
         let name = self.step_name(&stage.text);
         self.state = match &node.base {
-            Origin::Scratch => State::scratch(),
+            Origin::Scratch => {
+                let platform = node.platform.as_deref().map(platform::parse).transpose()?;
+                State::scratch().of_platform(platform.as_ref().unwrap_or(&self.build.platform))
+            }
             Origin::Stage(base) => self.states.get(*base)?,
+            Origin::Image(context) if self.build.files_of(context).is_some() => {
+                self.upon_files(&name, context).await?
+            }
             Origin::Image(image) => {
                 let step = self.begin_step(&name).await?;
                 let (image, fetched) = self.build.image(image, node.platform.as_deref(), &step).await?;
@@ -206,7 +214,7 @@ fn is_told(instruction: &Instruction) -> bool {
 }
 
 /// Runs what waits for the disk where it may wait.
-async fn blocking<T: Send + 'static>(
+pub async fn blocking<T: Send + 'static>(
     call: impl FnOnce() -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Error> {
     tokio::task::spawn_blocking(call).await.map_err(|_| Error::Lost)?

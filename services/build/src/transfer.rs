@@ -9,10 +9,12 @@ use davit_dockerfile::instruction::{Source, Transfer, TransferStep};
 
 use crate::error::Error;
 use crate::gather::{Match, gather};
+use crate::git::Commit;
 use crate::key::Key;
 use crate::layer::{Data, Item, Layer};
 use crate::owner::{Mode, owner};
 use crate::tree::{Kind, Node, Tree, clean};
+use crate::unpack::is_archive;
 
 /// Two times, in seconds and nanoseconds.
 type Times = ((i64, u32), (i64, u32));
@@ -20,14 +22,37 @@ type Times = ((i64, u32), (i64, u32));
 /// What is to go, found and described.
 #[derive(Debug)]
 pub struct Found {
-    matches: Vec<Match>,
+    pieces: Vec<Piece>,
     documents: Vec<(String, Vec<u8>)>,
     step: TransferStep,
     parents: bool,
     destination: String,
 }
 
-/// Finds the sources. Reads no file's content but that of documents, which are in the Dockerfile.
+/// A source that is there.
+#[derive(Debug)]
+pub enum Piece {
+    /// Files as they are.
+    Files(Match),
+    /// An archive, whose content is to go.
+    Archive(Match),
+    /// A commit of a repository, with or without the repository's own folder.
+    Commit(Commit, bool),
+    /// What was in an archive or a repository.
+    Unpacked(Match),
+}
+
+/// A source that was looked for elsewhere.
+#[derive(Debug)]
+pub enum Fetched {
+    /// A file, alone in a tree.
+    File(Arc<dyn Tree>, PathBuf),
+    /// A commit.
+    Commit(Commit),
+}
+
+/// Finds the sources; those that are elsewhere were looked for, in their order. Reads no file's content but the
+/// beginning of what may be an archive.
 ///
 /// # Errors
 /// A source is not there, or is of a kind that is not served.
@@ -36,56 +61,69 @@ pub fn find(
     step: TransferStep,
     tree: &Arc<dyn Tree>,
     working_dir: &str,
+    fetched: Vec<Fetched>,
 ) -> Result<Found, Error> {
     let exclude = Ignore::of(&step.exclude).map_err(|error| Error::Invalid(error.problem.to_string()))?;
-    let (mut matches, mut documents) = (Vec::new(), Vec::new());
+    let (mut pieces, mut documents) = (Vec::new(), Vec::new());
+    let mut fetched = fetched.into_iter();
     for source in &step.sources {
         match source {
-            Source::Path(path) => matches.extend(gather(tree, path, &exclude, transfer.parents)?),
+            Source::Path(path) => {
+                let unpack = transfer.add && transfer.unpack != Some(false);
+                for found in gather(tree, path, &exclude, transfer.parents)? {
+                    pieces.push(piece(found, unpack)?);
+                }
+            }
             Source::Document { name, text } => documents.push((name.clone(), text.clone().into_bytes())),
-            Source::Url(_) => return Err(Error::Unserved("ADD of a file on a web server")),
-            Source::Git(_) => return Err(Error::Unserved("ADD of a repository")),
+            Source::Url(_) | Source::Git(_) => pieces.push(match fetched.next() {
+                Some(Fetched::File(tree, path)) => {
+                    let node = tree.stat(&path).map_err(Error::io("read what was fetched"))?;
+                    let node = node.ok_or(Error::Lost)?;
+                    // A file that nobody gave a name has one of our own in its tree, and none here.
+                    let asked = if path.as_os_str() == NAMELESS { PathBuf::new() } else { path.clone() };
+                    let found = Match { tree, path, asked, skipped: 0, node, below: Vec::new() };
+                    piece(found, transfer.unpack == Some(true))?
+                }
+                Some(Fetched::Commit(commit)) => Piece::Commit(commit, transfer.keep_git_dir),
+                None => return Err(Error::Lost),
+            }),
         }
     }
-    if transfer.add && transfer.unpack != Some(false) {
-        matches.iter().try_for_each(refuse_archive)?;
-    }
-    if step.checksum.is_some() {
-        return Err(Error::Invalid("--checksum is for what is fetched".to_owned()));
+    let elsewhere = step.sources.iter().any(|source| matches!(source, Source::Url(_) | Source::Git(_)));
+    if step.checksum.is_some() && !(elsewhere && step.sources.len() == 1) {
+        return Err(Error::Invalid("--checksum is for one source that is fetched".to_owned()));
     }
     let slash = step.destination.ends_with('/') || matches!(step.destination.as_str(), "." | "..");
     let mut destination = joined(working_dir, &step.destination);
     if slash && !destination.ends_with('/') {
         destination.push('/');
     }
-    Ok(Found { matches, documents, step, parents: transfer.parents, destination })
+    Ok(Found { pieces, documents, step, parents: transfer.parents, destination })
 }
 
-/// ADD unpacks archives, which is not done yet: to copy one as it is would be something else than was asked for.
-fn refuse_archive(found: &Match) -> Result<(), Error> {
-    use std::io::Read as _;
-    if !matches!(found.node.kind, Kind::File { .. }) {
-        return Ok(());
+/// What a fetched file is called in its tree when nobody gave it a name.
+pub const NAMELESS: &str = "..nameless";
+
+/// A file that is an archive, whatever it is called, is one where archives are unpacked.
+fn piece(found: Match, unpack: bool) -> Result<Piece, Error> {
+    if !unpack || !matches!(found.node.kind, Kind::File { .. }) {
+        return Ok(Piece::Files(found));
     }
-    let failed = || Error::io(format!("read {}", found.path.display()));
-    let mut head = Vec::new();
-    found.tree.open(&found.path).map_err(failed())?.take(512).read_to_end(&mut head).map_err(failed())?;
-    let magics: [&[u8]; 4] = [b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd"];
-    let packed = magics.iter().any(|magic| head.starts_with(magic));
-    if packed || head.get(257..262) == Some(b"ustar") {
-        return Err(Error::Unserved("ADD of an archive, which would be unpacked,"));
-    }
-    Ok(())
+    let file = found.tree.open(&found.path);
+    let file = file.map_err(Error::io(format!("read {}", found.path.display())))?;
+    Ok(if is_archive(file) { Piece::Archive(found) } else { Piece::Files(found) })
 }
 
 impl Found {
     /// Whether what all files hold is known without reading any.
     pub fn is_read(&self) -> bool {
         let unread = |node: &Node| matches!(node.kind, Kind::File { digest: None, .. });
-        !self
-            .matches
-            .iter()
-            .any(|found| unread(&found.node) || found.below.iter().any(|(_, node)| unread(node)))
+        let unread_in =
+            |found: &Match| unread(&found.node) || found.below.iter().any(|(_, node)| unread(node));
+        !self.pieces.iter().any(|piece| match piece {
+            Piece::Files(found) | Piece::Archive(found) | Piece::Unpacked(found) => unread_in(found),
+            Piece::Commit(..) => false,
+        })
     }
 
     /// Adds all that goes in to a step's name. `origin` stands for files that nobody has read; without it they are read.
@@ -102,7 +140,19 @@ impl Found {
         if let Some(origin) = origin {
             key.add(origin.as_bytes());
         }
-        for found in &self.matches {
+        for piece in &self.pieces {
+            let found = match piece {
+                Piece::Files(found) => found,
+                Piece::Archive(found) | Piece::Unpacked(found) => {
+                    key.add(b"archive");
+                    found
+                }
+                Piece::Commit(commit, keep) => {
+                    let text = format!("commit {} {keep} {}", commit.commit, commit.repository.folder);
+                    key.add(text.as_bytes());
+                    continue;
+                }
+            };
             found.describe(key, &mut |found, path| match origin {
                 Some(_) => Ok(String::new()),
                 None => found.digest(path),
@@ -113,6 +163,11 @@ impl Found {
             key.add(text);
         }
         Ok(())
+    }
+
+    /// The sources, some of which are to be unpacked before anything can be put together.
+    pub fn pieces(&mut self) -> &mut Vec<Piece> {
+        &mut self.pieces
     }
 
     /// Puts it together upon a base. `times` are those of its documents, and of folders that
@@ -126,17 +181,26 @@ impl Found {
         let mut rules = Rules { own, mode, parents: self.parents, source: 0 };
         let (uid, gid) = own.unwrap_or((0, 0));
         let mut layer = Layer::new(base, Node::folder(uid, gid, untold));
-        let several = self.matches.len() + self.documents.len() > 1;
+        let several = self.pieces.len() + self.documents.len() > 1;
         let target = clean(&self.destination);
         // Who names a link names what it leads to, also where that is not there.
         let there = layer.resolve(&target, true)?;
         let folder = layer.stat(&there)?.is_some_and(|node| node.is_dir());
         let into = several || self.destination.ends_with('/') || self.parents || folder;
         let target = if into { target } else { there };
-        for (source, found) in self.matches.iter().enumerate() {
+        for (source, piece) in self.pieces.iter().enumerate() {
             rules.source = source;
-            let place = self.place(found, &target, into, &mut layer, &rules)?;
-            put(&mut layer, found, &place, &rules)?;
+            match piece {
+                Piece::Files(found) => {
+                    let place = self.place(found, &target, into, &mut layer, &rules)?;
+                    put(&mut layer, found, &place, &rules)?;
+                }
+                Piece::Unpacked(found) => {
+                    layer.make_folder(&target)?;
+                    put(&mut layer, found, &target, &rules)?;
+                }
+                Piece::Archive(_) | Piece::Commit(..) => return Err(Error::Lost),
+            }
         }
         for (name, text) in &self.documents {
             let place = if into { target.join(name) } else { target.clone() };
@@ -158,6 +222,10 @@ impl Found {
     ) -> Result<PathBuf, Error> {
         if !self.parents {
             let file = !found.node.is_dir();
+            if file && into && found.name().is_empty() {
+                let why = "neither the address nor the server gives the file a name: let the destination end with one";
+                return Err(Error::Invalid(why.to_owned()));
+            }
             return Ok(if file && into { target.join(found.name()) } else { target.to_owned() });
         }
         let mut asked = found.asked.iter();

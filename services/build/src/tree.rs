@@ -48,6 +48,11 @@ impl Node {
         Self { kind: Kind::Directory, mode: 0o755, uid, gid, modified, xattrs: Vec::new() }
     }
 
+    /// A folder that an archive only implies: its time is no part of any answer.
+    pub fn implied() -> Self {
+        Self::folder(0, 0, (0, 0))
+    }
+
     /// Whether it is a folder.
     pub fn is_dir(&self) -> bool {
         self.kind == Kind::Directory

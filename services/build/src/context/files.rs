@@ -7,6 +7,7 @@ use std::io;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
+use davit_dockerfile::Ignore;
 use davit_proto::build::Entry;
 
 use super::{Held, Store};
@@ -16,6 +17,7 @@ const FORMAT: u32 = 0o170_000;
 const REGULAR: u32 = 0o100_000;
 const DIRECTORY: u32 = 0o040_000;
 const LINK: u32 = 0o120_000;
+const FIFO: u32 = 0o010_000;
 
 /// Whether a mode is that of a regular file.
 pub fn is_file(mode: u32) -> bool {
@@ -59,6 +61,7 @@ impl Files {
                 }
                 DIRECTORY => Kind::Directory,
                 LINK => Kind::Symlink(PathBuf::from(OsString::from_vec(entry.link.to_vec()))),
+                FIFO => Kind::Other(davit_archive::tar::Kind::Fifo, (0, 0)),
                 _ => continue,
             };
             let seconds = entry.modified.div_euclid(1_000_000_000);
@@ -72,13 +75,36 @@ impl Files {
                 modified: (seconds, nanoseconds),
                 xattrs: Vec::new(),
             };
-            let path = PathBuf::from(OsStr::from_bytes(&entry.path));
-            if let (Some(folder), Some(name)) = (path.parent(), path.file_name()) {
-                files.names.entry(folder.to_owned()).or_default().insert(name.to_owned());
-            }
-            files.nodes.insert(path, node);
+            files.insert(PathBuf::from(OsStr::from_bytes(&entry.path)), node);
         }
         files
+    }
+
+    /// Of what is known already; its files are in the store.
+    pub fn of(store: &Store, held: Held, nodes: BTreeMap<PathBuf, Node>) -> Self {
+        let mut files = Self::new(store, Vec::new(), &BTreeMap::new());
+        files.held = Some(held);
+        nodes.into_iter().for_each(|(path, node)| files.insert(path, node));
+        files
+    }
+
+    fn insert(&mut self, path: PathBuf, node: Node) {
+        if let (Some(folder), Some(name)) = (path.parent(), path.file_name()) {
+            self.names.entry(folder.to_owned()).or_default().insert(name.to_owned());
+        }
+        self.nodes.insert(path, node);
+    }
+
+    /// Lets stay behind what an ignore file says.
+    pub fn without(mut self, ignore: &Ignore) -> Self {
+        if ignore.is_empty() {
+            return self;
+        }
+        self.nodes.retain(|path, _| path.as_os_str().is_empty() || !ignore.ignores(&path.to_string_lossy()));
+        self.names.clear();
+        let nodes = std::mem::take(&mut self.nodes);
+        nodes.into_iter().for_each(|(path, node)| self.insert(path, node));
+        self
     }
 
     /// Keeps what it reads from where it is.

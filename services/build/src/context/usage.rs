@@ -87,6 +87,8 @@ impl Store {
                 _ => {}
             }
         }
+        // What was fetched can be fetched again.
+        self.forget_fetched().map_err(Error::io("forget what was fetched"))?;
         let freed = self.sweep_unnamed();
         drop(alone);
         freed

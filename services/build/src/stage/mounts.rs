@@ -11,6 +11,7 @@ use crate::error::Error;
 use crate::mount::{self, Given, Held, Orders, Origin, Planned};
 use crate::progress::Step;
 use crate::run;
+use crate::tree::Tree;
 use crate::view::View;
 
 impl Follower<'_> {
@@ -49,7 +50,13 @@ impl Follower<'_> {
         };
         let word = Word::made(from, instruction.at, '\\');
         let named = graph::origin(&self.build.file, &word, self.index);
-        let image = match named.map_err(|source| self.build.wrong(source))? {
+        let named = named.map_err(|source| self.build.wrong(source))?;
+        if let Named::Image(name) = &named
+            && let Some(files) = self.build.files_of(name)
+        {
+            return Ok(Some(Origin { tree: Arc::clone(files) as Arc<dyn Tree>, image: None }));
+        }
+        let image = match named {
             Named::Scratch => None,
             Named::Stage(stage) => self.states.get(stage)?.image,
             Named::Image(name) => Some(self.build.image(&name, None, step).await?.0),

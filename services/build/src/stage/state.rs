@@ -7,15 +7,16 @@
 use std::sync::Arc;
 
 use davit_dockerfile::change::Config;
-use davit_dockerfile::scope::Args;
-use davit_proto::image::CommitOpen;
+use davit_dockerfile::scope::{Args, Platform};
+use davit_proto::image::{CommitOpen, Platform as WirePlatform};
 use serde_json::Value;
 
 use crate::document::{self, Document};
-use crate::engine::Image;
+use crate::engine::{Image, wire};
 use crate::epoch::Epoch;
 use crate::error::Error;
 use crate::key::Key;
+use crate::platform::{self, host};
 use crate::tree::Tree;
 use crate::view::View;
 
@@ -71,6 +72,20 @@ impl State {
         let path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
         let config = [("Env".to_owned(), Value::from(vec![path])), ("WorkingDir".to_owned(), "/".into())];
         Self { config: Config::new(config.into_iter().collect()), ..Self::default() }
+    }
+
+    /// For a platform, as long as there is no image that says one.
+    pub(super) fn of_platform(mut self, platform: &Platform) -> Self {
+        if *platform != host() {
+            self.platform = platform.to_string();
+        }
+        self
+    }
+
+    /// The platform that an image from nothing must be told.
+    fn bare_platform(&self) -> Option<WirePlatform> {
+        let bare = self.image.is_none() && !self.platform.is_empty();
+        bare.then(|| platform::parse(&self.platform).ok().map(|platform| wire(&platform))).flatten()
     }
 
     pub(super) fn variable(&self, name: &str) -> Option<String> {
@@ -132,6 +147,7 @@ impl State {
             author: self.author.clone(),
             created_by,
             reference,
+            platform: self.bare_platform(),
             ..CommitOpen::default()
         }
     }

@@ -50,16 +50,19 @@ impl Follower<'_> {
         let state = &self.state;
         let wanted =
             transfer.expand(&|name| state.variable(name)).map_err(|source| self.build.wrong(source))?;
+        let fetched = self.look_elsewhere(&wanted).await?;
+        let state = &self.state;
         let (transfer, folder) = (transfer.clone(), state.config.text("WorkingDir").to_owned());
         let of_context = transfer.from.is_none();
-        let found = blocking(move || transfer::find(&transfer, wanted, &tree, &folder)).await;
+        let found = blocking(move || transfer::find(&transfer, wanted, &tree, &folder, fetched)).await;
         let found = found.map_err(|error| if of_context { error.of_context() } else { error })?;
         let key = state.key(instruction.name(), self.build.epoch);
         let memo = self.build.engine.memo.clone();
-        let (found, reference) = blocking(move || named(found, &key, &origin, &memo)).await?;
+        let (mut found, reference) = blocking(move || named(found, &key, &origin, &memo)).await?;
         if self.was_done(&instruction.text, &reference).await? {
             return step.tell(StepState::Cached).await;
         }
+        self.unpack(found.pieces()).await?;
         let (base, times) = (self.state.files()?, (self.written(), self.build.epoch.untold()));
         let layer = blocking(move || found.layer(base, times)).await?;
         if layer.is_empty() {
@@ -86,6 +89,11 @@ impl Follower<'_> {
         };
         let origin =
             graph::origin(&self.build.file, word, self.index).map_err(|source| self.build.wrong(source))?;
+        if let Origin::Image(name) = &origin
+            && let Some(files) = self.build.files_of(name)
+        {
+            return Ok((Arc::clone(files) as Arc<dyn Tree>, String::new()));
+        }
         let state = match origin {
             Origin::Scratch => State::default(),
             Origin::Stage(stage) => self.states.get(stage)?,
