@@ -1,0 +1,187 @@
+//! Where the files of builds come from: archives, web servers, standard input, contexts with names.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use davit_tests::engine::{Answer, Engine};
+use davit_tests::wait::until_true;
+
+/// A web server for a folder, on a host's loopback.
+struct Web(Child);
+
+impl Web {
+    fn start(engine: &Engine, folder: &Path) -> Self {
+        let child = engine
+            .host()
+            .command("python3")
+            .args(["-m", "http.server", "8000", "--bind", "127.0.0.1", "--directory"])
+            .arg(folder)
+            .stdout(Stdio::null())
+            .stderr(fs::File::create(folder.with_extension("log")).unwrap())
+            .spawn()
+            .unwrap();
+        until_true("the web server answers", || {
+            let asked = engine.host().command("curl").args(["-s", "http://127.0.0.1:8000/"]).output();
+            asked.is_ok_and(|answer| answer.status.success())
+        });
+        Self(child)
+    }
+}
+
+impl Drop for Web {
+    fn drop(&mut self) {
+        // It ends with its host as well.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn folder(engine: &Engine, name: &str) -> PathBuf {
+    let path = engine.host().folder().join(name);
+    fs::create_dir_all(&path).unwrap();
+    path
+}
+
+fn write(path: PathBuf, text: &str) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, text).unwrap();
+}
+
+fn tar(folder: &Path, words: &[&str]) {
+    let packed = Command::new("tar").current_dir(folder).args(words).output().unwrap();
+    assert!(packed.status.success(), "{packed:?}");
+}
+
+/// `davit build -t NAME` of a folder; prints `what` by a shell in the image.
+fn build(engine: &Engine, path: &Path, flags: &[&str]) -> Answer {
+    let path = path.display().to_string();
+    engine.davit(["build", "-t", "made"].into_iter().chain(flags.iter().copied()).chain([path.as_str()]))
+}
+
+fn shell(engine: &Engine, line: &str) -> String {
+    engine.ok(["run", "--rm", "made", "sh", "-c", line]).stdout
+}
+
+#[test]
+fn archives_are_unpacked_and_other_files_are_not() {
+    let engine = Engine::start().unwrap();
+    let context = folder(&engine, "context");
+    let tree = folder(&engine, "tree");
+    write(tree.join("d/file"), "text\n");
+    fs::hard_link(tree.join("d/file"), tree.join("d/again")).unwrap();
+    std::os::unix::fs::symlink("file", tree.join("d/link")).unwrap();
+    fs::set_permissions(tree.join("d"), fs::Permissions::from_mode(0o711)).unwrap();
+    let sparse = fs::File::create(tree.join("sparse")).unwrap();
+    sparse.set_len(1 << 20).unwrap();
+    drop(sparse);
+    let to = |name: &str| context.join(name).display().to_string();
+    tar(&tree, &["-cf", &to("plain"), "--sparse", "--owner=7", "--group=8", "--mtime=@1000000000", "."]);
+    tar(&tree, &["-czf", &to("a.tar.gz"), "--sparse", "--format=posix", "--owner=7", "--group=8", "."]);
+    write(context.join("text.tar.gz"), "no archive\n");
+    write(
+        context.join("Dockerfile"),
+        "FROM busybox\nADD plain /plain\nADD a.tar.gz /gz/\nADD --chown=5:6 a.tar.gz /own/\n\
+        ADD --unpack=false a.tar.gz /as/\nADD text.tar.gz /as/\nCOPY plain /as/plain\n",
+    );
+    let built = build(&engine, &context, &[]);
+    assert_eq!(built.code, 0, "{built:?}");
+    assert_eq!(
+        shell(
+            &engine,
+            "cd /plain && stat -c '%a %u:%g %Y %h %s' d/file && stat -c %a d && readlink d/link && stat -c %s sparse"
+        ),
+        "644 7:8 1000000000 2 5\n711\nfile\n1048576\n"
+    );
+    assert_eq!(
+        shell(&engine, "cd /gz && cat d/again && md5sum < sparse"),
+        "text\nb6d81b360a5672d80c27430f39153e2c  -\n"
+    );
+    assert_eq!(
+        shell(&engine, "stat -c %u:%g /own/d/file /own/d; ls /as"),
+        "5:6\n5:6\na.tar.gz\nplain\ntext.tar.gz\n"
+    );
+    let again = build(&engine, &context, &[]);
+    assert_eq!(again.stderr.lines().filter(|line| line.ends_with(" CACHED")).count(), 7, "{again:?}");
+    // What leads out is refused, with the name and the line.
+    let hostile = "import tarfile,sys,io\nt=tarfile.open(sys.argv[1],'w')\n\
+        i=tarfile.TarInfo('../../escaped'); i.size=1; t.addfile(i,io.BytesIO(b'x')); t.close()";
+    assert!(Command::new("python3").args(["-c", hostile, &to("hostile")]).status().unwrap().success());
+    write(context.join("Dockerfile"), "FROM busybox\nADD hostile /x/\n");
+    let refused = build(&engine, &context, &[]);
+    assert!(refused.code != 0 && refused.stderr.contains("../../escaped"), "{refused:?}");
+}
+
+#[test]
+fn files_come_from_web_servers() {
+    let engine = Engine::start().unwrap();
+    let (context, served) = (folder(&engine, "context"), folder(&engine, "served"));
+    write(served.join("file.txt"), "from afar\n");
+    write(served.join("ctx/Dockerfile"), "FROM busybox\nCOPY . /all/\n");
+    write(served.join("ctx/kept"), "kept\n");
+    write(served.join("ctx/gone.log"), "gone\n");
+    write(served.join("ctx/.dockerignore"), "*.log\n");
+    tar(&served.join("ctx"), &["-czf", "../context.tar.gz", "."]);
+    write(served.join("plain/Dockerfile"), "FROM busybox\nRUN echo plain > /plain\n");
+    let _web = Web::start(&engine, &served);
+    let at = "http://127.0.0.1:8000";
+    let sum = "sha256:3da1d8b3fdc2fc3b7a7d1de5e0fbd1ccd2d12dff3ccf71c8d9ec8e2b4d9a37b2";
+    write(
+        context.join("Dockerfile"),
+        &format!(
+            "FROM busybox\nADD {at}/file.txt /got/\nADD --chmod=644 {at}/file.txt /named\nADD --unpack=true {at}/context.tar.gz /u\n"
+        ),
+    );
+    let built = build(&engine, &context, &[]);
+    assert_eq!(built.code, 0, "{built:?}");
+    assert_eq!(
+        shell(&engine, "cat /got/file.txt && stat -c %a /got/file.txt /named && cat /u/kept"),
+        "from afar\n600\n644\nkept\n"
+    );
+    write(context.join("Dockerfile"), &format!("FROM busybox\nADD --checksum={sum} {at}/file.txt /x\n"));
+    let wrong = build(&engine, &context, &[]);
+    assert!(
+        wrong.code != 0 && wrong.stderr.contains(sum) && wrong.stderr.contains("found sha256:"),
+        "{wrong:?}"
+    );
+    write(context.join("Dockerfile"), &format!("FROM busybox\nADD {at}/none /x\n"));
+    let missing = build(&engine, &context, &[]);
+    assert!(missing.code != 0 && missing.stderr.contains("404"), "{missing:?}");
+    // Contexts from there.
+    engine.ok(["build", "-t", "made", &format!("{at}/context.tar.gz")]);
+    assert_eq!(shell(&engine, "ls /all"), "Dockerfile\nkept\n");
+    engine.ok(["build", "-t", "made", &format!("{at}/plain/Dockerfile")]);
+    assert_eq!(shell(&engine, "cat /plain"), "plain\n");
+}
+
+#[test]
+fn contexts_have_names_and_come_from_standard_input() {
+    let engine = Engine::start().unwrap();
+    let (context, beside) = (folder(&engine, "context"), folder(&engine, "beside"));
+    write(beside.join("deep/file"), "beside\n");
+    write(context.join("own"), "own\n");
+    write(
+        context.join("Dockerfile"),
+        "FROM busybox AS part\nRUN false\nFROM base\nCOPY own /own\nCOPY --from=part deep /deep\n",
+    );
+    let flag = format!("part={}", beside.display());
+    let flags = ["--build-context", flag.as_str(), "--build-context", "base=docker-image://busybox"];
+    let built = build(&engine, &context, &flags);
+    assert_eq!(built.code, 0, "{built:?}");
+    assert_eq!(shell(&engine, "cat /own /deep/file"), "own\nbeside\n");
+
+    write(context.join("sub/File"), "FROM busybox\nCOPY own /from-archive\n");
+    tar(&context, &["-czf", "../context.tar.gz", "."]);
+    let archive = fs::read(engine.host().folder().join("context.tar.gz")).unwrap();
+    let built = engine.davit_with_input(["build", "-t", "made", "-f", "sub/File", "-"], &archive);
+    assert_eq!(built.code, 0, "{built:?}");
+    assert_eq!(shell(&engine, "cat /from-archive"), "own\n");
+
+    let refused = build(
+        &engine,
+        &context,
+        &["--platform", "linux/s390x", "-f", &context.join("sub/File").display().to_string()],
+    );
+    assert!(refused.code != 0 && refused.stderr.contains("cannot build for linux/s390x"), "{refused:?}");
+}
