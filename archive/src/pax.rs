@@ -227,7 +227,7 @@ mod tests {
     fn refuses_what_two_readers_would_read_differently() {
         let mut doubled = record("path", "a");
         doubled.extend(record("path", "b"));
-        let sparse = record("GNU.sparse.major", "1");
+        let sparse = record("GNU.sparse.offset", "1");
         let bad: [&[u8]; 8] = [
             &doubled,
             &sparse,

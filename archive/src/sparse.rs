@@ -175,3 +175,46 @@ impl InData {
         self.numbers.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mapped(size: u64, map: &[(u64, u64)]) -> Sparse {
+        Sparse { map: map.to_vec(), ..Sparse::of(size) }
+    }
+
+    #[test]
+    fn holes_are_what_the_map_leaves_out() {
+        let segment = |hole, data| Segment { hole, data };
+        let of = |size, map: &[(u64, u64)], data| mapped(size, map).segments(data).map(Vec::from);
+        assert_eq!(
+            of(10, &[(2, 3), (7, 1), (10, 0)], 4).unwrap(),
+            [segment(2, 3), segment(2, 1), segment(2, 0)]
+        );
+        assert_eq!(of(5, &[], 0).unwrap(), [segment(5, 0)]);
+        assert_eq!(of(0, &[], 0).unwrap(), []);
+        // Overlapping, beyond the end, of other data than there is, beyond all numbers, and beyond belief.
+        assert!(of(10, &[(2, 3), (4, 1)], 4).is_err());
+        assert!(of(10, &[(8, 3)], 3).is_err());
+        assert!(of(10, &[(0, 3)], 4).is_err());
+        assert!(of(10, &[(u64::MAX, 2)], 2).is_err());
+        assert!(of(SIZE + 1, &[], 0).is_err());
+    }
+
+    #[test]
+    fn maps_of_text_are_read_over_blocks() {
+        let mut bytes = format!("60\n{}", "123456789\n0\n".repeat(60)).into_bytes();
+        bytes.resize(2 * BLOCK, 0);
+        let (first, second) = bytes.split_at(BLOCK);
+        let mut map = InData::default();
+        assert!(!map.block(first.try_into().unwrap()).unwrap());
+        assert!(map.block(second.try_into().unwrap()).unwrap());
+        assert_eq!(map.finish(), [(123_456_789, 0); 60]);
+        for wrong in ["x\n", "99999999999\n", "123456789012345678901"] {
+            let mut block = [0; BLOCK];
+            block[..wrong.len()].copy_from_slice(wrong.as_bytes());
+            assert!(InData::default().block(&block).is_err(), "{wrong}");
+        }
+    }
+}

@@ -156,6 +156,71 @@ fn files_come_from_web_servers() {
 }
 
 #[test]
+fn repositories_are_read_at_a_commit() {
+    let engine = Engine::start().unwrap();
+    let (context, work) = (folder(&engine, "context"), folder(&engine, "git/app"));
+    let git = |words: &[&str]| {
+        let names = ["-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "init.defaultBranch=main"];
+        let ran = Command::new("git").current_dir(&work).args(names).args(words).output().unwrap();
+        assert!(ran.status.success(), "{ran:?}");
+        String::from_utf8(ran.stdout).unwrap().trim().to_owned()
+    };
+    write(work.join("server/Dockerfile"), "FROM busybox\nCOPY . /all/\n");
+    write(work.join("server/file"), "first\n");
+    // What a repository says is run by nobody.
+    write(work.join(".gitattributes"), "* filter=evil\n");
+    git(&["init", "-q", "."]);
+    git(&["add", "-A"]);
+    git(&["commit", "-q", "-m", "one"]);
+    git(&["tag", "-a", "-m", "one", "v1"]);
+    let first = git(&["rev-parse", "HEAD"]);
+    write(work.join("server/file"), "second\n");
+    git(&["commit", "-q", "-a", "-m", "two"]);
+    let base = engine.host().folder().join("git").display().to_string();
+    let daemon = ["daemon", "--export-all", "--reuseaddr", "--listen=127.0.0.1", "--port=9418"];
+    let mut served = engine
+        .host()
+        .command("git")
+        .args(daemon)
+        .arg(format!("--base-path={base}"))
+        .arg(&base)
+        .spawn()
+        .unwrap();
+    let address = "git://127.0.0.1/app";
+    until_true("the repository answers", || {
+        let asked = engine.host().command("git").args(["ls-remote", address]).output();
+        asked.is_ok_and(|answer| answer.status.success())
+    });
+    engine.ok(["build", "-t", "made", &format!("{address}#v1:server")]);
+    assert_eq!(shell(&engine, "cat /all/file; ls -A /all"), "first\nDockerfile\nfile\n");
+    engine.ok(["build", "-t", "made", &format!("{address}#:server")]);
+    assert_eq!(shell(&engine, "cat /all/file"), "second\n");
+    write(
+        context.join("Dockerfile"),
+        &format!(
+            "FROM busybox\nADD --checksum={first} {address}#v1 /a\nADD --keep-git-dir=true {address}#{first} /b\n\
+            ADD --chown=7:8 {address}#main:server /c\n"
+        ),
+    );
+    let built = build(&engine, &context, &[]);
+    assert_eq!(built.code, 0, "{built:?}");
+    let seen = shell(
+        &engine,
+        "cat /a/server/file /b/server/file /c/file; ls -d /a/.git /b/.git; stat -c %u:%g /c/file",
+    );
+    assert_eq!(seen, "first\nfirst\nsecond\n/b/.git\n7:8\n");
+    write(context.join("Dockerfile"), &format!("FROM busybox\nADD --checksum={first} {address}#main /a\n"));
+    let wrong = build(&engine, &context, &[]);
+    assert!(wrong.code != 0 && wrong.stderr.contains(&first), "{wrong:?}");
+    write(context.join("Dockerfile"), &format!("FROM busybox\nADD {address}#none /a\n"));
+    let missing = build(&engine, &context, &[]);
+    assert!(missing.code != 0 && missing.stderr.contains("no branch or tag"), "{missing:?}");
+    assert_eq!(fs::read_dir(engine.root().join("build/scratch")).unwrap().count(), 0, "nothing is left");
+    served.kill().unwrap();
+    served.wait().unwrap();
+}
+
+#[test]
 fn contexts_have_names_and_come_from_standard_input() {
     let engine = Engine::start().unwrap();
     let (context, beside) = (folder(&engine, "context"), folder(&engine, "beside"));

@@ -240,7 +240,7 @@ impl Scratch {
         };
         let read = read.await;
         let ended = child.wait().await;
-        group.is_over();
+        group.let_go();
         let status = read.and(ended).map_err(|error| failed(format!("run git: {error}")))?;
         if status.success() {
             return Ok(String::from_utf8_lossy(&answer).into_owned());
@@ -288,7 +288,7 @@ struct Group(Option<i32>);
 
 impl Group {
     /// It has ended by itself.
-    fn is_over(mut self) {
+    fn let_go(mut self) {
         self.0 = None;
     }
 }
