@@ -48,9 +48,7 @@ pub fn verified(own: Option<&Own>) -> Result<rustls::ClientConfig, Untrusted> {
     };
     match own.map(Own::identity).transpose()?.flatten() {
         None => Ok(builder.with_no_client_auth()),
-        Some((chain, key)) => {
-            builder.with_client_auth_cert(chain, key).map_err(Untrusted::from)
-        }
+        Some((chain, key)) => builder.with_client_auth_cert(chain, key).map_err(Untrusted::from),
     }
 }
 

@@ -22,12 +22,7 @@ pub struct How {
 
 /// Reads an archive to its end, unpacks its images and names them. Blocks. Tells the references, and the ids of images
 /// that have none. When this fails, what was taken in for the images that have no name yet goes again.
-pub fn load(
-    store: &Store,
-    source: impl Read,
-    how: &How,
-    board: &Board,
-) -> Result<Vec<String>, Error> {
+pub fn load(store: &Store, source: impl Read, how: &How, board: &Board) -> Result<Vec<String>, Error> {
     let mut lease = store.lease();
     let result = take_in(store, source, how, board, &mut lease);
     if result.is_err() {

@@ -84,7 +84,9 @@ fn follow(socket: &OwnedFd) -> Result<Option<Answer>, Failure> {
         }
         Action::Out { follow, name } => out(socket, &order, &place, *follow, name).map(Some),
         Action::Export => export(&order, place).map(Some),
-        Action::Diff | Action::Layer { .. } => Err(Failure::new(FailureKind::Internal, "the order names no layer")),
+        Action::Diff | Action::Layer { .. } => {
+            Err(Failure::new(FailureKind::Internal, "the order names no layer"))
+        }
         Action::In { keep_owners } => take(&order, &place, *keep_owners).map(Some),
         Action::Attach { mount } => attach::attach(&place, mount).map(Some),
         Action::Detach { target, others } => detach::detach(&place, target, others).map(Some),

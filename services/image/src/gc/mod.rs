@@ -109,7 +109,9 @@ impl Collector {
             tracing::info!(layers, blobs, partial, freed, "removed content that nothing needs");
         }
         if let Some(age) = self.policy.dangling_age {
-            for (image_id, _) in self.idle(ago(age), |summary| summary.listed && summary.references.is_empty())? {
+            for (image_id, _) in
+                self.idle(ago(age), |summary| summary.listed && summary.references.is_empty())?
+            {
                 let freed = self.remove(&image_id, ago(age), "it has no tag", run)?;
                 run.freed += freed;
             }

@@ -187,8 +187,12 @@ impl Policy {
             said.push(format!("steps of builds go when no build needed them for {}", span(age)));
         }
         said.push(match self.steps_budget {
-            Some(budget) => format!("beyond {budget} bytes of steps of builds, the least recently needed go first"),
-            None => "beyond a tenth of the file system, the least recently needed steps of builds go".to_owned(),
+            Some(budget) => {
+                format!("beyond {budget} bytes of steps of builds, the least recently needed go first")
+            }
+            None => {
+                "beyond a tenth of the file system, the least recently needed steps of builds go".to_owned()
+            }
         });
         let idle = span(self.min_age);
         if let Some(Watermarks { high, low }) = self.watermarks {

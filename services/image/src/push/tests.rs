@@ -40,8 +40,12 @@ async fn put(made: &Made, store: &Store, names: &[&str]) {
 
 async fn try_push(store: &Store, config: Config, name: &str) -> (Result<(), PushError>, Vec<Progress>) {
     let board = Arc::new(Board::default());
-    let request =
-        Request { reference: ImageRef::parse_bare(name).unwrap(), all_tags: false, credential: None, steps: Vec::new() };
+    let request = Request {
+        reference: ImageRef::parse_bare(name).unwrap(),
+        all_tags: false,
+        credential: None,
+        steps: Vec::new(),
+    };
     let pushed = push(store, &Client::new(config).unwrap(), request, Arc::clone(&board)).await;
     (pushed, board.take())
 }
