@@ -8,11 +8,12 @@ use bytes::Bytes;
 use davit_dockerfile::remote::without_credentials;
 use davit_trust::{Own, tls};
 use jiff::fmt::rfc2822;
+use reqwest::StatusCode;
 use reqwest::header::{
     ACCEPT_ENCODING, CONTENT_DISPOSITION, ETAG, HeaderMap, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED,
     LOCATION,
 };
-use reqwest::{Client, Response, StatusCode, Url};
+use reqwest::{Client, Response, Url};
 
 use super::Fetched;
 use crate::error::Error;
