@@ -9,13 +9,12 @@
 //! whether the bytes were right and whether they unpacked, and decides what becomes of the partial file.
 
 use std::io::{self, BufRead, Read};
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
 use bytes::Bytes;
 use davit_proto::id::Digest;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_blocking;
 
 use super::{LayerState, Pull, PullError};
@@ -34,16 +33,6 @@ struct Job {
     ingest: Ingest,
     /// Held when the layer is to be unpacked too.
     unpacking: Option<Turn>,
-    /// Given back when the last byte was taken: the next layer comes in while this one is written to the disk.
-    fetching: Option<OwnedSemaphorePermit>,
-}
-
-/// Where a layer's bytes begin.
-struct Start {
-    ingest: Ingest,
-    /// From its first byte, whatever an earlier attempt left.
-    anew: bool,
-    fetching: Option<OwnedSemaphorePermit>,
 }
 
 /// How a layer's bytes ended.
@@ -61,8 +50,6 @@ impl Pull {
         let set = |state, current| self.board.set(&blob.digest, state, current, blob.size);
         let mut restarted = false;
         loop {
-            // Never closed.
-            let fetching = Semaphore::acquire_owned(Arc::clone(&self.fetching)).await.ok();
             let Some(ingest) = self.store.content().ingest(&blob.digest, blob.size).await? else {
                 if self.store.snapshots().layer(diff_id)?.is_some() {
                     set(LayerState::Exists, blob.size);
@@ -76,7 +63,7 @@ impl Pull {
                 continue;
             };
             let resumed = ingest.left() > 0 && !restarted;
-            match self.fetch(blob, diff_id, Start { ingest, anew: restarted, fetching }).await {
+            match self.fetch(blob, diff_id, ingest, restarted).await {
                 // The fault may be in what was left on the disk: once from the start.
                 Err(PullError::Store(error)) if resumed && is_wrong(&error) => {
                     tracing::warn!(digest = %blob.digest, "a partial blob was damaged, fetching it anew");
@@ -108,11 +95,16 @@ impl Pull {
         Ok(spawn_blocking(work).await.map_err(|_| PullError::Lost(lost))??)
     }
 
-    async fn fetch(&self, blob: &Descriptor, diff_id: &Digest, start: Start) -> Result<(), PullError> {
-        let Start { ingest, anew, fetching } = start;
+    async fn fetch(
+        &self,
+        blob: &Descriptor,
+        diff_id: &Digest,
+        ingest: Ingest,
+        anew: bool,
+    ) -> Result<(), PullError> {
         let turn = self.store.unpacking().take(diff_id).await;
         let unpacking = self.store.snapshots().layer(diff_id)?.is_none().then_some(turn);
-        let job = Job { store: self.store.clone(), diff_id: diff_id.clone(), ingest, unpacking, fetching };
+        let job = Job { store: self.store.clone(), diff_id: diff_id.clone(), ingest, unpacking };
         let (pieces, for_writer) = mpsc::channel(PIECES);
         let (position, at) = oneshot::channel();
         let writer = spawn_blocking(move || job.run(anew, position, for_writer));
@@ -161,7 +153,7 @@ impl Job {
         position: oneshot::Sender<u64>,
         pieces: mpsc::Receiver<Bytes>,
     ) -> Result<Ending, PullError> {
-        let Self { store, diff_id, ingest, unpacking, fetching } = self;
+        let Self { store, diff_id, ingest, unpacking } = self;
         if unpacking.is_none() {
             let writer = if anew { ingest.restart()? } else { ingest.resume(|_| true)? };
             return match take(writer, position, pieces, |_| true)? {
@@ -172,8 +164,7 @@ impl Job {
         let (to_unpack, from_writer) = sync_channel(PIECES);
         thread::scope(|scope| {
             let unpacker = scope.spawn(|| {
-                let mut source =
-                    Source { pieces: from_writer, current: Bytes::new(), ended: false, fetching };
+                let mut source = Source { pieces: from_writer, current: Bytes::new(), ended: false };
                 store.snapshots().unpack(&diff_id, &mut source, store.limits())
             });
             let hand_on = |piece: Bytes| to_unpack.send(Piece::Bytes(piece)).is_ok();
@@ -269,7 +260,6 @@ struct Source {
     pieces: Receiver<Piece>,
     current: Bytes,
     ended: bool,
-    fetching: Option<OwnedSemaphorePermit>,
 }
 
 impl BufRead for Source {
@@ -277,10 +267,7 @@ impl BufRead for Source {
         while self.current.is_empty() && !self.ended {
             match self.pieces.recv() {
                 Ok(Piece::Bytes(piece)) => self.current = piece,
-                Ok(Piece::End) => {
-                    self.ended = true;
-                    self.fetching = None;
-                }
+                Ok(Piece::End) => self.ended = true,
                 Err(_) => {
                     return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "download ended early"));
                 }

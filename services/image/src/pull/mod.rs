@@ -6,8 +6,6 @@
 //!                                                       └──▶ unpacked while they come
 //! ```
 //!
-//! Three at a time come in; while those that did are written to the disk, the next ones come.
-//!
 //! Everything is verified by digest before it counts. Whatever ends a pull, what is whole stays, what is partial is
 //! continued by the next, and the reference appears last.
 
@@ -20,7 +18,6 @@ use std::sync::Arc;
 
 use davit_proto::id::Digest;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use tokio::sync::Semaphore;
 
 pub use progress::{Board, LayerProgress, LayerState, Progress};
 pub use tags::pull_all;
@@ -39,8 +36,6 @@ use crate::store::{Store, StoreError};
 
 /// Layers that are fetched at once.
 const PARALLEL: usize = 3;
-/// Layers that are fetched, or are on their way to the disk.
-const UNDER_WAY: usize = 8;
 
 /// Why a pull failed.
 #[derive(Debug, thiserror::Error)]
@@ -140,8 +135,6 @@ struct Pull {
     repository: Repository,
     request: Request,
     board: Arc<Board>,
-    /// Taken by a layer until its bytes are in.
-    fetching: Arc<Semaphore>,
 }
 
 /// Fetches an image; what it is at is told on the board. Dropping this ends the pull.
@@ -152,8 +145,7 @@ pub async fn pull(
     board: Arc<Board>,
 ) -> Result<Pulled, PullError> {
     let repository = client.repository(&request.reference, request.credential.clone());
-    let fetching = Arc::new(Semaphore::new(PARALLEL));
-    Pull { store: store.clone(), repository, request, board, fetching }.run().await
+    Pull { store: store.clone(), repository, request, board }.run().await
 }
 
 impl Pull {
@@ -306,7 +298,7 @@ impl Pull {
             self.board.set(&layer.digest, LayerState::Waiting, 0, layer.size);
         }
         stream::iter(layers.into_iter().map(|(layer, diff_id)| self.layer(layer, diff_id)))
-            .buffer_unordered(UNDER_WAY)
+            .buffer_unordered(PARALLEL)
             .try_fold(false, |any, fetched| async move { Ok(any || fetched) })
             .await
     }

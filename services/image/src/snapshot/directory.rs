@@ -11,7 +11,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
-use std::io::{self, BufRead, Read};
+use std::io::{self, BufRead};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,7 +22,6 @@ use davit_proto::id::Digest;
 use davit_sys::file::{self, Durability, Root, Usage};
 use serde::{Deserialize, Serialize};
 
-use super::barrier::{Barrier, Entered};
 use super::sweeper::Sweeper;
 use super::{Layer, Mount, Removal, SnapshotError, Snapshotter, parents};
 use crate::content::{list, make_dirs};
@@ -71,7 +70,6 @@ pub struct Directory {
     /// What layers take on the disk, as far as it was asked.
     taken: Mutex<HashMap<Digest, Usage>>,
     sweeper: Sweeper,
-    barrier: Arc<Barrier>,
 }
 
 impl Directory {
@@ -99,7 +97,6 @@ impl Directory {
                 sweeper.push(entry.path());
             }
         }
-        let barrier = Barrier::new(file::open_dir(&ingest).map_err(failed)?);
         Ok(Self {
             layers,
             ingest,
@@ -108,7 +105,6 @@ impl Directory {
             records: Mutex::default(),
             taken: Mutex::default(),
             sweeper,
-            barrier,
         })
     }
 
@@ -193,26 +189,9 @@ impl Directory {
         source: &mut (dyn BufRead + Send),
         limits: &Limits,
     ) -> Result<Record, SnapshotError> {
-        let entered = self.barrier.enter();
         let root = Root::open(&staged.join("fs")).map_err(SnapshotError::io("write layer", diff_id))?;
-        let applied = unpack(Counted { source, barrier: &self.barrier }, root, diff_id, limits)?;
-        self.seal(staged, &applied, entered).map_err(SnapshotError::io("write layer", diff_id))
-    }
-
-    /// Writes what is to be known about a staged layer beside its files, and waits until all of it is durable.
-    fn seal(&self, staged: &Path, applied: &Applied, entered: Entered) -> io::Result<Record> {
-        let record = Record {
-            version: 1,
-            bytes: applied.bytes,
-            entries: applied.entries,
-            opaque: applied.opaque,
-            implied: applied.implied.iter().map(|path| hex::encode(path.bytes())).collect(),
-        };
-        let dir = file::open_dir(staged)?;
-        file::write_atomic(&dir, RECORD, &serde_json::to_vec(&record)?, Durability::Cached)?;
-        // One call for all files, instead of one each.
-        self.barrier.pass(entered)?;
-        Ok(record)
+        let applied = unpack(source, root, diff_id, limits)?;
+        seal(staged, &applied).map_err(SnapshotError::io("write layer", diff_id))
     }
 
     /// The layers that show, topmost first: nothing below one that hides everything, and each only once, because an
@@ -266,13 +245,11 @@ impl Snapshotter for Directory {
         keep: &mut dyn FnMut(&Digest) -> bool,
     ) -> Result<Digest, SnapshotError> {
         let (name, path) = self.stage("unpack-new")?;
-        let mut fill = || -> Result<Digest, SnapshotError> {
+        let fill = || -> Result<Digest, SnapshotError> {
             let failed = |e| SnapshotError::io("write", path.display())(e);
-            let entered = self.barrier.enter();
             let root = Root::open(&path.join("fs")).map_err(failed)?;
-            let counted = Counted { source, barrier: &self.barrier };
-            let (applied, diff_id) = unpack_plain(counted, root, limits)?;
-            self.seal(&path, &applied, entered).map_err(failed)?;
+            let (applied, diff_id) = unpack_plain(source, root, limits)?;
+            seal(&path, &applied).map_err(failed)?;
             Ok(diff_id)
         };
         let diff_id = match fill() {
@@ -333,29 +310,20 @@ impl Snapshotter for Directory {
     }
 }
 
-/// The source of a layer, counted as it is taken.
-struct Counted<'a> {
-    source: &'a mut (dyn BufRead + Send),
-    barrier: &'a Arc<Barrier>,
-}
-
-impl BufRead for Counted<'_> {
-    fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        self.source.fill_buf()
-    }
-
-    fn consume(&mut self, n: usize) {
-        self.source.consume(n);
-        self.barrier.came(n);
-    }
-}
-
-impl Read for Counted<'_> {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let n = self.source.read(into)?;
-        self.barrier.came(n);
-        Ok(n)
-    }
+/// Writes what is to be known about a staged layer beside its files, and waits until all of it is durable.
+fn seal(staged: &Path, applied: &Applied) -> io::Result<Record> {
+    let record = Record {
+        version: 1,
+        bytes: applied.bytes,
+        entries: applied.entries,
+        opaque: applied.opaque,
+        implied: applied.implied.iter().map(|path| hex::encode(path.bytes())).collect(),
+    };
+    let dir = file::open_dir(staged)?;
+    file::write_atomic(&dir, RECORD, &serde_json::to_vec(&record)?, Durability::Cached)?;
+    // One call for all files, instead of one each.
+    rustix::fs::syncfs(&dir)?;
+    Ok(record)
 }
 
 /// A name that no other staging or removal has, of this process or of one before.

@@ -3,7 +3,6 @@
 //! Nothing outside of this folder knows how a layer lies on the disk. A layer is named by its diff id, verified while
 //! it was unpacked, and appears whole by one rename.
 
-mod barrier;
 mod directory;
 mod parents;
 mod sweeper;
