@@ -220,7 +220,7 @@ fn builds_end_with_a_whole_image_or_none() {
         if answer.code == 0 {
             scene.engine.ok(["rmi", "built:1"]);
         }
-        scene.engine.ok(["builder", "prune", "-f"]);
+        scene.engine.ok(["builder", "prune", "-a", "-f"]);
         assert_eq!(scene.listed(), before, "{left} KiB left");
     }
     assert!(refused > 3, "{refused} of 8 builds were refused");

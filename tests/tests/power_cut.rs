@@ -335,6 +335,7 @@ fn whatever_was_answered_outlives_the_power() {
     for container in engine.ok(["ps", "-a", "-q"]).stdout.lines() {
         engine.ok(["rm", "-f", "-v", container]);
     }
+    engine.ok(["builder", "prune", "-a", "-f"]);
     engine.ok(["image", "prune", "-a", "-f"]);
     let image = scene.root().join("image");
     until_true("all space is given back", || occupied(&image) < 128 << 10);
