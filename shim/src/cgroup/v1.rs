@@ -19,10 +19,13 @@ pub(super) fn make(hierarchy: &Legacy, parent: &[String], name: &str) -> Result<
     for component in parent.iter().map(String::as_str).chain([name]) {
         dir.push(component);
         match fs::create_dir(&dir) {
-            Ok(()) if hierarchy.controllers.iter().any(|c| c == "cpuset") => inherit_cpuset(&dir)?,
             Ok(()) => {}
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
             Err(e) => return Err(e).doing(|| format!("make cgroup {}", dir.display())),
+        }
+        // Also one that is there: who made it at this very moment may not have come to this yet.
+        if hierarchy.controllers.iter().any(|c| c == "cpuset") {
+            inherit_cpuset(&dir)?;
         }
     }
     Ok(dir)
@@ -31,16 +34,18 @@ pub(super) fn make(hierarchy: &Legacy, parent: &[String], name: &str) -> Result<
 /// A new cpuset is empty and takes no process; it gets what its parent has, and hands it on to its own children.
 fn inherit_cpuset(dir: &Path) -> Result<(), CgroupError> {
     let doing = || format!("set up cpuset {}", dir.display());
+    let mut was_empty = false;
     for file in ["cpuset.cpus", "cpuset.mems"] {
         let own = fs::read_to_string(dir.join(file)).doing(doing)?;
         if !own.trim().is_empty() {
             continue;
         }
+        was_empty = true;
         let above = dir.parent().unwrap_or(dir).join(file);
         let value = fs::read_to_string(above).doing(doing)?;
         write(&dir.join(file), value.trim())?;
     }
-    write(&dir.join("cgroup.clone_children"), "1")
+    if was_empty { write(&dir.join("cgroup.clone_children"), "1") } else { Ok(()) }
 }
 
 fn write(path: &Path, value: &str) -> Result<(), CgroupError> {
