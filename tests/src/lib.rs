@@ -6,6 +6,7 @@
 //! - [`left`]: what containers and networks leave when they are gone
 //! - [`chance`]: numbers that follow from a seed
 //! - [`chaos`]: clients that ask at random while everything is killed, and a verdict after it
+//! - [`context`]: a folder that is built
 //! - [`recipe`]: a command that is run again and again, also while the engine is killed
 //! - [`disk`]: a disk of a test's own, which can be small, and whose power can be cut
 //! - [`tree`]: what a file tree holds, to the last attribute
@@ -28,6 +29,7 @@ pub mod case;
 pub mod cgroup;
 pub mod chance;
 pub mod chaos;
+pub mod context;
 pub mod disk;
 pub mod engine;
 pub mod events;

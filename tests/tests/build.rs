@@ -1,55 +1,16 @@
 //! Dockerfiles become images: what they hold, how they came to be, and what is not done twice.
 
 use std::fs;
-use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use davit_tests::engine::{Answer, Engine};
+use davit_tests::context::{Context, cached};
+use davit_tests::engine::Engine;
 use davit_tests::wait::until_true;
-
-/// A folder to build, below the engine's own.
-struct Folder<'a> {
-    engine: &'a Engine,
-    path: PathBuf,
-}
-
-impl<'a> Folder<'a> {
-    fn new(engine: &'a Engine, name: &str) -> Self {
-        let path = engine.host().folder().join(name);
-        fs::create_dir_all(&path).unwrap();
-        Self { engine, path }
-    }
-
-    fn write(&self, name: &str, text: &str) -> &Self {
-        let path = self.path.join(name);
-        fs::create_dir_all(path.parent().unwrap_or(Path::new("/"))).unwrap();
-        fs::write(path, text).unwrap();
-        self
-    }
-
-    /// `davit build flags folder`.
-    fn build(&self, flags: &[&str]) -> Answer {
-        let path = self.path.display().to_string();
-        let words = ["build"].into_iter().chain(flags.iter().copied()).chain([path.as_str()]);
-        self.engine.davit(words)
-    }
-
-    fn built(&self, flags: &[&str]) -> Answer {
-        let answer = self.build(flags);
-        assert_eq!(answer.code, 0, "{answer:?}\n{}", self.engine.end_of_log());
-        answer
-    }
-}
-
-/// How many steps were done before.
-fn cached(answer: &Answer) -> usize {
-    answer.stderr.lines().filter(|line| line.ends_with(" CACHED")).count()
-}
 
 #[test]
 fn a_dockerfile_becomes_an_image_that_runs() {
     let engine = Engine::start().unwrap();
-    let folder = Folder::new(&engine, "context");
+    let folder = Context::new(&engine, "context");
     folder.write(
         "Dockerfile",
         "FROM busybox\nCOPY pacman /srv/pacman\nRUN echo made > /srv/made && chmod 600 /srv/made\n\
@@ -108,7 +69,7 @@ fn a_dockerfile_becomes_an_image_that_runs() {
 #[test]
 fn stages_arguments_and_owners() {
     let engine = Engine::start().unwrap();
-    let folder = Folder::new(&engine, "context");
+    let folder = Context::new(&engine, "context");
     folder.write("Dockerfile", "ARG BASE=busybox\nFROM $BASE AS build\nARG WHO=nobody\nWORKDIR /out/bin\n\
         RUN echo \"made by $WHO\" > who && ln -s who link && mkdir empty && chmod 711 empty\n\
         FROM busybox AS unused\nRUN false\n\
@@ -138,7 +99,7 @@ fn stages_arguments_and_owners() {
 #[test]
 fn ignored_files_stay_behind_and_folders_of_the_base_stay_as_they_are() {
     let engine = Engine::start().unwrap();
-    let folder = Folder::new(&engine, "context");
+    let folder = Context::new(&engine, "context");
     folder.write("Dockerfile", "FROM busybox AS base\nRUN mkdir -p /real /keep && ln -s real /linked && chmod 700 /keep && chown 5:6 /keep\n\
         VOLUME /data\nRUN mkdir /data && echo kept > /data/file\n\
         FROM base\nCOPY . /linked/\nCOPY a.txt /keep/\nCOPY *.txt /keep/new/\n");
@@ -160,7 +121,7 @@ fn ignored_files_stay_behind_and_folders_of_the_base_stay_as_they_are() {
 #[test]
 fn what_fails_says_where_and_leaves_nothing_running() {
     let engine = Engine::start().unwrap();
-    let folder = Folder::new(&engine, "context");
+    let folder = Context::new(&engine, "context");
     for (dockerfile, said) in [
         ("FROM busybox\nRUN echo before; exit 7\n", "exit code: 7"),
         ("FROM busybox\nCOPY nothing /x\n", "\"nothing\": not found"),
@@ -180,7 +141,7 @@ fn what_fails_says_where_and_leaves_nothing_running() {
 }
 
 /// A build that waits in its second RUN until `/go` is there, which never comes.
-fn waiting(folder: &Folder<'_>) {
+fn waiting(folder: &Context<'_>) {
     folder.write(
         "Dockerfile",
         "FROM busybox\nRUN echo first > /first\nRUN echo waits; until [ -e /go ]; do sleep 0.1; done\n",
@@ -190,7 +151,7 @@ fn waiting(folder: &Folder<'_>) {
 #[test]
 fn a_client_that_goes_away_ends_its_step() {
     let engine = Engine::start().unwrap();
-    let folder = Folder::new(&engine, "context");
+    let folder = Context::new(&engine, "context");
     waiting(&folder);
     let path = folder.path.display().to_string();
     let mut client =
@@ -209,7 +170,7 @@ fn a_client_that_goes_away_ends_its_step() {
 fn a_killed_engine_goes_on_from_the_last_whole_step() {
     let mut engine = Engine::start().unwrap();
     let path = {
-        let folder = Folder::new(&engine, "context");
+        let folder = Context::new(&engine, "context");
         waiting(&folder);
         folder.path.display().to_string()
     };
@@ -222,7 +183,7 @@ fn a_killed_engine_goes_on_from_the_last_whole_step() {
     client.wait().unwrap();
     engine.start_controller().unwrap();
     until_true("what was left is removed", || engine.ok(["ps", "-aq"]).stdout.is_empty());
-    let folder = Folder { engine: &engine, path: path.into() };
+    let folder = Context { engine: &engine, path: path.into() };
     folder.write("Dockerfile", "FROM busybox\nRUN echo first > /first\nRUN cat /first > /second\n");
     let answer = folder.built(&["-t", "whole"]);
     assert_eq!(cached(&answer), 2, "FROM and the first RUN: {answer:?}");

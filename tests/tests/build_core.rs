@@ -2,46 +2,14 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
+use davit_tests::context::Context;
 use davit_tests::engine::{Answer, Engine};
 
-/// A folder to build, below the engine's own.
-struct Folder<'a> {
-    engine: &'a Engine,
-    path: PathBuf,
-}
-
-impl<'a> Folder<'a> {
-    fn new(engine: &'a Engine) -> Self {
-        let path = engine.host().folder().join("context");
-        fs::create_dir_all(&path).unwrap();
-        Self { engine, path }
-    }
-
-    fn write(&self, name: &str, text: &str) -> &Self {
-        let path = self.path.join(name);
-        fs::create_dir_all(path.parent().unwrap_or(Path::new("/"))).unwrap();
-        fs::write(path, text).unwrap();
-        self
-    }
-
-    fn build(&self, flags: &[&str]) -> Answer {
-        let path = self.path.display().to_string();
-        let words = ["build", "--progress", "plain"].into_iter();
-        self.engine.davit(words.chain(flags.iter().copied()).chain([path.as_str()]))
-    }
-
-    fn built(&self, flags: &[&str]) -> Answer {
-        let answer = self.build(flags);
-        assert_eq!(answer.code, 0, "{answer:?}\n{}", self.engine.end_of_log());
-        answer
-    }
-
-    fn inspect(&self, image: &str, format: &str) -> String {
-        self.engine.ok(["inspect", "--format", format, image]).line().to_owned()
-    }
+fn inspect(engine: &Engine, image: &str, format: &str) -> String {
+    engine.ok(["inspect", "--format", format, image]).line().to_owned()
 }
 
 /// The instructions that were done, and not known from before.
@@ -70,7 +38,7 @@ fn touch(folder: &Path) {
 #[test]
 fn a_step_is_known_by_what_goes_into_it() {
     let engine = Engine::start().unwrap();
-    let folder = Folder::new(&engine);
+    let folder = Context::new(&engine, "context");
     let dockerfile = |version: &str| {
         let text = format!(
             "FROM busybox AS made\nCOPY src /src\nRUN grep -v '#' /src/in > /out\nFROM busybox\n\
@@ -83,23 +51,23 @@ fn a_step_is_known_by_what_goes_into_it() {
     folder.write("src/in", "# a word\ntext\n");
     assert_eq!(done(&folder.built(&["-t", "one"])).len(), 5);
     assert_eq!(engine.ok(["run", "--rm", "one"]).stdout, "text\n");
-    let id = folder.inspect("one", "{{.Id}}");
+    let id = inspect(&engine, "one", "{{.Id}}");
 
     touch(&folder.path);
     assert_eq!(done(&folder.built(&["-t", "touched"])), [""; 0], "times do not count");
-    assert_eq!(folder.inspect("touched", "{{.Id}}"), id, "and it is the same image");
+    assert_eq!(inspect(&engine, "touched", "{{.Id}}"), id, "and it is the same image");
 
     // The stage is another one, what is taken from it is not.
     folder.write("src/in", "# another word\ntext\n");
     let answer = folder.built(&["-t", "same"]);
     assert_eq!(done(&answer), ["COPY src /src", "RUN grep -v '#' /src/in > /out"], "{answer:?}");
-    assert_eq!(folder.inspect("same", "{{.Id}}"), id);
+    assert_eq!(inspect(&engine, "same", "{{.Id}}"), id);
 
     // A label is for who has the image: no step sees it.
     dockerfile("2");
     assert_eq!(done(&folder.built(&["-t", "two"])), [""; 0]);
-    assert_eq!(folder.inspect("two", "{{.Config.Labels.version}}"), "2");
-    assert_eq!(folder.inspect("one", "{{.Config.Labels.version}}"), "1");
+    assert_eq!(inspect(&engine, "two", "{{.Config.Labels.version}}"), "2");
+    assert_eq!(inspect(&engine, "one", "{{.Config.Labels.version}}"), "1");
     let history = engine.ok(["history", "--no-trunc", "--format", "{{.CreatedBy}}", "two"]).stdout;
     let steps: Vec<&str> = history.lines().take(5).collect();
     let wanted = [
@@ -115,7 +83,7 @@ fn a_step_is_known_by_what_goes_into_it() {
     folder.write("Dockerfile", "FROM busybox\nENV A=1\nWORKDIR /a/b\nCOPY src /src\n");
     folder.built(&["-t", "first"]);
     folder.built(&["-t", "again", "--no-cache"]);
-    let layers = |image: &str| folder.inspect(image, "{{json .RootFS.Layers}}");
+    let layers = |image: &str| inspect(&engine, image, "{{json .RootFS.Layers}}");
     assert_eq!(layers("first"), layers("again"), "the same files are the same layer");
     folder.write("Dockerfile", "FROM busybox\nENV A=2\nWORKDIR /a/b\nCOPY src /src\n");
     assert_eq!(done(&folder.built(&["-t", "other"])).len(), 2);
@@ -124,7 +92,7 @@ fn a_step_is_known_by_what_goes_into_it() {
 #[test]
 fn one_file_of_ten_thousand_is_sent_alone_and_its_steps_are_done_again() {
     let engine = Engine::start().unwrap();
-    let folder = Folder::new(&engine);
+    let folder = Context::new(&engine, "context");
     for number in 0..10_000 {
         let (part, text) = (if number % 2 == 0 { "lib" } else { "app" }, number.to_string());
         folder.write(&format!("{part}/{}/{number}", number / 500), &text);
@@ -166,7 +134,7 @@ fn waits_for(file: &str) -> String {
 #[test]
 fn stages_that_do_not_need_each_other_are_built_at_the_same_time() {
     let engine = Engine::start().unwrap();
-    let folder = Folder::new(&engine);
+    let folder = Context::new(&engine, "context");
     let mount = "--mount=type=cache,target=/meet";
     // Each waits for what the other says: one after the other they would wait for ever.
     let stage = |own: &str, other: &str| {

@@ -1,51 +1,10 @@
 //! What a Dockerfile says is what is built, also where it says it across images, stages, flags and a terminal.
 
-use std::fs;
-use std::path::{Path, PathBuf};
-
+use davit_tests::context::{Context, cached};
 use davit_tests::engine::{Answer, Engine};
 use davit_tests::person::Person;
 use davit_tests::registry::Registry;
 use serde_json::{Value, json};
-
-/// A folder to build, below the engine's own.
-struct Folder<'a> {
-    engine: &'a Engine,
-    path: PathBuf,
-}
-
-impl<'a> Folder<'a> {
-    fn new(engine: &'a Engine, name: &str) -> Self {
-        let path = engine.host().folder().join(name);
-        fs::create_dir_all(&path).unwrap();
-        Self { engine, path }
-    }
-
-    fn write(&self, name: &str, text: impl AsRef<[u8]>) -> &Self {
-        let path = self.path.join(name);
-        fs::create_dir_all(path.parent().unwrap_or(Path::new("/"))).unwrap();
-        fs::write(path, text).unwrap();
-        self
-    }
-
-    /// `davit build flags folder`.
-    fn build(&self, flags: &[&str]) -> Answer {
-        let path = self.path.display().to_string();
-        let words = ["build", "--progress=plain"].into_iter().chain(flags.iter().copied());
-        self.engine.davit(words.chain([path.as_str()]))
-    }
-
-    fn built(&self, flags: &[&str]) -> Answer {
-        let answer = self.build(flags);
-        assert_eq!(answer.code, 0, "{answer:?}\n{}", self.engine.end_of_log());
-        answer
-    }
-}
-
-/// How many steps were done before.
-fn cached(answer: &Answer) -> usize {
-    answer.stderr.lines().filter(|line| line.ends_with(" CACHED")).count()
-}
 
 /// What a shell says in a container of an image.
 fn says(engine: &Engine, image: &str, line: &str) -> String {
@@ -60,7 +19,7 @@ fn config(engine: &Engine, image: &str) -> Value {
 #[test]
 fn what_an_image_wants_of_its_children_is_done_once() {
     let engine = Engine::start().unwrap();
-    let folder = Folder::new(&engine, "context");
+    let folder = Context::new(&engine, "context");
     folder.write(
         "Dockerfile",
         "FROM busybox\nENV WHO=base\nWORKDIR /app\nONBUILD ARG WORD=unsaid\nONBUILD COPY *.txt ./\n\
@@ -106,7 +65,7 @@ fn what_an_image_wants_of_its_children_is_done_once() {
 #[test]
 fn files_come_from_images_with_all_that_they_are() {
     let engine = Engine::start().unwrap();
-    let folder = Folder::new(&engine, "context");
+    let folder = Context::new(&engine, "context");
     folder.write(
         "Dockerfile",
         "FROM busybox\nRUN mkdir -p /out/sub /gone && echo file > /out/file && ln /out/file /out/sub/hard \
@@ -149,7 +108,7 @@ fn files_come_from_images_with_all_that_they_are() {
 #[test]
 fn parents_go_along_and_what_is_excluded_stays() {
     let engine = Engine::start().unwrap();
-    let folder = Folder::new(&engine, "context");
+    let folder = Context::new(&engine, "context");
     for name in ["src/a.c", "src/a.h", "src/deep/b.c", "src/deep/er/c.c", "src/deep/er/c.h", "doc/a.md"] {
         folder.write(name, name);
     }
@@ -172,7 +131,7 @@ fn parents_go_along_and_what_is_excluded_stays() {
 #[test]
 fn arguments_are_seen_where_they_are_declared_and_nowhere_else() {
     let engine = Engine::start().unwrap();
-    let folder = Folder::new(&engine, "context");
+    let folder = Context::new(&engine, "context");
     folder.write(
         "Dockerfile",
         "ARG TAG=latest\nARG WORD=global\nFROM busybox:$TAG AS one\nRUN echo \"[$WORD]\" > /a\nARG WORD\nRUN echo \"[$WORD]\" >> /a\n\
@@ -213,7 +172,7 @@ fn arguments_are_seen_where_they_are_declared_and_nowhere_else() {
 #[test]
 fn a_target_is_built_and_what_it_does_not_need_is_not() {
     let engine = Engine::start().unwrap();
-    let folder = Folder::new(&engine, "context");
+    let folder = Context::new(&engine, "context");
     folder.write(
         "Dockerfile",
         "FROM busybox AS first\nRUN echo first > /first\nFROM busybox AS broken\nRUN exit 3\n\
@@ -233,7 +192,7 @@ fn a_target_is_built_and_what_it_does_not_need_is_not() {
 #[test]
 fn labels_and_history_tell_what_was_said() {
     let engine = Engine::start().unwrap();
-    let folder = Folder::new(&engine, "context");
+    let folder = Context::new(&engine, "context");
     folder.write("file", "file").write(
         "Dockerfile",
         "FROM busybox AS base\nLABEL a=base b=base\nFROM base\nARG V=1\nENV v=$V\nLABEL a=\"child $v\"\nCOPY file /\n\
@@ -275,7 +234,7 @@ fn labels_and_history_tell_what_was_said() {
 fn what_is_here_is_used_unless_it_is_asked_not_to_be() {
     let engine = Engine::start().unwrap();
     let registry = Registry::start(engine.host()).unwrap();
-    let folder = Folder::new(&engine, "context");
+    let folder = Context::new(&engine, "context");
     let base = format!("{}/base:1", registry.address());
     let push = |text: &str| {
         folder.write("Dockerfile", format!("FROM busybox\nRUN echo {text} > /text\n"));
@@ -313,7 +272,7 @@ fn what_is_here_is_used_unless_it_is_asked_not_to_be() {
 #[test]
 fn the_notes_build_in_a_terminal() {
     let engine = Engine::start().unwrap();
-    let folder = Folder::new(&engine, "pacman");
+    let folder = Context::new(&engine, "pacman");
     folder.write(
         "Dockerfile",
         "FROM busybox\nCOPY . /usr/share/pacman\nRUN echo ghosts > /usr/share/pacman/made\nEXPOSE 80\n\
@@ -342,7 +301,7 @@ fn the_notes_build_in_a_terminal() {
 #[test]
 fn what_is_malformed_is_told_with_line_and_column() {
     let engine = Engine::start().unwrap();
-    let folder = Folder::new(&engine, "context");
+    let folder = Context::new(&engine, "context");
     for (dockerfile, said) in [
         ("", "Dockerfile: line 1, column 1: there is no FROM"),
         (

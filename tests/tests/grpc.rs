@@ -3,11 +3,16 @@
 use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Mutex;
 
 use davit_tests::engine::Engine;
 
 /// Python with grpcio in a folder of its own, made once and kept in the target folder.
+///
+/// One test at a time: two at once would make the same files.
 fn python() -> std::path::PathBuf {
+    static MAKING: Mutex<()> = Mutex::new(());
+    let _one = MAKING.lock();
     let folder = davit_tests::engine::binaries().join("../python-grpc");
     let python = folder.join("bin/python3");
     if !folder.join("made").exists() {
@@ -15,7 +20,7 @@ fn python() -> std::path::PathBuf {
             let output = command.output().unwrap();
             assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
         };
-        run(Command::new("python3").args(["-m", "venv"]).arg(&folder));
+        run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder));
         run(Command::new(&python).args(["-m", "pip", "install", "-q", "grpcio", "grpcio-reflection"]));
         std::fs::write(folder.join("made"), "").unwrap();
     }
