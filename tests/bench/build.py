@@ -2,10 +2,8 @@
 
 import os
 import random
-import shutil
-import statistics
 
-from contenders import quiet, timed
+from commands import quiet, timed
 
 IMAGE = "bench/built:1"
 FILES, BYTES = 1000, 4000
@@ -59,8 +57,6 @@ class OfDocker:
         self.engine = engine
         self.name = "docker, BuildKit" if buildkit else "docker"
         words = engine.words("build", "-q", "--network", "none", "-t", IMAGE, folder)
-        # Debian's, which has BuildKit's client in it.
-        words[0] = shutil.which("docker", path="/usr/bin") or words[0]
         self.build = ["env", f"DOCKER_BUILDKIT={int(buildkit)}", *words]
 
     def clear(self):
@@ -118,15 +114,3 @@ def builds(contenders, rounds, again):
                 cached[contender.name] += more
             contender.clear()
     return cold, cached
-
-
-def table(title, took):
-    ours = statistics.median(took["davit"])
-    lines = [f"### {title}", "", "| | median ms | p10–p90 ms | best ms | by davit, median |", "|---|--:|--:|--:|--:|"]
-    for name, seconds in took.items():
-        times = sorted(1000 * each for each in seconds)
-        low, high = times[len(times) // 10], times[-1 - len(times) // 10]
-        shown = f"**{name}**" if name == "davit" else name
-        lines.append(f"| {shown} | {statistics.median(times):.1f} | {low:.1f}–{high:.1f} | {times[0]:.1f} | "
-                     f"{statistics.median(seconds) / ours:.1f}× |")
-    return [*lines, ""]

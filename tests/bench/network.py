@@ -4,9 +4,9 @@ import contextlib
 import json
 import statistics
 import subprocess
-import sys
 
-from contenders import Host, awake, quiet, timed, until
+from commands import Failed, awake, quiet, timed, until
+from contenders import Host
 
 HOST_PROGRAMS = ["-v", "/usr:/usr:ro", "-v", "/usr/lib:/lib:ro", "-v", "/usr/lib64:/lib64:ro"]
 STREAM, QUESTION = 5201, 7000
@@ -54,8 +54,9 @@ class Pair:
 
 
 def throughput(pairs, rounds, seconds):
-    """Interleaved, so that a busy moment of the machine hits all of them."""
+    """Interleaved, so that a busy moment of the machine hits all of them. Answers with lines and the samples of each case."""
     names = [pair.engine.name for pair in pairs]
+    seen = {}
     head = " | ".join(f"{name} best | median" for name in names)
     lines = ["### Throughput, Gbit/s, one TCP stream", "", f"| | {head} | davit / best other, best | median |",
              "|---|" + "--:|" * (2 * len(names) + 2)]
@@ -65,16 +66,18 @@ def throughput(pairs, rounds, seconds):
             # Whoever comes first finds the machine differently: take turns.
             for pair in pairs[round % len(pairs):] + pairs[:round % len(pairs)]:
                 samples[pair.engine.name].append(pair.throughput(case, seconds))
+        seen[case] = samples
         cells = [f"{max(taken):.2f} | {statistics.median(taken):.2f}" for taken in samples.values()]
         others = [taken for name, taken in samples.items() if name != "davit"]
         ratios = [measure(samples["davit"]) / max(map(measure, others)) for measure in (max, statistics.median)]
         lines.append(f"| {case} | {' | '.join(cells)} | {ratios[0]:.2f} | {ratios[1]:.2f} |")
-    return [*lines, ""]
+    return [*lines, ""], seen
 
 
 def questions(pairs, rounds):
-    """Small questions to a published port, from the host."""
+    """Small questions to a published port, from the host. Answers with lines and the samples of each way."""
     names = [pair.engine.name for pair in pairs]
+    seen = {}
     lines = ["### A question to a published port and its answer, microseconds, median", "",
              "These questions, and lookups below, are asked while the processors are kept from sleeping.", "",
              f"| | {' | '.join(names)} | best other / davit |", "|---|" + "--:|" * (len(names) + 1)]
@@ -88,11 +91,12 @@ def questions(pairs, rounds):
             with awake():
                 for pair in pairs[round % len(pairs):] + pairs[:round % len(pairs)]:
                     samples[pair.engine.name].append(pair.question(way, address))
+        seen[title] = samples
         medians = {name: statistics.median(taken) for name, taken in samples.items()}
         best = min(value for name, value in medians.items() if name != "davit")
         cells = " | ".join(f"{value:.1f}" for value in medians.values())
         lines.append(f"| {title} | {cells} | {best / medians['davit']:.2f} |")
-    return [*lines, ""]
+    return [*lines, ""], seen
 
 
 # ---- Many containers on one network. --------------------------------------------------------------------------------
@@ -128,7 +132,7 @@ class Crowd:
         seen = quiet(self.davit.words("exec", "c1", "nslookup", names[-1]))
         address = self.address(len(names))
         if address not in seen:
-            sys.exit(f"bench: {names[-1]} has {address}, and is told to be at: {seen}")
+            raise Failed(f"{names[-1]} has {address}, and is told to be at: {seen}")
 
     def costs(self, rounds):
         """What one more of each costs, in microseconds."""

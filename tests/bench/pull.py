@@ -5,18 +5,19 @@ import hashlib
 import io
 import json
 import os
-import pathlib
 import random
 import shutil
-import statistics
 import subprocess
 import tarfile
 
-from contenders import Davit, quiet, timed, until
+import processes
+from commands import Sampled, quiet, race, timed, took, until
+from contenders import Containerd, Davit
 
 REGISTRY = "127.0.0.1:5000"
-IMAGE = f"{REGISTRY}/bench:1"
+IMAGE, NEXT = f"{REGISTRY}/bench:1", f"{REGISTRY}/bench:2"
 LAYERS, FILES, BYTES = 6, 20_000, 300_000_000
+"""Large layers; a small one is on top of them."""
 
 
 # ---- The image and its registry. -----------------------------------------------------------------------------------
@@ -41,26 +42,41 @@ def layer(number):
     return out.getvalue()
 
 
+def small_layer(number):
+    """A tar of fifty files of ten thousand bytes."""
+    chance, out = random.Random(1000 + number), io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.GNU_FORMAT) as tar:
+        for file in range(50):
+            info = tarfile.TarInfo(f"small-{file}")
+            info.size, info.mtime, info.mode = 10_000, 1767225600, 0o644
+            tar.addfile(info, io.BytesIO(chance.randbytes(info.size)))
+    return out.getvalue()
+
+
 class Layout:
-    """An OCI layout with the image in it."""
+    """An OCI layout with two images in it that have all but the uppermost layer in common."""
 
     def __init__(self, folder):
         self.folder = folder
         (folder / "blobs/sha256").mkdir(parents=True)
-        layers, diff_ids = [], []
-        for number in range(LAYERS):
-            tar = layer(number)
-            diff_ids.append("sha256:" + hashlib.sha256(tar).hexdigest())
-            layers.append(self.blob("layer.v1.tar+gzip", gzip.compress(tar, 6, mtime=0)))
-        config = {"architecture": {"x86_64": "amd64", "aarch64": "arm64"}[os.uname().machine], "os": "linux",
-                  "config": {"Cmd": ["true"]}, "rootfs": {"type": "layers", "diff_ids": diff_ids}}
-        manifest = {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json", "layers": layers,
-                    "config": self.blob("config.v1+json", json.dumps(config).encode())}
-        entry = self.blob("manifest.v1+json", json.dumps(manifest).encode())
-        entry["annotations"] = {"org.opencontainers.image.ref.name": "t"}
-        (folder / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [entry]}))
+        shared = [self.layer(layer(number)) for number in range(LAYERS)]
+        entries = [self.image([*shared, self.layer(small_layer(number))], f"t{number}") for number in (1, 2)]
+        (folder / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": entries}))
         (folder / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
-        self.bytes = sum(layer["size"] for layer in layers)
+
+    def layer(self, tar):
+        """Its descriptor and its diff id."""
+        return self.blob("layer.v1.tar+gzip", gzip.compress(tar, 6, mtime=0)), "sha256:" + hashlib.sha256(tar).hexdigest()
+
+    def image(self, layers, name):
+        """The index' entry of an image."""
+        config = {"architecture": {"x86_64": "amd64", "aarch64": "arm64"}[os.uname().machine], "os": "linux",
+                  "config": {"Cmd": ["true"]}, "rootfs": {"type": "layers", "diff_ids": [diff_id for _, diff_id in layers]}}
+        manifest = {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json", "layers": [blob for blob, _ in layers],
+                    "config": self.blob("config.v1+json", json.dumps(config).encode())}
+        self.bytes = sum(blob["size"] for blob, _ in layers)
+        entry = self.blob("manifest.v1+json", json.dumps(manifest).encode())
+        return {**entry, "annotations": {"org.opencontainers.image.ref.name": name}}
 
     def blob(self, kind, data):
         digest = hashlib.sha256(data).hexdigest()
@@ -69,7 +85,7 @@ class Layout:
 
 
 class Registry:
-    """Debian's docker-registry with the image in it."""
+    """Debian's docker-registry with the images in it."""
 
     def __init__(self, folder):
         folder.mkdir()
@@ -81,8 +97,9 @@ class Registry:
         until("the registry answers", lambda: subprocess.run(["curl", "-sf", f"http://{REGISTRY}/v2/"], capture_output=True).returncode == 0)
         layout = Layout(folder / "layout")
         self.bytes = layout.bytes
-        quiet(["skopeo", "--insecure-policy", "copy", "-q", "--preserve-digests", "--dest-tls-verify=false",
-               f"oci:{layout.folder}:t", f"docker://{IMAGE}"])
+        for name, image in (("t1", IMAGE), ("t2", NEXT)):
+            quiet(["skopeo", "--insecure-policy", "copy", "-q", "--preserve-digests", "--dest-tls-verify=false",
+                   f"oci:{layout.folder}:{name}", f"docker://{image}"])
         shutil.rmtree(layout.folder)
 
     def stop(self):
@@ -92,17 +109,50 @@ class Registry:
 
 # ---- Who fetches it. -----------------------------------------------------------------------------------------------
 
-class Engine:
+class Puller:
     """An engine of the other sections, as one that pulls."""
 
     def __init__(self, engine, *flags):
-        self.engine, self.name = engine, engine.name
-        self.pulls = [engine.words("pull", "-q", *flags, IMAGE)]
+        self.engine, self.name, self.flags = engine, engine.name, flags
+
+    def pull(self, image):
+        if isinstance(self.engine, Containerd):
+            return self.engine.words("image", "pull", "--plain-http", image)
+        return self.engine.words("pull", "-q", *self.flags, image)
+
+    def remove(self, image):
+        # With --sync containerd's answers when the space is back, as the others' do.
+        words = ("image", "rm", "--sync") if isinstance(self.engine, Containerd) else ("rmi",)
+        return self.engine.words(*words, image)
 
     def clear(self):
-        quiet(self.engine.words("rmi", IMAGE))
         if isinstance(self.engine, Davit):
             quiet(self.engine.words("image", "prune", "-a", "-f"))
+
+    def daemons(self):
+        return processes.family([self.engine.daemon.pid]) if self.engine.daemon else []
+
+    def live(self):
+        """Seconds of a cold pull, of one new layer and of the removal; seconds of processors and MiB of the cold pull."""
+        # What the one before left to be written is not the next one's.
+        os.sync()
+        daemons = self.daemons()
+        processes.forget_most(daemons)
+        before = processes.processor_time(daemons)
+        own = []
+        sampled = Sampled(lambda: processes.resident(self.daemons()) + processes.resident(processes.family(own)))
+        sampled.start()
+        try:
+            cold = took(self.pull(IMAGE), begun=own.append)
+        finally:
+            most = sampled.end()
+        processors = cold.processors + processes.processor_time(daemons) - before
+        most = max(most, processes.most_resident(daemons))
+        new = timed(self.pull(NEXT))
+        quiet(self.remove(NEXT))
+        removed = timed(self.remove(IMAGE))
+        self.clear()
+        return {"cold": cold.seconds, "processors": processors, "most": most / 1024, "new": 1e3 * new, "removed": removed}
 
 
 class Tools:
@@ -112,56 +162,32 @@ class Tools:
 
     def __init__(self, folder):
         self.folder = folder
-        layout, bundle = folder / "layout", folder / "bundle"
-        self.pulls = [
-            ["skopeo", "--insecure-policy", "copy", "-q", "--src-tls-verify=false", f"docker://{IMAGE}", f"oci:{layout}:t"],
-            ["umoci", "--log", "error", "unpack", "--image", f"{layout}:t", str(bundle)],
-        ]
         folder.mkdir()
 
-    def clear(self):
+    def live(self):
+        os.sync()
+        layout, bundle = self.folder / "layout", self.folder / "bundle"
+        pulled = took(["skopeo", "--insecure-policy", "copy", "-q", "--src-tls-verify=false", f"docker://{IMAGE}", f"oci:{layout}:t"])
+        unpacked = took(["umoci", "--log", "error", "unpack", "--image", f"{layout}:t", str(bundle)])
         shutil.rmtree(self.folder)
         self.folder.mkdir()
+        return {"cold": pulled.seconds + unpacked.seconds, "processors": pulled.processors + unpacked.processors}
+
+    def stop(self):
+        pass
 
 
 # ---- The race. -----------------------------------------------------------------------------------------------------
 
-def peak(pid):
-    """MiB that a process had at most since it was last asked."""
-    status = pathlib.Path(f"/proc/{pid}/status").read_text()
-    most = int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) / 1024
-    pathlib.Path(f"/proc/{pid}/clear_refs").write_text("5")
-    return most
-
-
-def pulls(contenders, rounds):
-    """Interleaved, and each round begins with another one."""
-    took, memory = {contender.name: [] for contender in contenders}, []
-    for number in range(rounds + 1):
-        turn = number % len(contenders)
-        for contender in contenders[turn:] + contenders[:turn]:
-            # What the one before left to be written is not the next one's.
-            os.sync()
-            daemon = getattr(getattr(contender, "engine", None), "daemon", None)
-            if contender.name == "davit":
-                peak(daemon.pid)
-            seconds = sum(timed(words) for words in contender.pulls)
-            # The first round warms the caches.
-            if number:
-                took[contender.name].append(seconds)
-            if contender.name == "davit":
-                memory.append(peak(daemon.pid))
-            contender.clear()
-    return took, max(memory)
-
-
-def table(took, memory):
-    ours = took["davit"]
-    lines = ["| | median s | best–worst s | by davit, median | by davit, each round |", "|---|--:|--:|--:|--:|"]
-    for name, seconds in took.items():
-        ratios = sorted(theirs / own for theirs, own in zip(seconds, ours))
-        shown = f"**{name}**" if name == "davit" else name
-        lines.append(f"| {shown} | {statistics.median(seconds):.2f} | {min(seconds):.2f}–{max(seconds):.2f} | "
-                     f"{statistics.median(seconds) / statistics.median(ours):.2f}× | {ratios[0]:.2f}–{ratios[-1]:.2f}× |")
-    return [*lines, "", f"`davitd` meanwhile, at most: {memory:.1f} MiB resident. Its layers are on the disk when it answers; "
-            "the others leave that to the kernel."]
+def pulls(contenders, rounds, section):
+    taken = race("pull", {contender.name: contender.live for contender in contenders}, rounds)
+    def samples(key):
+        return {name: [each[key] for each in rounds if key in each] for name, rounds in taken.items()}
+    section.figure("cold", "Cold: nothing of it is there", "s", samples("cold"), plot=True,
+                   note="davit's layers are on the disk when it answers; the others leave that to the kernel.")
+    section.figure("processors", "Seconds of processors that this took", "s", samples("processors"),
+                   note="Of the command, the daemon and their children, by themselves and in the kernel.")
+    section.figure("most", "Resident memory at most", "MiB", samples("most"), note="Of the command, the daemon and their children together, "
+                   "asked for twenty times a second; and of the daemon, which the kernel remembers.")
+    section.figure("new", "One new layer of seven: six of them are there", "ms", samples("new"))
+    section.figure("removed", "Removing the image", "s", samples("removed"))

@@ -1,0 +1,136 @@
+"""What davit is to reach, row by row, and what is behind it where it is not there yet. `Goal.behind` is prose, written by
+whoever last looked for the cause; everything else on the page is measured."""
+
+import dataclasses
+import typing
+
+from section import median, shown, spread
+
+PEERS = ("crun", "runc", "podman", "containerd", "docker")
+
+
+@dataclasses.dataclass
+class Asked:
+    """What a goal asks of the samples of a row: its words, and the value that davit must reach at most, or at least."""
+
+    words: str
+    bound: typing.Callable[[dict], float | None]
+
+
+def at_most(value, unit):
+    return Asked(f"below {shown(value)} {unit}", lambda others: value)
+
+
+def at_least(value, unit):
+    return Asked(f"above {shown(value)} {unit}", lambda others: value)
+
+
+def times(factor, peer):
+    """So many times faster than a peer."""
+    return Asked(f"{factor} times faster than bare {peer}", lambda others: others[peer] / factor if peer in others else None)
+
+
+def part(words, share):
+    """A share of what the best of the others takes."""
+    return Asked(f"{words} of the best of the others", lambda others: min(others.values()) * share if others else None)
+
+
+def not_below():
+    return Asked("not below the best of the others", lambda others: max(others.values()) if others else None)
+
+
+@dataclasses.dataclass
+class Goal:
+    """A row: the figure that shows it (section/figure), what is asked, and prose."""
+
+    work: str
+    figure: str
+    asked: Asked
+    behind: str = ""
+
+    def judged(self, figure):
+        """The row's values, of a figure as the store has it."""
+        samples, less = figure["samples"], figure["less"]
+        if "davit" not in samples:
+            return None
+        ours = samples["davit"]
+        others = {name: median(taken) for name, taken in samples.items() if name != "davit"}
+        # Nothing is the best there can be, but no ratio: podman has no daemon.
+        best = (min if less else max)(others, key=others.get) if others else None
+        bound = self.asked.bound(others)
+        return Judged(self, figure["unit"], less, ours, others, best, bound, samples)
+
+
+@dataclasses.dataclass
+class Judged:
+    """A goal with what was measured."""
+
+    goal: Goal
+    unit: str
+    less: bool
+    ours: list
+    others: dict
+    best: str | None
+    bound: float | None
+    samples: dict
+
+    @property
+    def ratio(self):
+        """How many times better davit is than the best of the others."""
+        if self.best is None:
+            return None
+        ours, theirs = median(self.ours), self.others[self.best]
+        if not ours or not theirs:
+            return None
+        return theirs / ours if self.less else ours / theirs
+
+    @property
+    def wanted(self):
+        """The ratio that the goal asks for."""
+        if self.best is None or not self.bound or not self.others[self.best]:
+            return None
+        theirs = self.others[self.best]
+        return theirs / self.bound if self.less else self.bound / theirs
+
+    @property
+    def met(self):
+        if self.bound is None:
+            return "–"
+        ours = median(self.ours)
+        if ours <= self.bound if self.less else ours >= self.bound:
+            return "yes"
+        low, high = spread(self.ours)
+        if self.goal.asked.words.startswith("not below") and high >= spread(self.samples[self.best])[0]:
+            return "within the spread"
+        return "no"
+
+
+GOALS = [
+    Goal("`run --rm` of `true`, bridge network", "start/run", times(7, "crun")),
+    Goal("the same without a network", "start/run-none", times(8, "crun")),
+    Goal("`run -d` returns", "start/detached", times(10, "crun")),
+    Goal("`exec` of `true`", "verbs/exec", times(4, "crun")),
+    Goal("`stop` of what obeys at once", "verbs/stop", at_most(4, "ms")),
+    Goal("`rm`", "verbs/rm", at_most(4, "ms")),
+    Goal("containers a second, in sequence", "start/sequence", at_least(150, "a second")),
+    Goal("containers a second, 8 at a time", "start/at-once", at_least(150, "a second")),
+    Goal("last starts of many by the first", "grow/flat", at_most(1.1, "×")),
+    Goal("`ps` with 200 running", "grow/ps", at_most(5, "ms")),
+    Goal("daemons, idle", "grow/idle", at_most(12, "MiB PSS")),
+    Goal("a container's shim or monitor, 200 running", "grow/monitor", at_most(0.2, "MiB PSS")),
+    Goal("daemon killed: `ps` right again, 200 running", "grow/restart", at_most(100, "ms")),
+    Goal("cold pull of 7 layers", "pull/cold", part("a quarter", 0.25)),
+    Goal("processors' time of that", "pull/processors", at_most(4, "s")),
+    Goal("memory of that at most", "pull/most", at_most(64, "MiB")),
+    Goal("one new layer of seven", "pull/new", at_most(40, "ms")),
+    Goal("removing that image", "pull/removed", at_most(0.1, "s")),
+    Goal("a container writes its log", "logs/write", at_least(300, "MB/s")),
+    Goal("reading it back", "logs/read", at_least(500, "MB/s")),
+    Goal("container to host", "network/to-host", not_below()),
+    Goal("published port by 127.0.0.1, a connection each", "network/published", not_below()),
+    Goal("build of ten steps, cold", "build/cold", part("half", 0.5)),
+    Goal("build of ten steps, cached", "build/cached", part("a tenth", 0.1)),
+    Goal("`commit` of 100 MB", "files/commit", part("half", 0.5)),
+    Goal("`cp` of 10,000 files in", "files/in", part("half", 0.5)),
+    Goal("`cp` of 10,000 files out", "files/out", part("half", 0.5)),
+]
