@@ -39,15 +39,17 @@ class Page:
     # ---- The goals.
 
     def judged(self):
+        """The rows that were measured, and the goals that were not."""
+        rows, missing = [], []
         for goal in GOALS:
             section, key = goal.figure.split("/")
             figure = self.sections.get(section, {}).get("figures", {}).get(key)
             row = figure and goal.judged(figure)
-            if row:
-                yield row
+            (rows if row else missing).append(row or goal)
+        return rows, missing
 
     def goals(self):
-        rows = list(self.judged())
+        rows, missing = self.judged()
         if not rows:
             return []
         lines = ["## Goals", "", "Medians. *Better by*: how many times better davit is than the best of the others, which is in bold. "
@@ -58,6 +60,7 @@ class Page:
             ratio = f"{shown(row.ratio)}×" if row.ratio else "–"
             lines.append(f"| {row.goal.work} | {shown(median(row.ours))} | {ranged(row.ours)} | {cells} | {row.unit} | {ratio} | "
                          f"{row.goal.asked.words} | {row.met} |")
+        lines += [f"| {goal.work} | – | – |{' |' * len(PEERS)} | – | {goal.asked.words} | not measured |" for goal in missing]
         lines.append("")
         drawn = [(row.goal.work.replace("`", ""), row.ratio, row.wanted) for row in rows if row.ratio]
         title = "How many times better than the best of the others; dashed: the goal"
@@ -135,20 +138,32 @@ def davit_first(names):
     return sorted(names, key=lambda name: name != "davit")
 
 
-def checked(folder, files):
-    """What is not as the store says."""
+def checked(folder, page):
+    """Sentences of what is wrong with the page and with these programs."""
+    for path in pathlib.Path(__file__).parent.glob("*.py"):
+        compile(path.read_text(), path, "exec")
+    if not page.sections:
+        return []
+    files = page.written()
     there = {str(path.relative_to(folder)) for path in (folder / "benchmarks").glob("*.svg")}
-    wrong = [path for path, text in files.items() if not (folder / path).exists() or (folder / path).read_text() != text]
-    return sorted({*wrong, *(there - files.keys())})
+    stale = [path for path, text in files.items() if not (folder / path).exists() or (folder / path).read_text() != text]
+    wrong = [f"{path} is not what was measured; run tests/bench/run --write" for path in sorted({*stale, *(there - files.keys())})]
+    rows, missing = page.judged()
+    wrong += [f"{goal.work}: not measured; run tests/bench/run --only {goal.figure.split('/')[0]}" for goal in missing]
+    return wrong + [f"{row.goal.work}: not met, and tests/bench/goals.py does not say why" for row in rows
+                    if row.met == "no" and not row.goal.behind]
 
 
 def main():
     what, folder = sys.argv[1], pathlib.Path(sys.argv[2])
-    files = Page(Store(folder / "benchmarks/results.json").sections).written()
+    page = Page(Store(folder / "benchmarks/results.json").sections)
     if what == "check":
-        if wrong := checked(folder, files):
-            sys.exit(f"bench: not what was measured; run tests/bench/run --write: {', '.join(wrong)}")
+        if wrong := checked(folder, page):
+            sys.exit("\n".join(f"bench: {each}" for each in wrong))
         return
+    if not page.sections:
+        sys.exit("bench: nothing was measured yet")
+    files = page.written()
     (folder / "benchmarks").mkdir(parents=True, exist_ok=True)
     for path in (folder / "benchmarks").glob("*.svg"):
         path.unlink()

@@ -84,7 +84,7 @@ def _ticks(low, high):
 
 def curves(title, x_name, y_name, lines):
     """Of each contender points x, median, low, high."""
-    left, right, top, height = 64, 110, 44, 380
+    left, right, top, height = 64, 110, 58, 390
     bottom = height - 46
     points = [each for line in lines.values() for each in line if each[1] > 0]
     xs = [max(1, x) for x, *_ in points]

@@ -97,3 +97,11 @@ fn every_flag_of_the_engine_is_explained() {
         );
     }
 }
+
+/// The page is what its store of measurements makes it, each goal has its row, and those not met have their reason.
+#[test]
+fn the_benchmarks_are_what_was_measured() {
+    let output =
+        Command::new("tests/bench/run").arg("--check").current_dir(workspace()).output().expect("run it");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
