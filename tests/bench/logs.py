@@ -67,14 +67,16 @@ class Files:
 
 def logs(contenders, size, rounds, section):
     """Megabytes a second of each."""
-    torn = []
+    torn, seen = [], set()
 
     def live(contender):
         def both():
             os.sync()
             written = contender.write()
             read = contender.read()
-            if contender.name not in torn:
+            # Reading it all takes some of them half a minute: they are believed after the first time.
+            if contender.name == "davit" or contender.name not in seen:
+                seen.add(contender.name)
                 try:
                     contender.whole()
                 except Failed as failure:

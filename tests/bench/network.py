@@ -99,6 +99,11 @@ def questions(pairs, rounds):
     return [*lines, ""], seen
 
 
+def answered(question):
+    """Asks until somebody answers: a program listens a moment after its container began."""
+    until(" ".join(question), lambda: subprocess.run(question, capture_output=True).returncode == 0)
+
+
 # ---- Many containers on one network. --------------------------------------------------------------------------------
 
 class Crowd:
@@ -126,7 +131,7 @@ class Crowd:
     def all_answer(self):
         """Each by its published port, and by its name from the first one."""
         for n in range(len(self.starts)):
-            quiet([*self.host.on(), self.traffic, "once", f"127.0.0.1:{self.FIRST + n}", "1"])
+            answered([*self.host.on(), self.traffic, "once", f"127.0.0.1:{self.FIRST + n}", "1"])
         names = [f"c{n + 1}" for n in range(len(self.starts))]
         quiet(self.davit.words("exec", "c1", "/traffic", "lookup", "127.0.0.11:53", str(len(names)), *names))
         seen = quiet(self.davit.words("exec", "c1", "nslookup", names[-1]))
@@ -208,6 +213,7 @@ def ports(davit, host, traffic, rounds):
             inside = 7000 if last in (None, 10_999) and name == "1" else (last or 10_000) + 10_000
             start.append(timed(davit.words("run", "-d", "--name", "many", *words, *serve, str(inside))))
             if last:
+                answered([*host.on(), str(traffic), "once", f"127.0.0.1:{last}", "1"])
                 with awake():
                     asked = quiet([*host.on(), str(traffic), "once", f"127.0.0.1:{last}", "1000"])
                 question.append(float(asked.split()[0]))
