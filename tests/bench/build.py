@@ -3,7 +3,7 @@
 import os
 import random
 
-from commands import quiet, timed
+from commands import quiet, race, timed
 
 IMAGE = "bench/built:1"
 FILES, BYTES = 1000, 4000
@@ -97,20 +97,20 @@ def contenders(davit, docker, buildah, folder):
 
 # ---- The race. -----------------------------------------------------------------------------------------------------
 
+def one(contender, again):
+    """Once with nothing kept, then some times with all of it."""
+    def live():
+        # What the one before left to be written is not the next one's.
+        os.sync()
+        first = timed(contender.build)
+        more = [timed(contender.build) for _ in range(again)]
+        contender.clear()
+        return first, more
+    return live
+
+
 def builds(contenders, rounds, again):
-    """Interleaved, and each round begins with another one: once with nothing kept, then some times with all of it."""
-    cold = {contender.name: [] for contender in contenders}
-    cached = {contender.name: [] for contender in contenders}
-    for number in range(rounds + 1):
-        turn = number % len(contenders)
-        for contender in contenders[turn:] + contenders[:turn]:
-            # What the one before left to be written is not the next one's.
-            os.sync()
-            first = timed(contender.build)
-            more = [timed(contender.build) for _ in range(again)]
-            # The first round warms the caches.
-            if number:
-                cold[contender.name].append(first)
-                cached[contender.name] += more
-            contender.clear()
-    return cold, cached
+    """Seconds of builds with nothing kept, and of those where nothing changed."""
+    taken = race("builds", {contender.name: one(contender, again) for contender in contenders}, rounds)
+    cold = {name: [first for first, _ in lives] for name, lives in taken.items()}
+    return cold, {name: [each for _, more in lives for each in more] for name, lives in taken.items()}

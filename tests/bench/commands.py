@@ -45,6 +45,14 @@ def _text(file):
     return file.read().decode(errors="replace")
 
 
+def answers(words, seconds=30):
+    """Whether a command ends well, and in time."""
+    try:
+        return subprocess.run([str(word) for word in words], capture_output=True, stdin=subprocess.DEVNULL, timeout=seconds).returncode == 0
+    except subprocess.TimeoutExpired:
+        return False
+
+
 def until(what, ask, seconds=60, every=0.02):
     """Asks until the answer is true, and answers with it."""
     deadline = time.monotonic() + seconds

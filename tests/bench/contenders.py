@@ -11,7 +11,7 @@ import subprocess
 import time
 
 import processes
-from commands import Failed, quiet, timed, until
+from commands import Failed, answers, quiet, timed, until
 
 SLEEP = ["sleep", "100000"]
 OBEYS = ["sh", "-c", "trap 'exit 0' TERM; while :; do sleep 1000 & wait; done"]
@@ -123,9 +123,8 @@ class Engine:
     def launch(self, words):
         """Starts the daemon, and waits until it answers."""
         self.daemon = subprocess.Popen([*map(str, words)], stdout=self.log, stderr=self.log, stdin=subprocess.DEVNULL)
-        asked = [str(word) for word in self.words("version")]
         until(f"{self.name} answers; see {self.log.name}",
-              lambda: self.daemon.poll() is not None or subprocess.run(asked, capture_output=True, timeout=30).returncode == 0, every=0.005)
+              lambda: self.daemon.poll() is not None or answers(self.words("version")), every=0.005)
         if self.daemon.poll() is not None:
             with open(self.log.name) as log:
                 raise Failed(f"{self.name} ended: {log.read()[-2000:]}")

@@ -242,8 +242,9 @@ def main():
     # Ended from outside it ends what it began.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("bench: ended"))
     begun = time.monotonic()
-    bench = Bench(options)
+    bench = None
     try:
+        bench = Bench(options)
         section = getattr(bench, options.section)()
         section.content["seconds"] = round(time.monotonic() - begun)
         Store(options.store).put(options.section, section.content)
@@ -252,7 +253,8 @@ def main():
     except Failed as failure:
         sys.exit(f"bench: {options.section}: {failure}")
     finally:
-        bench.end()
+        if bench:
+            bench.end()
 
 
 main()

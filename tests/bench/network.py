@@ -5,7 +5,7 @@ import json
 import statistics
 import subprocess
 
-from commands import Failed, awake, quiet, timed, until
+from commands import Failed, answers, awake, quiet, timed, until
 from contenders import Host
 
 HOST_PROGRAMS = ["-v", "/usr:/usr:ro", "-v", "/usr/lib:/lib:ro", "-v", "/usr/lib64:/lib64:ro"]
@@ -35,7 +35,7 @@ class Pair:
             "neighbour → published port": [*host.beside(), "iperf3", "-c", Host.OWN, *stream],
         }
         for words in self.cases.values():
-            until(" ".join(words), lambda: subprocess.run([*words, "-n", "1M"], capture_output=True).returncode == 0)
+            until(" ".join(words), lambda: answers([*words, "-n", "1M"]))
 
     def throughput(self, case, seconds):
         """Gbit/s as the receiver saw them."""
@@ -101,7 +101,7 @@ def questions(pairs, rounds):
 
 def answered(question):
     """Asks until somebody answers: a program listens a moment after its container began."""
-    until(" ".join(question), lambda: subprocess.run(question, capture_output=True).returncode == 0)
+    until(" ".join(question), lambda: answers(question))
 
 
 # ---- Many containers on one network. --------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import subprocess
 import tarfile
 
 import processes
-from commands import Sampled, quiet, race, timed, took, until
+from commands import Sampled, answers, quiet, race, timed, took, until
 from contenders import Containerd, Davit
 
 REGISTRY = "127.0.0.1:5000"
@@ -94,7 +94,7 @@ class Registry:
                           f'http: {{addr: "{REGISTRY}"}}\n')
         self.log = open(folder / "log", "w")
         self.daemon = subprocess.Popen(["docker-registry", "serve", config], stdout=self.log, stderr=self.log)
-        until("the registry answers", lambda: subprocess.run(["curl", "-sf", f"http://{REGISTRY}/v2/"], capture_output=True).returncode == 0)
+        until("the registry answers", lambda: answers(["curl", "-sf", f"http://{REGISTRY}/v2/"]))
         layout = Layout(folder / "layout")
         self.bytes = layout.bytes
         for name, image in (("t1", IMAGE), ("t2", NEXT)):
