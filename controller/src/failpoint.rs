@@ -1,16 +1,10 @@
-//! Named points where a test can make the engine fail, stop or wait: `DAVIT_FAILPOINT=create.intent=abort` or
-//! `release.trash=error,start.opened=delay:500`. Costs one load of a pointer where none is set.
+//! The points of the engine where a test can make it fail, stop or wait, as [`davit_failpoint`] says.
 
-use std::collections::HashMap;
-use std::sync::OnceLock;
-use std::time::Duration;
+use davit_failpoint::{Failed, Invalid};
 
 use crate::error::Error;
 
-/// The variable that sets them.
-const VARIABLE: &str = "DAVIT_FAILPOINT";
-
-/// Every point there is, in the order in which a container's life passes them.
+/// Every point of the controller, in the order in which a container's life passes them.
 pub const ALL: [&str; 35] = [
     CREATE_RECORDED,
     CREATE_INTENT,
@@ -120,58 +114,25 @@ pub const RELEASE_CGROUP: &str = "release.cgroup";
 /// Its record is gone.
 pub const RELEASE_RECORD: &str = "release.record";
 
-/// What a point does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Action {
-    /// Ends the process at once, as a crash does.
-    Abort,
-    /// Lets the operation fail here.
-    Error,
-    /// Waits.
-    Delay(Duration),
+/// Every point of this program: the controller's, and those of the services that it may embed.
+pub fn all() -> impl Iterator<Item = &'static str> {
+    let services = [
+        &davit_network::failpoint::ALL[..],
+        &davit_volume::failpoint::ALL[..],
+        &davit_image::failpoint::ALL[..],
+    ];
+    ALL.into_iter().chain(services.into_iter().flatten().copied())
 }
 
-/// A setting that names no point or no action.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "invalid {VARIABLE} {0:?}: must be name=abort|error|delay:<ms>, with a name that --list-failpoints knows"
-)]
-pub struct Invalid(String);
-
-static SET: OnceLock<HashMap<&'static str, Action>> = OnceLock::new();
-
-/// Reads the variable, once, at the start of the program.
+/// Reads the variable that sets them, once, at the start of the program.
 ///
 /// # Errors
-/// When it names what does not exist: a test that cannot fail is worse than none.
+/// When it names what does not exist.
 pub fn load() -> Result<(), Invalid> {
-    let text = std::env::var(VARIABLE).unwrap_or_default();
-    let set = parse(&text)?;
-    if !set.is_empty() {
+    if let Some(text) = davit_failpoint::load(all(), |name| name.starts_with("shim."))? {
         tracing::warn!(%text, "failpoints are set");
-        // A second call finds the same.
-        let _ = SET.set(set);
     }
     Ok(())
-}
-
-fn parse(text: &str) -> Result<HashMap<&'static str, Action>, Invalid> {
-    text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(one).collect()
-}
-
-fn one(part: &str) -> Result<(&'static str, Action), Invalid> {
-    let invalid = || Invalid(part.to_owned());
-    let (name, action) = part.split_once('=').ok_or_else(invalid)?;
-    let name = ALL.iter().find(|known| **known == name).ok_or_else(invalid)?;
-    let action = match action {
-        "abort" => Action::Abort,
-        "error" => Action::Error,
-        other => {
-            let millis = other.strip_prefix("delay:").and_then(|ms| ms.parse().ok()).ok_or_else(invalid)?;
-            Action::Delay(Duration::from_millis(millis))
-        }
-    };
-    Ok((name, action))
 }
 
 /// Passes a point.
@@ -179,14 +140,13 @@ fn one(part: &str) -> Result<(&'static str, Action), Invalid> {
 /// # Errors
 /// When the point was told to fail.
 pub async fn pass(name: &'static str) -> Result<(), Error> {
-    match SET.get().and_then(|set| set.get(name)) {
-        None => Ok(()),
-        Some(Action::Abort) => std::process::abort(),
-        Some(Action::Error) => Err(Error::Failpoint(name)),
-        Some(Action::Delay(time)) => {
-            tokio::time::sleep(*time).await;
+    match davit_failpoint::reach(name) {
+        Ok(None) => Ok(()),
+        Ok(Some(time)) => {
+            tokio::time::sleep(time).await;
             Ok(())
         }
+        Err(Failed(name)) => Err(Error::Failpoint(name)),
     }
 }
 
@@ -195,20 +155,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn settings_are_read_whole_or_refused() {
-        let set = parse("create.intent=abort, start.opened=delay:20,release.trash=error").unwrap();
-        assert_eq!(set[CREATE_INTENT], Action::Abort);
-        assert_eq!(set[START_OPENED], Action::Delay(Duration::from_millis(20)));
-        assert_eq!(set[RELEASE_TRASH], Action::Error);
-        assert!(parse("").unwrap().is_empty());
-        for bad in ["create.intent", "nowhere=abort", "create.intent=explode", "create.intent=delay:x"] {
-            assert_eq!(parse(bad).unwrap_err(), Invalid(bad.to_owned()));
-        }
-    }
-
-    #[test]
     fn no_name_stands_twice() {
-        let names: std::collections::HashSet<_> = ALL.iter().collect();
-        assert_eq!(names.len(), ALL.len());
+        let names: std::collections::HashSet<_> = all().collect();
+        assert_eq!(names.len(), all().count());
     }
 }

@@ -16,7 +16,7 @@ const GRACE: Duration = Duration::from_secs(3);
 fn main() -> anyhow::Result<()> {
     let flags = Flags::parse();
     if flags.list_failpoints {
-        for name in failpoint::ALL {
+        for name in failpoint::all() {
             use std::io::Write as _;
             writeln!(std::io::stdout(), "{name}")?;
         }

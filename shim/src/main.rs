@@ -4,6 +4,7 @@ mod api;
 mod bundle;
 mod cgroup;
 mod copy;
+mod failpoint;
 mod grpc;
 #[expect(dead_code, reason = "restart builds on what is not called yet")]
 mod init;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         Some("copy") => copy::run(),
         Some("launch") => told(launch(words)),
         Some("serve") => told(serve(words)),
+        Some("--list-failpoints") => told(list_failpoints()),
         _ => {
             eprintln!("davit-shim: unknown command {command:?}: it is run by davitd");
             ExitCode::from(2)
@@ -50,6 +52,11 @@ fn launch(words: impl IntoIterator<Item = OsString>) -> Result<(), Box<dyn Error
 
 fn serve(words: impl IntoIterator<Item = OsString>) -> Result<(), Box<dyn Error>> {
     Ok(serve::run(Options::parse(words)?)?)
+}
+
+fn list_failpoints() -> Result<(), Box<dyn Error>> {
+    use std::io::Write as _;
+    failpoint::ALL.iter().try_for_each(|name| Ok(writeln!(std::io::stdout(), "{name}")?))
 }
 
 /// Tells on standard error what went wrong.

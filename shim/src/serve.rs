@@ -15,6 +15,7 @@ use tokio::time::timeout;
 
 use crate::api::Api;
 use crate::bundle::{self, Announcement, Bundle, BundleError};
+use crate::failpoint;
 use crate::grpc::{self, Server};
 use crate::options::Options;
 use crate::task::driver::{Driver, Setup};
@@ -57,6 +58,7 @@ pub fn run(options: Options) -> Result<(), ServeError> {
     let unconfigured = options.unconfigured_fd.map(fd::inherited).transpose();
     let unconfigured = unconfigured.map_err(start_error("take over the controller's pipe"))?;
     trace::start();
+    failpoint::load().map_err(start_error("set the failpoints"))?;
     let shim_pid = announce(&options)?;
     let stack = Stack::find().map_err(start_error("find the stack"))?;
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -354,6 +354,12 @@ impl Engine {
         Ok(())
     }
 
+    /// Whether one of its processes ended by itself.
+    pub fn has_ended(&mut self, name: &str) -> bool {
+        let child = self.processes.iter_mut().find(|(known, _)| *known == name);
+        child.is_some_and(|(_, child)| matches!(child.try_wait(), Ok(Some(_))))
+    }
+
     /// Waits until the controller answers.
     ///
     /// # Panics

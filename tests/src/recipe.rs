@@ -24,11 +24,11 @@ impl Recipe {
         }
     }
 
-    /// `davit` of an engine. One that answers nothing for a minute has the code 124.
+    /// `davit` of an engine. One that answers nothing for two minutes has the code 124.
     #[must_use]
     pub fn davit(engine: &Engine) -> Self {
         let mut command = engine.host().command("timeout");
-        command.args(["60"]).arg(binaries().join("davit"));
+        command.args(["120"]).arg(binaries().join("davit"));
         Self::of(command.arg("--host").arg(format!("unix://{}", engine.socket().display())))
     }
 

@@ -56,12 +56,13 @@ fn code(text: &str) -> String {
     text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
 }
 
-const OURS: [&str; 12] = [
+const OURS: [&str; 13] = [
     "proto",
     "sys",
     "archive",
     "dockerfile",
     "trust",
+    "failpoint",
     "services/image",
     "services/volume",
     "services/network",
@@ -82,14 +83,22 @@ fn the_wire_knows_no_kernel_and_services_know_nobody() {
     assert_eq!(ours("davit-archive"), ["davit-sys"]);
     assert_eq!(ours("davit-dockerfile"), [""; 0]);
     assert_eq!(ours("davit-trust"), [""; 0]);
+    assert_eq!(ours("davit-failpoint"), [""; 0]);
     for (service, wanted) in [
         (
             "davit-image",
-            &["davit-archive", "davit-dockerfile", "davit-proto", "davit-sys", "davit-trust"][..],
+            &[
+                "davit-archive",
+                "davit-dockerfile",
+                "davit-failpoint",
+                "davit-proto",
+                "davit-sys",
+                "davit-trust",
+            ][..],
         ),
-        ("davit-volume", &["davit-archive", "davit-proto", "davit-sys"]),
-        ("davit-network", &["davit-proto", "davit-sys"]),
-        ("davit-shim", &["davit-archive", "davit-proto", "davit-sys"]),
+        ("davit-volume", &["davit-archive", "davit-failpoint", "davit-proto", "davit-sys"]),
+        ("davit-network", &["davit-failpoint", "davit-proto", "davit-sys"]),
+        ("davit-shim", &["davit-archive", "davit-failpoint", "davit-proto", "davit-sys"]),
         ("davit-build", &["davit-archive", "davit-dockerfile", "davit-proto", "davit-sys", "davit-trust"]),
         ("davit-cli", &["davit-archive", "davit-dockerfile", "davit-proto", "davit-sys"]),
     ] {

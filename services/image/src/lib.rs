@@ -19,6 +19,7 @@ pub mod content;
 pub mod digest;
 pub mod document;
 pub mod error;
+pub mod failpoint;
 pub mod filter;
 #[cfg(test)]
 mod fixture;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use davit_proto::id::ContainerId;
 
 use crate::document::Descriptor;
+use crate::failpoint::{self, pass};
 use crate::holder::Holder;
 use crate::image::Image;
 use crate::snapshot::Mount;
@@ -41,6 +42,7 @@ impl Store {
     pub fn release(&self, container_id: &ContainerId) -> Result<(), StoreError> {
         let _gate = self.gate();
         let Some(holder) = self.holders().remove(container_id)? else { return Ok(()) };
+        pass(failpoint::LET_GO)?;
         let entries = self.references().entries()?;
         for manifest in holder.manifests() {
             self.touch(&manifest);
@@ -69,6 +71,7 @@ impl Store {
             mounted: Vec::new(),
         };
         self.holders().add(container_id, holder.clone())?;
+        pass(failpoint::HELD)?;
         Ok(holder)
     }
 

@@ -9,6 +9,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use davit_proto::id::{ContainerId, Name};
 
 use crate::error::Error;
+use crate::failpoint::{self, pass};
 use crate::holding::{self, Holding, NetnsId};
 use crate::lease::{Given, Holder, Join};
 use crate::mac::Mac;
@@ -80,18 +81,22 @@ impl Networks {
             links: request.links.clone(),
         };
         let given = self.lease(&holder, &joins, &request.ports)?;
+        pass(failpoint::LEASED)?;
         let endpoints = self.endpoints(&request.container_id, &given.holding, &joins)?;
         let mut warnings = given.warnings;
         if let Some(reference) = request.netns {
             let ways_out = self.books().ways_out(&given.holding);
             warnings.extend(self.wire(reference, &endpoints, &ways_out)?);
         }
+        pass(failpoint::WIRED)?;
         self.tell_names(&request.container_id)?;
+        pass(failpoint::NAMED)?;
         if !given.holding.ports.is_empty() {
             let mut ground = self.ground();
             ground.firewall.publish(&given.holding.ports)?;
             warnings.extend(ground.firewall.foreign_drops());
             self.shared().sweep.published();
+            pass(failpoint::PUBLISHED)?;
         }
         let resolv_conf = resolv_conf(&networks, &mut warnings);
         let names = self.names_path(&request.container_id);

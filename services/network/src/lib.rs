@@ -23,6 +23,7 @@ mod count;
 mod create;
 mod detach;
 mod error;
+pub mod failpoint;
 mod filter;
 mod firewall;
 mod flow;

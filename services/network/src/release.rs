@@ -4,6 +4,7 @@
 use davit_proto::id::ContainerId;
 
 use crate::error::Error;
+use crate::failpoint::{self, pass};
 use crate::holding::Wired;
 use crate::networks::Networks;
 
@@ -22,7 +23,9 @@ impl Networks {
             return self.tell_names(container_id);
         };
         self.ground().firewall.withdraw(&holding.ports)?;
+        pass(failpoint::WITHDRAWN)?;
         self.books().forget(container_id)?;
+        pass(failpoint::FORGOTTEN)?;
         self.tell_names(container_id)?;
         let addresses = holding.leases.iter().filter_map(|lease| lease.wired.as_ref());
         self.shared().sweep.released(&holding.ports, addresses.flat_map(Wired::addresses));

@@ -21,6 +21,7 @@ mod deadline;
 mod driver;
 mod error;
 mod export;
+pub mod failpoint;
 mod fill;
 mod filter;
 mod import;

@@ -1,5 +1,6 @@
 //! `davit-volume`: the volume service on a socket of its own.
 
+use std::io::Write as _;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
 
@@ -25,12 +26,26 @@ struct Args {
     /// What to log: error, warn, info, debug, trace, or a filter such as `davit_volume=debug`.
     #[arg(long, default_value = "info")]
     log_level: EnvFilter,
+    /// Print the names of all failpoints and end.
+    #[arg(long)]
+    list_failpoints: bool,
 }
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
+    if args.list_failpoints {
+        for name in davit_volume::failpoint::ALL {
+            writeln!(std::io::stdout(), "{name}")?;
+        }
+        return Ok(());
+    }
     tracing_subscriber::fmt().with_env_filter(args.log_level).with_writer(std::io::stderr).init();
+    if let Some(text) =
+        davit_failpoint::load(davit_volume::failpoint::ALL, |name| !name.starts_with("volume."))?
+    {
+        tracing::warn!(%text, "failpoints are set");
+    }
     let transport::Address::Unix(socket) = args.listen else {
         anyhow::bail!("only unix:// addresses can be listened on");
     };

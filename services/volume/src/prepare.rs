@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use davit_proto::id::{ContainerId, Name};
 
 use crate::error::Error;
+use crate::failpoint::{self, pass};
 use crate::options::Options;
 use crate::usage::Uses;
 use crate::volume::{Volume, Wanted};
@@ -86,11 +87,13 @@ impl Volumes {
             state.usage.record(container_id, plan.uses.clone())?;
             plan
         };
+        pass(failpoint::RECORDED)?;
         let mut prepared = Vec::with_capacity(wanted.len());
         for (use_, volume) in wanted.into_iter().zip(plan.volumes) {
             let volume = self.ready(volume, container_id.as_str())?;
             prepared.push(Prepared { volume, target: use_.target, read_only: use_.read_only });
         }
+        pass(failpoint::READY)?;
         Ok(prepared)
     }
 

@@ -9,6 +9,7 @@ use davit_proto::id::{ContainerId, Name};
 use davit_proto::status::chain;
 
 use crate::error::Error;
+use crate::failpoint::{self, pass};
 use crate::volumes::Volumes;
 
 impl Volumes {
@@ -24,6 +25,7 @@ impl Volumes {
                 }
             }
         }
+        pass(failpoint::DISCARDED)?;
         self.state().usage.forget(container_id)?;
         let names: BTreeSet<&Name> = uses.by_target.values().collect();
         self.settle(names, container_id.as_str());

@@ -267,6 +267,12 @@ impl Init {
         self.end_after(started)
     }
 
+    /// Ends it at its gate.
+    pub fn give_up(&self, why: io::Error) -> InitError {
+        self.exit.get_or_init(|| end(&self.child));
+        InitError::Channel(why)
+    }
+
     fn end_after<T>(&self, result: Result<T, InitError>) -> Result<T, InitError> {
         if result.is_err() && self.exit.get().is_none() {
             self.exit.get_or_init(|| end(&self.child));

@@ -10,6 +10,7 @@ use super::health::{self, Health};
 use super::oom::Alarm;
 use super::state::{Admit, Command, Denied, Event, Task};
 use crate::bundle::{Bundle, Journal};
+use crate::failpoint::{self, pass};
 use crate::init::{Configuration, Stdio};
 use crate::names::{self, Resolver};
 use crate::stdio::log::Limits;
@@ -90,6 +91,7 @@ struct SetUp {
 fn set_up(bundle: &Bundle, body: &mut Body, options: Options) -> Result<SetUp, TaskError> {
     let ended = bundle.last_exit()?;
     let Furnished { ends, oom_kills, durability, warnings } = furnish(bundle, body, options)?;
+    pass(failpoint::CONFIGURED).map_err(TaskError::Failpoint)?;
     let (stdio, pump) = start_pump(bundle, ends, options);
     Ok(SetUp { life: Life { stdio, pump, oom_kills, durability, options }, ended, warnings })
 }

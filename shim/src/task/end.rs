@@ -10,9 +10,11 @@ use davit_sys::process;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::driver::{Body, DRAIN, Driver};
+use super::error::TaskError;
 use super::note::cause_of_exit;
 use super::state::{Event, Task};
 use super::{oom, restart};
+use crate::failpoint::{self, pass};
 use crate::init::Init;
 
 /// How long killed processes may take to be gone.
@@ -82,12 +84,18 @@ pub(super) async fn conclude(driver: &mut Driver, ending: Ending) {
         }
     }
     if exit.life > 0 {
-        if let Err(error) = driver.bundle.record_exit(&exit, durability) {
+        let recorded = pass(failpoint::ENDED)
+            .map_err(TaskError::Failpoint)
+            .and_then(|()| Ok(driver.bundle.record_exit(&exit, durability)?));
+        if let Err(error) = recorded {
             // What is true stays true; whoever asks while the shim lives is told.
             let error = davit_proto::status::chain(&error);
             tracing::error!(%error, "the exit could not be recorded");
         }
-        driver.note_at(exit.life, finished_at, entry(&exit), cause);
+        match pass(failpoint::RECORDED) {
+            Ok(()) => driver.note_at(exit.life, finished_at, entry(&exit), cause),
+            Err(error) => tracing::error!(%error, "the journal does not tell of the exit"),
+        }
     }
     if exit.life > 0 && restart::follows(driver, &exit) {
         driver.lives.last = Some(exit.clone());

@@ -44,6 +44,9 @@ pub enum TaskError {
     /// The network namespace could not be looked at.
     #[error("look at the network namespace")]
     Namespace(#[source] io::Error),
+    /// A test wants it to fail here.
+    #[error(transparent)]
+    Failpoint(io::Error),
     /// The command could not be executed: this life is over.
     #[error("{message}")]
     Start {
@@ -166,6 +169,7 @@ impl Classify for TaskError {
             Self::Signal { .. }
             | Self::Room(_)
             | Self::Namespace(_)
+            | Self::Failpoint(_)
             | Self::Streams(_)
             | Self::Names(_)
             | Self::Bundle(_)
@@ -207,6 +211,7 @@ impl Classify for TaskError {
             Self::Cgroup(CgroupError::Io { .. } | CgroupError::Timeout(_)) => "CGROUP_FAILED",
             Self::Cgroup(_) => "LIMIT_NOT_SET",
             Self::Bundle(_) => "BUNDLE_FAILED",
+            Self::Failpoint(_) => "FAILPOINT",
             Self::Ending => "SHIM_ENDING",
         }
     }

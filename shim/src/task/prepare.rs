@@ -12,6 +12,7 @@ use super::error::TaskError;
 use super::state::{Admit, Command, Event};
 use crate::bundle::Bundle;
 use crate::cgroup::ContainerCgroup;
+use crate::failpoint::{self, pass};
 use crate::init::{Init, Shape};
 
 /// How long an earlier shim of the same container may take to let go of it.
@@ -46,6 +47,7 @@ async fn make(driver: &mut Driver, shape: Shape) -> Result<Body, TaskError> {
             return Err(error.into());
         }
     };
+    pass(failpoint::PREPARED).map_err(TaskError::Failpoint)?;
     let network = network(driver, &init)?;
     Ok(Body { init, network, ports: Vec::new(), relays: Vec::new(), names: None, cgroup, lock, life: None })
 }

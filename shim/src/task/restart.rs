@@ -23,6 +23,7 @@ use super::error::TaskError;
 use super::oom::Alarm;
 use super::policy::{Next, Restarts, Shown, decide};
 use super::state::{Denied, Event, Task};
+use crate::failpoint::{self, pass};
 use crate::init::Init;
 
 /// What follows the present life.
@@ -160,6 +161,7 @@ async fn try_live(driver: &mut Driver, life: u64, cause: String) -> Result<(), T
     body.cgroup.renew().await?;
     renew(body)?;
     configure::configure_again(&driver.bundle, body).await?;
+    pass(failpoint::RENEWED).map_err(TaskError::Failpoint)?;
     driver.oom = Alarm::set(&body.cgroup);
     let pid = body.init.host_pid();
     driver.asked = None;

@@ -12,6 +12,7 @@ use super::end::{self, Ending};
 use super::error::TaskError;
 use super::restart::{self, After};
 use super::state::{Admit, Command, Denied, Event, Task};
+use crate::failpoint::{self, pass};
 
 /// Which life begins, and for whom.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,7 +42,11 @@ pub(super) async fn start(driver: &mut Driver, start: Start) -> Result<(), TaskE
     let Task::Created { init: body, .. } = &mut driver.task else {
         return Err(Denied::NotConfigured.into());
     };
-    match body.init.start() {
+    let started = match pass(failpoint::BEGUN) {
+        Ok(()) => body.init.start(),
+        Err(error) => Err(body.init.give_up(error)),
+    };
+    match started {
         Ok(()) => {
             driver.lives.began = Some(Instant::now());
             driver.apply(Event::Started { life, at: SystemTime::now() });

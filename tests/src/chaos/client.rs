@@ -1,12 +1,16 @@
 //! A client: asks for whatever people ask for, of containers that are its own, and remembers what it was answered.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use super::witness::{PROGRAM, Witness};
 use super::{Counts, NETWORKS, PULLED, Settings};
 use crate::chance::Chance;
 use crate::engine::Answer;
 use crate::recipe::Recipe;
+
+/// How long after it was asked for an end may come: the 20 seconds that are asked for, and those of a busy machine.
+const MAY_END: Duration = Duration::from_secs(60);
 
 /// A container as its client believes it to be. `None`: nobody can know, because an answer was lost or an error.
 #[derive(Debug, Clone)]
@@ -19,6 +23,16 @@ pub struct Belief {
     pub there: Option<bool>,
     /// Whether it runs.
     pub running: Option<bool>,
+    /// Until when an end may still come that was asked for and never answered: its shim keeps the time.
+    pub may_end: Option<Instant>,
+}
+
+impl Belief {
+    /// Believes that it runs or not, as far as that lasts.
+    pub fn believe(&mut self, running: bool) {
+        let may_end = self.may_end.is_some_and(|until| Instant::now() < until);
+        self.running = if running && may_end { None } else { Some(running) };
+    }
 }
 
 /// One who asks.
@@ -85,6 +99,7 @@ impl Client {
             generation: 0,
             there: Some(false),
             running: Some(false),
+            may_end: None,
         };
         Self {
             beliefs: (0..share.max(1)).map(belief).collect(),
@@ -182,18 +197,25 @@ impl Client {
         let belief = &mut self.beliefs[at];
         let granted = answer.code == 0;
         match (wish, granted) {
-            (Wish::Run, true) => (belief.there, belief.running) = (Some(true), Some(true)),
-            (Wish::Create, true) => (belief.there, belief.running) = (Some(true), Some(false)),
+            (Wish::Run | Wish::Create, true) => {
+                (belief.there, belief.may_end) = (Some(true), None);
+                belief.believe(wish == Wish::Run);
+            }
             (Wish::Run | Wish::Create, false) => (belief.there, belief.running) = (None, None),
             (Wish::Remove, true) => (belief.there, belief.running) = (Some(false), Some(false)),
             (Wish::Remove, false) => {
                 belief.running = None;
                 belief.there = None;
             }
-            (Wish::Start | Wish::Restart, true) => belief.running = Some(true),
-            (Wish::Stop, true) => belief.running = Some(false),
+            // Nothing of an end before it is left.
+            (Wish::Restart, true) => (belief.running, belief.may_end) = (Some(true), None),
+            (Wish::Start, true) => belief.believe(true),
+            (Wish::Stop, true) => (belief.running, belief.may_end) = (Some(false), None),
+            (Wish::Stop | Wish::Restart, false) => {
+                (belief.running, belief.may_end) = (None, Some(Instant::now() + MAY_END));
+            }
             (Wish::Exec, true) => assert_eq!(answer.stdout, "said\n", "exec in {}: {answer:?}", belief.name),
-            (Wish::Start | Wish::Stop | Wish::Restart | Wish::Kill | Wish::Pause | Wish::Unpause, _) => {
+            (Wish::Start | Wish::Kill | Wish::Pause | Wish::Unpause, _) => {
                 belief.running = None;
             }
             (Wish::Exec | Wish::Look | Wish::Commit | Wish::Connect | Wish::Pull, _) => {}

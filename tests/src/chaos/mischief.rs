@@ -94,7 +94,7 @@ impl Mischief {
                 engine.kill(victim).expect("kill a process of the engine");
                 std::thread::sleep(self.chance.millis(300));
                 engine.start_process(victim).expect("start a process of the engine");
-                counts.kills += 1;
+                *(if victim == "davitd" { &mut counts.kills } else { &mut counts.services }) += 1;
             }
             Kind::Shim => {
                 let shims = engine.processes_with("davit-shim serve");
@@ -102,7 +102,7 @@ impl Mischief {
                     self.shims = true;
                     // It may have ended by itself.
                     let _ = engine.kill_on_host(&self.chance.of(&shims).to_string());
-                    counts.kills += 1;
+                    counts.shims += 1;
                 }
             }
             Kind::Disk => {
@@ -114,7 +114,7 @@ impl Mischief {
                 signal("STOP", &pid);
                 std::thread::sleep(self.chance.millis(2000));
                 signal("CONT", &pid);
-                counts.lies += 1;
+                counts.stops += 1;
             }
             Kind::Lie => {
                 self.lie();
@@ -123,12 +123,37 @@ impl Mischief {
         }
     }
 
-    /// Everything that was killed is there.
+    /// Starts the engine anew with a failpoint set.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn set(&mut self, engine: &mut Engine, failpoint: &str) -> Result<()> {
+        // A shim that fails takes its container along.
+        self.shims = failpoint.starts_with("shim.");
+        // What a shim says of an end is then missing as it is on a full disk.
+        self.filled |= self.shims;
+        engine.kill_controller()?;
+        engine.start_controller_at(failpoint)
+    }
+
+    /// Starts the engine anew without one.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn unset(&mut self, engine: &mut Engine) -> Result<()> {
+        engine.end_controller()?;
+        engine.start_controller()
+    }
+
+    /// Starts the engine again, when it ended by itself, with nothing set.
     ///
     /// # Panics
     /// When it cannot be started.
-    pub fn end(&self, engine: &Engine) {
-        engine.wait_until_it_answers();
+    pub fn mend(&mut self, engine: &mut Engine, counts: &mut Counts) {
+        if engine.has_ended("davitd") {
+            self.unset(engine).expect("start the engine");
+            counts.ends += 1;
+        }
     }
 
     /// Takes all the room that the engine's disk has, for a moment.

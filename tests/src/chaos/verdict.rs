@@ -1,6 +1,9 @@
 //! What must be true after a storm.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 use davit_proto::journal::What;
 use serde_json::Value;
@@ -11,39 +14,138 @@ use super::witness::{Witness, lives, twice};
 use super::{Counts, PULLED};
 use crate::engine::Engine;
 use crate::events::Event;
+use crate::store::Store;
+use crate::wait::until_true;
 
-/// Compares what is there with what clients believe and containers say. Clients believe afterwards what is there.
+/// What was told until now.
+#[derive(Debug, Default)]
+pub struct Verdict {
+    told: Vec<Event>,
+}
+
+impl Verdict {
+    /// Compares what is there with what clients believe and containers say. Clients believe afterwards what is there.
+    ///
+    /// # Panics
+    /// With everything that is wrong.
+    pub fn judge(
+        &mut self,
+        engine: &Engine,
+        clients: &mut [Client],
+        witness: &Witness,
+        mischief: &Mischief,
+        counts: &mut Counts,
+    ) {
+        let there = containers(engine);
+        let mut faults = Vec::new();
+        for client in clients.iter_mut() {
+            for at in 0..client.beliefs.len() {
+                let belief = client.beliefs[at].clone();
+                let found = there.get(&belief.name);
+                faults.extend(believed(&belief, found, mischief));
+                if let Some(found) = found {
+                    faults.extend(lived(engine, &belief, found, witness, mischief));
+                    let log = Log::read(engine, &belief.name);
+                    counts.lines += log.lines;
+                    faults.extend(log.faults().into_iter().map(|fault| format!("{}: {fault}", belief.name)));
+                    faults.extend(log.ended(found).map(|fault| format!("{}: {fault}", belief.name)));
+                }
+                let belief = &mut client.beliefs[at];
+                belief.there = Some(found.is_some());
+                belief.believe(found.is_some_and(|found| found["State"]["Running"] == true));
+            }
+        }
+        let past = engine.past();
+        faults.extend(told(&past));
+        faults.extend(retold(&self.told, &past));
+        counts.events += past.len();
+        self.told = past;
+        assert!(faults.is_empty(), "{faults:#?}\n{}", engine.end_of_log());
+    }
+}
+
+/// Nothing of what was told is forgotten, and nothing came to stand before it since: as far back as is remembered.
+fn retold(before: &[Event], now: &[Event]) -> Vec<String> {
+    let Some((first, last)) = now.first().zip(before.last()) else { return Vec::new() };
+    let was: BTreeSet<&Event> = before.iter().filter(|event| event.revision >= first.revision).collect();
+    let is: BTreeSet<&Event> = now.iter().filter(|event| event.revision <= last.revision).collect();
+    let lacks = was.difference(&is).map(|event| format!("is told no more: {event:?}"));
+    let more = is.difference(&was).map(|event| format!("was not told: {event:?}"));
+    lacks.chain(more).collect()
+}
+
+/// Waits until the folders, processes and cgroups of an engine are those of the containers that it has, or of the shims
+/// that it keeps ready.
 ///
 /// # Panics
-/// With everything that is wrong.
-pub fn judge(
-    engine: &Engine,
-    clients: &mut [Client],
-    witness: &Witness,
-    mischief: &Mischief,
-    counts: &mut Counts,
-) {
-    let there = containers(engine);
-    let mut faults = Vec::new();
-    for client in clients.iter_mut() {
-        for at in 0..client.beliefs.len() {
-            let belief = client.beliefs[at].clone();
-            let found = there.get(&belief.name);
-            faults.extend(believed(&belief, found, mischief));
-            if let Some(found) = found {
-                faults.extend(lived(engine, &belief, found, witness, mischief));
-                let log = Log::read(engine, &belief.name);
-                counts.lines += log.lines;
-                faults.extend(log.faults().into_iter().map(|fault| format!("{}: {fault}", belief.name)));
-                faults.extend(log.ended(found).map(|fault| format!("{}: {fault}", belief.name)));
-            }
-            let belief = &mut client.beliefs[at];
-            belief.there = Some(found.is_some());
-            belief.running = Some(found.is_some_and(|found| found["State"]["Running"] == true));
+/// When one of them is nobody's after this time.
+pub fn kept(engine: &Engine, deadline: Duration) {
+    let begun = Instant::now();
+    loop {
+        let faults = unowned(engine);
+        if faults.is_empty() {
+            return;
         }
+        assert!(begun.elapsed() < deadline, "{faults:#?}\n{}", engine.end_of_log());
+        std::thread::sleep(Duration::from_millis(100));
     }
-    faults.extend(told(&engine.past()));
-    assert!(faults.is_empty(), "{faults:#?}\n{}", engine.end_of_log());
+}
+
+fn unowned(engine: &Engine) -> Vec<String> {
+    let names = |folder: &Path| -> BTreeSet<String> {
+        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+    };
+    let root = engine.seen_root();
+    let bundles = names(&root.join("containers"));
+    let ids = engine.ok(["ps", "-a", "-q", "--no-trunc"]).stdout;
+    let ids: BTreeSet<&str> = ids.lines().collect();
+    let is_ahead = |id: &str| {
+        let bundle = root.join("containers").join(id);
+        bundle.join("ahead").exists() && !bundle.join("spec.json").exists()
+    };
+    let is_known = |id: &str| ids.contains(id) || is_ahead(id);
+    let mut faults = Vec::new();
+    faults.extend(ids.iter().filter(|id| !bundles.contains(**id)).map(|id| format!("{id} has no folder")));
+    let of_nobody = |what: &str, found: BTreeSet<String>| -> Vec<String> {
+        let id = |name: &str| name.trim_end_matches(".json").to_owned();
+        // One that is written just now has another name until it is whole.
+        let found = found.into_iter().filter(|name| !is_known(&id(name)));
+        found.map(|name| format!("{what} of nobody: {name}")).collect()
+    };
+    for folder in ["containers", "volume/.use", "image/use", "network/.lease", "trash"] {
+        faults.extend(of_nobody(folder, names(&root.join(folder))));
+    }
+    faults.extend(of_nobody("a shim's folder", names(&engine.run_dir().join("shim"))));
+    for hierarchy in names(Path::new("/sys/fs/cgroup")) {
+        let parent = Path::new("/sys/fs/cgroup").join(hierarchy).join(engine.host().name());
+        let groups = names(&parent).into_iter().filter(|name| parent.join(name).is_dir() && name != "shims");
+        faults.extend(of_nobody("a cgroup", groups.collect()));
+    }
+    let shims = engine.host().command("pgrep").args(["-a", "-f", "davit-shim serve"]).output();
+    let shims = shims.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+    let of = |line: &str| line.split(' ').skip_while(|word| *word != "--id").nth(1).map(str::to_owned);
+    faults.extend(of_nobody("a shim", shims.lines().filter_map(of).collect()));
+    let mounts = fs::read_to_string(engine.host().seen_at("/proc/1/mounts")).unwrap_or_default();
+    faults.extend(
+        mounts.lines().filter(|line| line.starts_with("overlay ")).map(|line| format!("a mount: {line}")),
+    );
+    faults
+}
+
+/// What is kept of images is whole; once they are removed too, nothing of them is left.
+///
+/// # Panics
+/// When it is otherwise.
+pub fn no_images(engine: &Engine) {
+    let store = Store::at(engine.seen_root().join("image"));
+    store.verify().expect("images are whole");
+    engine.ok(["image", "prune", "-a", "-f"]);
+    until_true("nothing is left of images", || {
+        [store.blobs(), store.layers(), store.under_way()]
+            .into_iter()
+            .all(|left| left.is_ok_and(|left| left.is_empty()))
+    });
 }
 
 /// The image that is pulled amid it all is right when it is there, and can be had now.
@@ -246,6 +348,22 @@ mod tests {
         let told =
             "life 5\nline 1\n[davit: 9 bytes are missing here: no space left on device]\nline 3\nlast 3\n";
         assert_eq!(Log::of(told).faults(), [""; 0]);
+    }
+
+    #[test]
+    fn what_was_told_stays_told_as_far_back_as_is_remembered() {
+        let events = |revisions: &[u64]| -> Vec<Event> {
+            let event =
+                |revision: &u64| Event { revision: *revision, id: "c".into(), at: 0, action: "die".into() };
+            revisions.iter().map(event).collect()
+        };
+        let retold = |before: &[u64], now: &[u64]| retold(&events(before), &events(now)).len();
+        assert_eq!(retold(&[], &[1, 2]), 0);
+        assert_eq!(retold(&[1, 2], &[1, 2, 5]), 0);
+        assert_eq!(retold(&[1, 2, 3], &[2, 3, 5]), 0, "the oldest are forgotten");
+        assert_eq!(retold(&[1, 2], &[7, 8]), 0, "all of it is");
+        assert_eq!(retold(&[1, 2, 4], &[1, 4, 5]), 1);
+        assert_eq!(retold(&[1, 2, 4], &[1, 2, 3, 4]), 1);
     }
 
     #[test]

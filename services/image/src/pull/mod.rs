@@ -26,6 +26,7 @@ use crate::content::ContentError;
 use crate::document::{
     CONFIG_BYTES, DOCKER_CONFIG, Descriptor, Document, DocumentError, Manifest, OCI_CONFIG, Platform,
 };
+use crate::failpoint::{self, pass};
 use crate::image::{ImageError, check, no_platform};
 use crate::lease::Lease;
 use crate::platform::{choose, fits};
@@ -318,8 +319,11 @@ impl Pull {
         descriptor.platform = Some(platform);
         let (store, bytes, lost) = (self.store.clone(), resolved.bytes.clone(), descriptor.digest.clone());
         let keep = move || -> Result<bool, StoreError> {
+            pass(failpoint::UNPACKED)?;
             store.content().write(&bytes)?;
-            store.name(&descriptor, Some(reference), source)
+            let named = store.name(&descriptor, Some(reference), source)?;
+            pass(failpoint::NAMED)?;
+            Ok(named)
         };
         Ok(tokio::task::spawn_blocking(keep).await.map_err(|_| PullError::Lost(lost))??)
     }
