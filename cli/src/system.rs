@@ -2,6 +2,7 @@
 
 pub mod completion;
 pub mod df;
+pub mod drain;
 pub mod events;
 pub mod info;
 pub mod inspect;

@@ -280,6 +280,7 @@ fn systems() -> Vec<Verb> {
         Verb::of("events", "Print changes as they happen", "[OPTIONS]", system::events::run),
         Verb::of("df", "Show disk space", "[OPTIONS]", system::df::run),
         Verb::of("prune", "Remove all that nothing uses", "[OPTIONS]", system::prune::run),
+        Verb::of("drain", "End all containers because the host goes down", "[OPTIONS]", system::drain::run),
     ]
 }
 
@@ -314,7 +315,7 @@ fn shorts() -> Vec<Verb> {
 }
 
 /// Names that mean something else, or nothing, without their group.
-const ONLY_IN_GROUP: [&str; 4] = ["ls", "inspect", "prune", "df"];
+const ONLY_IN_GROUP: [&str; 5] = ["ls", "inspect", "prune", "df", "drain"];
 
 /// A group of verbs.
 #[derive(Clone, Copy)]

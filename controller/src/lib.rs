@@ -14,6 +14,7 @@ pub mod failpoint;
 pub mod filter;
 pub mod info;
 pub mod name;
+pub mod notify;
 pub mod recover;
 pub mod reserve;
 pub mod revive;

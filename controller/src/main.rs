@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Parser as _;
 use davit_controller::config::{Config, Flags};
-use davit_controller::{failpoint, serve};
+use davit_controller::{failpoint, notify, serve};
 use davit_proto::transport::{self, Peers};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -23,6 +23,10 @@ fn main() -> anyhow::Result<()> {
         return Ok(());
     }
     let config = Config::load(flags)?;
+    anyhow::ensure!(
+        rustix::process::geteuid().is_root(),
+        "davitd must run as root: it makes namespaces, mounts and bridges"
+    );
     let filter = EnvFilter::try_new(&config.log_level).context("invalid --log-level")?;
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     failpoint::load()?;
@@ -40,6 +44,10 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let opened = serve::open(config).await?;
     let routes = transport::with_standard(serve::with_builds(&opened.engine).await?, serve::SERVICES).await?;
     tracing::info!(socket = %socket.display(), instance, "serving");
+    // The socket listens: whoever calls from now on is answered.
+    if let Err(error) = notify::ready() {
+        tracing::warn!(%error, "systemd could not be told that the engine is ready");
+    }
     let (stopping, mut stopped) = tokio::sync::watch::channel(());
     let stop = async move {
         tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }

@@ -36,6 +36,7 @@ fn the_package_is_whole_and_starts_nothing() {
         "usr/bin/davit-shim",
         "usr/bin/davit-build",
         "etc/davit/davitd.toml",
+        "lib/systemd/system/davit-containers.service",
         "usr/share/man/man1/davit-run.1.gz",
         "usr/share/man/man1/davit-network-create.1.gz",
         "usr/share/man/man8/davitd.8.gz",

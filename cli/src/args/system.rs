@@ -38,6 +38,14 @@ pub struct PruneArgs {
     pub filter: Vec<String>,
 }
 
+/// `davit system drain`.
+#[derive(Debug, Args)]
+pub struct DrainArgs {
+    /// Seconds that each has before it is killed, instead of its own time
+    #[arg(short = 't', long = "timeout", alias = "time", value_name = "SECONDS")]
+    pub timeout: Option<u32>,
+}
+
 /// Kinds of objects that can be inspected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum ObjectType {

@@ -14,7 +14,13 @@ pub async fn run(engine: Engine, args: StopArgs) -> Result<u8, Error> {
     let (engine, signal) = (&engine, args.signal.unwrap_or_default());
     let (timeout, no_timeout) = timeout(args.timeout);
     many::together(args.target.containers, |name: String| {
-        let request = StopRequest { container: name.clone(), timeout, signal: signal.clone(), no_timeout };
+        let request = StopRequest {
+            container: name.clone(),
+            timeout,
+            signal: signal.clone(),
+            no_timeout,
+            ..StopRequest::default()
+        };
         async move {
             usage::check_target(&name)?;
             let containers = engine.containers().await?;

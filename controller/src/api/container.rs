@@ -94,6 +94,7 @@ impl Api {
             timeout: timeout_of(request.timeout.as_ref())?,
             signal: signal_of(&request.signal)?,
             forever: request.no_timeout,
+            host_goes_down: request.host_goes_down,
         };
         Ok(StopResponse { exit: stop::stop(&self.engine, &id, how, actor).await? })
     }
@@ -114,7 +115,7 @@ impl Api {
         let how = stop::How {
             timeout: timeout_of(request.timeout.as_ref())?,
             signal: signal_of(&request.signal)?,
-            forever: false,
+            ..stop::How::default()
         };
         restart::restart(&self.engine, &id, how, actor).await?;
         Ok(RestartResponse {})
@@ -211,7 +212,8 @@ impl Containers for Api {
     }
 
     async fn stop(&self, request: Request<StopRequest>) -> Answer<StopResponse> {
-        let actor = actor::of("stop", &request);
+        let call = if request.get_ref().host_goes_down { "the host goes down: drain" } else { "stop" };
+        let actor = actor::of(call, &request);
         answer(self.stopped(request.into_inner(), &actor).await)
     }
 

@@ -32,6 +32,8 @@ pub struct How {
     pub signal: Option<u32>,
     /// Never SIGKILL.
     pub forever: bool,
+    /// The host goes down, and nobody wants the container stopped.
+    pub host_goes_down: bool,
 }
 
 /// Stops a container. One that does not run is answered as stopped, and is not started again by its policy.
@@ -49,7 +51,7 @@ pub async fn stop(
     if runs(engine, id, &container)? {
         return ask(engine, id, &container, (how, actor)).await;
     }
-    if !live::may_restart(container.spec.as_ref()) {
+    if how.host_goes_down || !live::may_restart(container.spec.as_ref()) {
         return Ok(status_of(&container).exit);
     }
     // Whoever may be starting it by its policy is waited for.
@@ -84,7 +86,9 @@ async fn ask(
     container: &Container,
     (how, actor): (How, &Actor),
 ) -> Result<Option<Exit>, Error> {
-    want::want(engine, id, Want::Stop)?;
+    if !how.host_goes_down {
+        want::want(engine, id, Want::Stop)?;
+    }
     let signal = how.signal.or_else(|| signal::parse(&container.stop_signal)).unwrap_or(15);
     let patience = how.timeout.unwrap_or_else(|| own_timeout(container));
     let (timeout, limit) = match how.forever {
