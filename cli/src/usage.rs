@@ -10,6 +10,21 @@ use crate::{exit, output};
 /// Dashes that editors and chats make of two hyphens.
 const DASHES: [char; 4] = ['—', '–', '―', '−'];
 
+/// Docker's commands that are not here, so that nobody looks for a slip of the finger.
+const ABSENT: [&str; 11] = [
+    "checkpoint",
+    "compose",
+    "config",
+    "context",
+    "node",
+    "plugin",
+    "secret",
+    "service",
+    "stack",
+    "swarm",
+    "trust",
+];
+
 /// Tells of a wrong command line, or shows the help that was asked for. Answers with the exit code.
 pub fn explain(error: &clap::Error, typed: &[String]) -> u8 {
     match error.kind() {
@@ -86,6 +101,9 @@ fn sentence(error: &clap::Error, verb: &str, typed: &[String]) -> (String, u8) {
     match error.kind() {
         ErrorKind::InvalidSubcommand => {
             let word = text(error, ContextKind::InvalidSubcommand).unwrap_or_default();
+            if verb == "davit" && ABSENT.contains(&word.as_str()) {
+                return (format!("'{word}' is a command of docker that davit does not have"), exit::FAILURE);
+            }
             let mut meant = suggestion(error, ContextKind::SuggestedSubcommand);
             if meant.is_empty() {
                 meant = slip(&word, verb).map(|near| format!("; did you mean {near}?")).unwrap_or_default();

@@ -54,6 +54,9 @@ pub struct Flags {
     /// Mirror of the default registry (may be repeated)
     #[arg(long, value_name = "URL")]
     pub registry_mirror: Vec<String>,
+    /// What to call this engine in `info` (may be repeated)
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub label: Vec<String>,
     /// Cgroup above the containers' own
     #[arg(long, value_name = "PATH")]
     pub cgroup_parent: Option<String>,
@@ -137,6 +140,8 @@ pub struct Config {
     pub insecure_registry: Vec<String>,
     /// Mirrors of the default registry.
     pub registry_mirror: Vec<String>,
+    /// What its administrator calls this engine: `key=value`.
+    pub labels: Vec<String>,
     /// Cgroup above the containers' own, absolute within each hierarchy.
     pub cgroup_parent: String,
     /// What to log.
@@ -196,6 +201,7 @@ impl Config {
             build_service: optional("build-service", flags.build_service)?,
             insecure_registry: flags.insecure_registry,
             registry_mirror: flags.registry_mirror,
+            labels: labels(flags.label)?,
             group: flags.group,
             gc: flags.gc,
             root,
@@ -267,6 +273,7 @@ impl Flags {
             bridge_subnet: self.bridge_subnet.or(file.bridge_subnet),
             insecure_registry: list(self.insecure_registry, file.insecure_registry),
             registry_mirror: list(self.registry_mirror, file.registry_mirror),
+            label: list(self.label, file.label),
             cgroup_parent: self.cgroup_parent.or(file.cgroup_parent),
             log_level: self.log_level.or(file.log_level),
             image_service: self.image_service.or(file.image_service),
@@ -322,6 +329,14 @@ fn volume_drivers(given: &[String], elsewhere: bool) -> Result<Vec<DriverAddress
     }
     let rule = "must be NAME=unix:///absolute/path, and the name another one than local";
     given.iter().map(|text| text.parse().map_err(|_| value(flag, text, rule))).collect()
+}
+
+fn labels(given: Vec<String>) -> Result<Vec<String>, Error> {
+    let good = |text: &str| text.split_once('=').is_some_and(|(key, _)| !key.is_empty());
+    match given.iter().find(|text| !good(text)) {
+        Some(wrong) => Err(value("label", wrong, "must be KEY=VALUE")),
+        None => Ok(given),
+    }
 }
 
 fn instance(root: &Path, run: &Path) -> String {
@@ -430,6 +445,7 @@ mod tests {
             (["--cgroup-parent", "/../x"], "cgroup-parent"),
             (["--cgroup-parent", "x"], "cgroup-parent"),
             (["--listen", "tcp://0.0.0.0:1"], "listen"),
+            (["--label", "=x"], "label"),
             (["--image-service", "image.sock"], "image-service"),
             (["--volume-driver", "loop"], "volume-driver"),
             (["--volume-driver", "local=unix:///run/x.sock"], "volume-driver"),

@@ -72,6 +72,8 @@ pub async fn info(engine: &Arc<Engine>) -> Result<InfoResponse, Error> {
         server_version: env!("CARGO_PKG_VERSION").to_owned(),
         storage_driver: "overlay".to_owned(),
         backing_filesystem: facts.backing_filesystem,
+        supports_d_type: facts.supports_d_type,
+        labels: config.labels.clone(),
         logging_driver: "cri".to_owned(),
         cgroup_driver: "cgroupfs".to_owned(),
         cgroup_version: facts.cgroup_version.to_owned(),

@@ -60,6 +60,8 @@ const TOLD: &[&str] = &[
     "Server Version",
     "Storage Driver",
     "Backing Filesystem",
+    "Supports d_type",
+    "Native Overlay Diff",
     "Logging Driver",
     "Cgroup Driver",
     "Plugins",
@@ -90,7 +92,9 @@ const TOLD: &[&str] = &[
 
 #[test]
 fn info_tells_of_both_sides_and_counts_by_state() {
-    let engine = Engine::start_with(Services::of_this_run(), &["--insecure-registry=10.9.0.0/16"]).unwrap();
+    let engine =
+        Engine::start_with(Services::of_this_run(), &["--insecure-registry=10.9.0.0/16", "--label=rack=7"])
+            .unwrap();
     engine.load_busybox().unwrap();
     engine.ok(["create", "--name", "made", "busybox"]);
     engine.ok(["run", "--name", "ended", "busybox", "true"]);
@@ -112,6 +116,9 @@ fn info_tells_of_both_sides_and_counts_by_state() {
     assert_eq!(value("Docker Root Dir"), engine.root().display().to_string());
     assert_eq!((value("Live Restore Enabled"), value("Logging Driver")), ("true".into(), "cri".into()));
     assert!(server.contains("\n  seccomp\n   Profile: default\n"), "{server}");
+    assert_eq!(value("Supports d_type"), "true", "or no overlay would have been mounted: {server}");
+    assert!(server.contains("\n Labels:\n  rack=7\n"), "{server}");
+    assert!(["1", "2"].contains(&value("Cgroup Version").as_str()), "{server}");
     assert!(
         value("CPUs").parse::<u32>().is_ok_and(|cpus| cpus > 0) && value("Total Memory").ends_with("iB"),
         "{server}"

@@ -81,7 +81,8 @@ fn nearest(typed: &str, here: &[String], known: &[&str]) -> Option<String> {
     if typed.contains('@') {
         return None;
     }
-    if let Some(name) = here.iter().find(|name| is_near(&whole, name)) {
+    let near = here.iter().filter(|name| is_near(&whole, name));
+    if let Some(name) = near.min_by_key(|name| distance(&whole, name)) {
         return Some(name.clone());
     }
     let (repository, tag) = reference::split(&whole);
@@ -153,6 +154,8 @@ mod tests {
             assert_eq!(nearest(typed, &[], &KNOWN).as_deref(), meant, "{typed}");
         }
         assert_eq!(nearest("webb", &["web:latest".into()], &[]).as_deref(), Some("web:latest"));
+        let here = ["ubuntu:14.04".into(), "ubuntu:18.04".into()];
+        assert_eq!(nearest("unbuntu:18.04", &here, &[]).as_deref(), Some("ubuntu:18.04"), "the nearest");
     }
 
     #[test]

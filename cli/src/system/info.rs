@@ -16,6 +16,10 @@ use crate::{credential, exit, format, human, output, time};
 /// What runs containers, and is the small init of `--init` too.
 const RUNTIME: &str = "davit-shim";
 
+/// What a container changed is read from its layer as it is: overlays are mounted so that it means the same on every
+/// host (`redirect_dir=off`, `metacopy=off`).
+const NATIVE_DIFF: bool = true;
+
 /// Shows the state of engine and host.
 pub async fn run(engine: Engine, args: FormatArgs) -> Result<u8, Error> {
     let answer = ask(&engine).await;
@@ -55,6 +59,8 @@ fn text(info: &InfoResponse) -> String {
     lines.add(1, "Server Version", &info.server_version);
     lines.add(1, "Storage Driver", &info.storage_driver);
     lines.add(2, "Backing Filesystem", &info.backing_filesystem);
+    lines.add(2, "Supports d_type", &info.supports_d_type.to_string());
+    lines.add(2, "Native Overlay Diff", &NATIVE_DIFF.to_string());
     lines.add(1, "Logging Driver", &info.logging_driver);
     lines.add(1, "Cgroup Driver", &info.cgroup_driver);
     lines.add(1, "Cgroup Version", &info.cgroup_version);
@@ -83,6 +89,9 @@ fn text(info: &InfoResponse) -> String {
     lines.add(1, "Debug Mode", "false");
     lines.add(1, "Registry", credential::HUB_KEY);
     lines.add(1, "Labels", "");
+    for label in &info.labels {
+        lines.add(2, label, "");
+    }
     lines.add(1, "Experimental", "false");
     lines.list("Insecure Registries", &info.insecure_registries);
     lines.list("Registry Mirrors", &info.registry_mirrors);
@@ -155,6 +164,16 @@ impl Lines {
     }
 }
 
+fn driver_status(info: &InfoResponse) -> Document {
+    let d_type = info.supports_d_type.to_string();
+    let native = NATIVE_DIFF.to_string();
+    Document::List(vec![
+        list(["Backing Filesystem", info.backing_filesystem.as_str()]),
+        list(["Supports d_type", d_type.as_str()]),
+        list(["Native Overlay Diff", native.as_str()]),
+    ])
+}
+
 fn document(info: &InfoResponse) -> Document {
     map([
         ("ID", info.id.as_str().into()),
@@ -164,10 +183,7 @@ fn document(info: &InfoResponse) -> Document {
         ("ContainersStopped", info.stopped.into()),
         ("Images", info.images.into()),
         ("Driver", info.storage_driver.as_str().into()),
-        (
-            "DriverStatus",
-            Document::List(vec![list(["Backing Filesystem", info.backing_filesystem.as_str()])]),
-        ),
+        ("DriverStatus", driver_status(info)),
         (
             "Plugins",
             map([
@@ -189,7 +205,7 @@ fn document(info: &InfoResponse) -> Document {
         ("DockerRootDir", info.root_dir.as_str().into()),
         ("RunDir", info.run_dir.as_str().into()),
         ("Name", info.name.as_str().into()),
-        ("Labels", list::<&str>([])),
+        ("Labels", list(&info.labels)),
         ("ExperimentalBuild", false.into()),
         ("ServerVersion", info.server_version.as_str().into()),
         ("DefaultRuntime", RUNTIME.into()),

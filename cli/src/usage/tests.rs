@@ -12,6 +12,7 @@ fn told(words: &[&str]) -> (String, u8) {
 fn one_sentence_each() {
     for (words, wanted, code) in [
         (vec!["davit", "attch"], "'attch' is not a command of 'davit'; did you mean attach?", 1),
+        (vec!["davit", "compose", "up"], "'compose' is a command of docker that davit does not have", 1),
         (vec!["davit", "rnu"], "'rnu' is not a command of 'davit'; did you mean run?", 1),
         (
             vec!["davit", "container", "strat"],

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use davit_sys::file::read_bounded;
-use rustix::fs::statfs;
+use rustix::fs::{Dir, FileType, Mode, OFlags, statfs};
 
 /// Longest file that is read.
 const LIMIT: usize = 64 << 10;
@@ -19,6 +19,8 @@ const OLDEST_KERNEL: (u64, u64) = (5, 15);
 pub struct Facts {
     /// File system below the root directory.
     pub backing_filesystem: String,
+    /// Whether its folders tell the types of their files.
+    pub supports_d_type: bool,
     /// "1" (also for hybrid) or "2".
     pub cgroup_version: &'static str,
     /// Name of the operating system.
@@ -44,6 +46,7 @@ pub fn look(root: &Path) -> Facts {
     let mut facts = Facts {
         backing_filesystem: statfs(root)
             .map_or_else(|_| "unknown".to_owned(), |found| filesystem(found.f_type)),
+        supports_d_type: tells_types(root).unwrap_or(false),
         cgroup_version: if unified { "2" } else { "1" },
         operating_system: operating_system(&text("/etc/os-release")),
         memory_bytes: memory(&text("/proc/meminfo")),
@@ -64,6 +67,17 @@ pub fn look(root: &Path) -> Facts {
         facts.warnings.push("IPv4 forwarding is disabled: containers on a bridge cannot get out".to_owned());
     }
     facts
+}
+
+/// Whether a folder tells the types of all that is in it.
+fn tells_types(folder: &Path) -> rustix::io::Result<bool> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    for entry in Dir::new(rustix::fs::open(folder, flags, Mode::empty())?)? {
+        if entry?.file_type() == FileType::Unknown {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// The name of a file system by its number, in docker's words.
