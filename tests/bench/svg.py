@@ -53,7 +53,7 @@ def bars(title, unit, rows):
 
 def ratios(title, rows):
     """How many times better than the best peer: name, ratio, goal (or nothing). To the right of the line is better."""
-    left, right, top, step = 300, 70, 56, 22
+    left, right, top, step = 350, 70, 56, 22
     values = [value for _, ratio, goal in rows for value in (ratio, goal) if value]
     low, high = min([0.5, *values]) / 1.2, max([2, *values]) * 1.2
     place = lambda value: left + (WIDTH - left - right) * math.log(value / low) / math.log(high / low)
