@@ -1,7 +1,7 @@
 //! `davit import`.
 
 use bytes::BytesMut;
-use davit_proto::image::{CommitOpen, CommitRequest, commit_request};
+use davit_proto::image::{CommitEnd, CommitOpen, CommitRequest, commit_request};
 use davit_proto::status::RemoteError;
 use tokio::fs::File;
 use tokio::io::AsyncReadExt as _;
@@ -61,14 +61,17 @@ async fn feed(mut source: File, frames: mpsc::Sender<CommitRequest>) -> Result<(
     loop {
         let mut chunk = BytesMut::with_capacity(CHUNK);
         match source.read_buf(&mut chunk).await {
-            Ok(0) => return Ok(()),
+            Ok(0) => {
+                // Who does not hear it any more has answered.
+                send(commit_request::Frame::End(CommitEnd {})).await;
+                return Ok(());
+            }
             Ok(_) => {
                 if !send(commit_request::Frame::Chunk(chunk.freeze())).await {
                     return Ok(());
                 }
             }
             Err(error) => {
-                // An end without a word would be taken for the archive's.
                 send(commit_request::Frame::Abort(error.to_string())).await;
                 return Err(Error::io("read the archive", error));
             }

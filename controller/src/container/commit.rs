@@ -106,10 +106,8 @@ impl Reading<'_> {
         failpoint::pass(failpoint::COMMIT_FROZEN).await?;
         let (frames, stream) = mpsc::channel(WAITING);
         let (whole, ended) = oneshot::channel::<()>();
-        // Without that word the service must not take what came for the whole layer.
-        let ending = async move {
-            ended.await.err().map(|_| abort("the container's files were not read to their end"))
-        };
+        // Without that word the service must not take what came for the whole layer, however the stream ends.
+        let ending = async move { ended.await.ok().map(|()| end()) };
         let ending = futures_util::stream::once(ending).filter_map(std::future::ready);
         let first = image::CommitRequest { frame: Some(commit_request::Frame::Open(open)) };
         let first = futures_util::stream::iter([first]);
@@ -152,6 +150,11 @@ impl Reading<'_> {
             None => Ok(()),
         }
     }
+}
+
+/// The frame that says that a layer is whole.
+fn end() -> image::CommitRequest {
+    image::CommitRequest { frame: Some(commit_request::Frame::End(image::CommitEnd {})) }
 }
 
 /// The frame that says that no more of a layer comes, and why.

@@ -16,7 +16,7 @@ use davit_proto::container::{
 };
 use davit_proto::image::images_client::ImagesClient;
 use davit_proto::image::{
-    CommitOpen, CommitRequest, InspectRequest, InspectResponse, LoadOpen, LoadRequest,
+    CommitEnd, CommitOpen, CommitRequest, InspectRequest, InspectResponse, LoadOpen, LoadRequest,
     Platform as WirePlatform, PullRequest, TagRequest, commit_request, load_request, load_response,
     pull_response,
 };
@@ -177,9 +177,11 @@ impl Engine {
         let first = CommitRequest { frame: Some(commit_request::Frame::Open(open)) };
         // A queue that nobody reads from yet has room for one.
         let _ = frames.try_send(first);
-        let writing = tokio::task::spawn_blocking(move || match layer {
-            Some(layer) => layer.write(Frames { frames }),
-            None => Ok(()),
+        let writing = tokio::task::spawn_blocking(move || -> std::io::Result<()> {
+            let Some(layer) = layer else { return Ok(()) };
+            layer.write(Frames { frames: frames.clone() })?;
+            let end = CommitRequest { frame: Some(commit_request::Frame::End(CommitEnd {})) };
+            frames.blocking_send(end).map_err(|_| std::io::ErrorKind::BrokenPipe.into())
         });
         let mut images = self.images();
         let answer = remote(images.commit(ReceiverStream::new(waiting))).await;

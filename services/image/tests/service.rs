@@ -9,9 +9,10 @@ use davit_image::digest::digest;
 use davit_image::{Config, routes};
 use davit_proto::image::images_client::ImagesClient;
 use davit_proto::image::{
-    ArchiveFormat, HistoryRequest, InspectRequest, ListHoldersRequest, ListRequest, LoadOpen, LoadRequest,
-    PrepareRequest, PruneRequest, PullRequest, PushRequest, ReleaseRequest, RemoveRequest, SaveRequest,
-    TagRequest, load_request, load_response, removed,
+    ArchiveFormat, CommitEnd, CommitOpen, CommitRequest, HistoryRequest, InspectRequest, ListHoldersRequest,
+    ListRequest, LoadOpen, LoadRequest, PrepareRequest, PruneRequest, PullRequest, PushRequest,
+    ReleaseRequest, RemoveRequest, SaveRequest, TagRequest, commit_request, load_request, load_response,
+    removed,
 };
 use davit_proto::reason::{IMAGE_IN_USE, IMAGE_NOT_FOUND};
 use davit_proto::status::{ErrorKind, RemoteError};
@@ -179,6 +180,29 @@ async fn an_archive_that_is_refused_leaves_nothing() {
     assert!(load(&mut client, Vec::new()).await.is_err());
     assert!(names(&mut client, &[]).await.unwrap().is_empty());
     assert_eq!(std::fs::read_dir(dir.path().join("image/blobs/sha256")).unwrap().count(), 0);
+}
+
+/// A client that breaks off ends its stream as one does that has sent everything.
+#[tokio::test]
+async fn a_layer_is_whole_only_when_that_is_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut client = serve(dir.path()).await;
+    load(&mut client, archive("hello", &["hello:1"])).await.unwrap();
+    let mut layer = tar::Builder::new(Vec::new());
+    append(&mut layer, "more", b"more");
+    let layer = layer.into_inner().unwrap();
+    let frame = |frame| CommitRequest { frame: Some(frame) };
+    let open = CommitOpen { base: "hello:1".into(), reference: "made:1".into(), ..CommitOpen::default() };
+    let sent = [
+        frame(commit_request::Frame::Open(open)),
+        frame(commit_request::Frame::Chunk(layer.into())),
+        frame(commit_request::Frame::End(CommitEnd {})),
+    ];
+    let cut = client.commit(tokio_stream::iter(sent[..2].to_vec())).await;
+    assert!(cut.unwrap_err().message().contains("cut off"));
+    assert_eq!(names(&mut client, &[]).await.unwrap(), ["docker.io/library/hello:1"]);
+    client.commit(tokio_stream::iter(sent)).await.unwrap();
+    assert_eq!(names(&mut client, &[]).await.unwrap().len(), 2);
 }
 
 #[tokio::test]

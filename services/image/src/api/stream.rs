@@ -5,9 +5,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
 use davit_proto::image::{CommitRequest, LoadRequest, SaveResponse, commit_request, load_request};
-use davit_proto::pieces::{Pieces, Sink};
+use davit_proto::pieces::{Piece, Pieces, Sink};
 use davit_proto::status::status;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -75,23 +74,33 @@ pub(super) fn with_progress<T: Send + 'static, A: Send + 'static>(
 
 /// A frame that may be bytes of an archive.
 pub(super) trait Chunk: Send + 'static {
-    /// Its bytes, or why they are none.
-    fn chunk(self) -> io::Result<Bytes>;
+    /// Whether a frame of its own says that the archive is whole. Without it an end that is only the client's, who
+    /// broke the call off, cannot be told from the archive's.
+    const SAYS_ITS_END: bool;
+
+    /// Its bytes, the end, or why it is neither.
+    fn chunk(self) -> Piece;
 }
 
 impl Chunk for LoadRequest {
-    fn chunk(self) -> io::Result<Bytes> {
+    // Every part of an image is named by its digest.
+    const SAYS_ITS_END: bool = false;
+
+    fn chunk(self) -> Piece {
         match self.frame {
-            Some(load_request::Frame::Chunk(chunk)) => Ok(chunk),
+            Some(load_request::Frame::Chunk(chunk)) => Ok(Some(chunk)),
             _ => Err(no_chunk()),
         }
     }
 }
 
 impl Chunk for CommitRequest {
-    fn chunk(self) -> io::Result<Bytes> {
+    const SAYS_ITS_END: bool = true;
+
+    fn chunk(self) -> Piece {
         match self.frame {
-            Some(commit_request::Frame::Chunk(chunk)) => Ok(chunk),
+            Some(commit_request::Frame::Chunk(chunk)) => Ok(Some(chunk)),
+            Some(commit_request::Frame::End(_)) => Ok(None),
             Some(commit_request::Frame::Abort(why)) => {
                 Err(io::Error::new(io::ErrorKind::ConnectionAborted, why))
             }
@@ -115,12 +124,15 @@ pub(super) fn source<F: Chunk>(mut frames: Streaming<F>) -> impl Read + Send + '
                     Err(io::Error::new(io::ErrorKind::ConnectionAborted, broken.message().to_owned()))
                 }
             };
-            if pieces.send(piece.map(Some)).await.is_err() {
+            let is_last = !matches!(piece, Ok(Some(_)));
+            if pieces.send(piece).await.is_err() || is_last {
                 return;
             }
         }
-        // Whoever reads has gone when this fails.
-        let _ = pieces.send(Ok(None)).await;
+        if !F::SAYS_ITS_END {
+            // Whoever reads has gone when this fails.
+            let _ = pieces.send(Ok(None)).await;
+        }
     });
     source
 }
