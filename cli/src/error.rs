@@ -2,7 +2,7 @@
 
 use std::io;
 
-use davit_proto::status::RemoteError;
+use davit_proto::status::{RemoteError, WENT_AWAY};
 
 use crate::spec::Invalid;
 use crate::stream::frame::is_connection;
@@ -67,7 +67,9 @@ impl Error {
 
 /// The engine's sentence; the transport's words for a lost connection say nothing to a person.
 fn said(error: &RemoteError) -> String {
-    if is_connection(error) {
+    if is_connection(error) && error.message == WENT_AWAY {
+        "the engine went away before it had answered".to_owned()
+    } else if is_connection(error) {
         format!("the engine went away before it had answered ({})", error.message)
     } else {
         error.message.clone()

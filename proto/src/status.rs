@@ -124,13 +124,20 @@ pub fn chain(error: &dyn std::error::Error) -> String {
     let mut source = error.source();
     while let Some(inner) = source {
         let next = inner.to_string();
-        if !text.ends_with(&next) {
+        if !tells(&text, &next) {
             text.push_str(": ");
             text.push_str(&next);
         }
         source = inner.source();
     }
     text
+}
+
+/// Whether a text ends with a reason already, in whichever words: `no space left on device` is `No space left on
+/// device (os error 28)`.
+fn tells(text: &str, reason: &str) -> bool {
+    let bare = reason.split(" (os error").next().unwrap_or(reason);
+    text.ends_with(reason) || text.to_lowercase().ends_with(&bare.to_lowercase())
 }
 
 /// The answer to a call that this version does not serve.
@@ -169,6 +176,9 @@ impl RemoteError {
     }
 }
 
+/// What is said of a peer whose connection ended amid a call.
+pub const WENT_AWAY: &str = "the process that was asked went away before it had answered";
+
 impl From<Status> for RemoteError {
     fn from(status: Status) -> Self {
         let info = status.get_details_error_info();
@@ -179,6 +189,10 @@ impl From<Status> for RemoteError {
         let mut message = status.message().to_owned();
         if message.is_empty() {
             message = format!("{:?}", status.code());
+        }
+        if message == "transport error" {
+            // What tonic says when the connection ends amid a call, which tells a person nothing.
+            WENT_AWAY.clone_into(&mut message);
         }
         Self { kind: ErrorKind::of(status.code()), reason, message, values }
     }
@@ -223,6 +237,24 @@ mod tests {
         fn values(&self) -> Vec<(&'static str, String)> {
             vec![("container", self.0.clone())]
         }
+    }
+
+    #[test]
+    fn a_reason_is_told_once_in_whichever_words() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("{0}")]
+        struct Said(&'static str, #[source] std::io::Error);
+        let full = || std::io::Error::from_raw_os_error(28);
+        for text in ["write x: no space left on device", "write x: No space left on device (os error 28)"] {
+            assert_eq!(chain(&Said(text, full())), text);
+        }
+        assert_eq!(chain(&Said("write x", full())), "write x: No space left on device (os error 28)");
+    }
+
+    #[test]
+    fn a_peer_that_goes_away_is_told_of_in_words() {
+        let got = RemoteError::from(Status::unknown("transport error"));
+        assert_eq!(got.message, WENT_AWAY);
     }
 
     #[test]

@@ -28,8 +28,9 @@ fn find(relative: &str) -> io::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in davit_sys::mount::mount_table()? {
         let folder = entry.target.join(relative);
-        if matches!(entry.kind.as_str(), "cgroup" | "cgroup2") && folder.is_dir() && !found.contains(&folder)
-        {
+        let is_new = matches!(entry.kind.as_str(), "cgroup" | "cgroup2") && !found.contains(&folder);
+        // One that cannot be looked at may well be there.
+        if is_new && folder.try_exists()? {
             found.push(folder);
         }
     }

@@ -130,6 +130,16 @@ struct Document {
     manifests: Vec<Descriptor>,
 }
 
+impl Document {
+    fn new(entries: &[Entry]) -> Self {
+        Self {
+            schema_version: 2,
+            media_type: OCI_INDEX.to_owned(),
+            manifests: entries.iter().map(|entry| entry.descriptor.clone()).collect(),
+        }
+    }
+}
+
 /// Tells one version of the file from another.
 type Version = (u64, i64, u64, i64);
 
@@ -179,16 +189,29 @@ impl References {
         }
         let mut entries = state.entries.as_ref().clone();
         let answer = edit(&mut entries);
-        let document = Document {
-            schema_version: 2,
-            media_type: OCI_INDEX.to_owned(),
-            manifests: entries.iter().map(|entry| entry.descriptor.clone()).collect(),
-        };
+        let document = Document::new(&entries);
         let failed = |source| IndexError::Io { action: "write", path: self.path.clone(), source };
         let json = serde_json::to_vec(&document).map_err(|e| failed(e.into()))?;
-        self.write(&json).map_err(failed)?;
+        if let Err(error) = self.write(&json) {
+            self.take_back(&state);
+            return Err(failed(error));
+        }
         *state = State { version: Some(self.version().map_err(failed)?), entries: Arc::new(entries) };
         Ok(answer)
+    }
+
+    /// The file may be replaced already when only the folder could not be synced. What is told to have failed must not
+    /// be there after it.
+    fn take_back(&self, state: &State) {
+        if self.version().ok() == state.version {
+            return;
+        }
+        let before = Document::new(&state.entries);
+        let written = serde_json::to_vec(&before).map_err(io::Error::from);
+        let written = written.and_then(|json| file::write_atomic(&self.dir, FILE, &json, Durability::Cached));
+        if let Err(error) = written {
+            tracing::error!(%error, path = %self.path.display(), "a change that failed stays");
+        }
     }
 
     /// Replaces the file. On a full disk a shorter one still finds room, in the reserve: what removes images must not
@@ -251,6 +274,25 @@ mod tests {
 
     fn manifest(text: &str) -> Descriptor {
         Descriptor::new(OCI_MANIFEST, digest(text.as_bytes()), 7)
+    }
+
+    #[test]
+    fn what_failed_after_the_file_was_replaced_is_taken_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let references = References::open(dir.path()).unwrap();
+        let kept = Entry::new(&manifest("kept"), Some("alpine:3".parse().unwrap()), None);
+        references.change(|entries| entries.push(kept.clone())).unwrap();
+        let other = Entry::new(&manifest("other"), Some("other:1".parse().unwrap()), None);
+        let json = serde_json::to_vec(&Document::new(&[kept.clone(), other])).unwrap();
+        let state = references.state.lock().unwrap();
+        // Nothing was written: there is nothing to take back.
+        let before = references.version().unwrap();
+        references.take_back(&state);
+        assert_eq!(references.version().unwrap(), before);
+        references.write(&json).unwrap();
+        references.take_back(&state);
+        drop(state);
+        assert_eq!(*references.entries().unwrap(), [kept]);
     }
 
     #[test]
