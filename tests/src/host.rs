@@ -141,6 +141,19 @@ impl Host {
         Ok(Neighbour { host: self })
     }
 
+    /// Process ids, as this test sees them, of everything on this host that nobody else is the parent of, shims among
+    /// it, and of all that these have started.
+    #[must_use]
+    pub fn adopted(&self) -> Vec<u32> {
+        let mut found = children(self.init);
+        let mut at = 0;
+        while let Some(&pid) = found.get(at) {
+            found.extend(children(pid));
+            at += 1;
+        }
+        found
+    }
+
     /// The process id, as this test sees it, of the one child of an `nsenter` that was spawned by
     /// [`Host::command`].
     ///
@@ -181,6 +194,15 @@ fn remove_cgroup(cgroup: &Path) {
 pub(crate) fn first_child(pid: u32) -> Option<u32> {
     let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
     children.split_whitespace().next()?.parse().ok()
+}
+
+/// Children of all threads of a process.
+fn children(pid: u32) -> Vec<u32> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let listed = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
+    let parsed =
+        |text: String| text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>();
+    listed.flat_map(parsed).collect()
 }
 
 /// Starts the process that holds the namespaces, and tells the id of their first one.

@@ -6,6 +6,7 @@
 //! - [`left`]: what containers and networks leave when they are gone
 //! - [`chance`]: numbers that follow from a seed
 //! - [`chaos`]: clients that ask at random while everything is killed, and a verdict after it
+//! - [`sweep`]: operations whose n-th system call fails, or is their engine's last
 //! - [`context`]: a folder that is built
 //! - [`recipe`]: a command that is run again and again, also while the engine is killed
 //! - [`disk`]: a disk of a test's own, which can be small, and whose power can be cut
@@ -44,6 +45,7 @@ pub mod registry;
 pub mod rich;
 pub mod scene;
 pub mod store;
+pub mod sweep;
 pub mod terminal;
 pub mod tree;
 pub mod wait;

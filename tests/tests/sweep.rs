@@ -1,0 +1,39 @@
+//! A few of the system calls of making, starting and removing a container fail, or are the last of their process;
+//! `davit-sweep` has all of them, and those of images.
+
+use davit_tests::sweep::fault::Fault;
+use davit_tests::sweep::operation::{Operation, Target};
+use davit_tests::sweep::{Settings, run, tracer};
+
+/// Trials of an operation and target: each fault has one of them.
+const FEW: usize = 3;
+
+fn sweep(operations: &[Operation], targets: &[Target]) {
+    if !tracer::is_allowed() {
+        eprintln!("skipped: strace may not come to other processes here");
+        return;
+    }
+    let settings = Settings {
+        operations: operations.to_vec(),
+        targets: targets.to_vec(),
+        faults: Fault::ALL.to_vec(),
+        every: 1,
+        most: FEW,
+        seed: 5,
+        only: None,
+    };
+    let report = run(&settings).unwrap();
+    assert!(report.findings.is_empty(), "{report}");
+    let hits: usize = report.counts.values().map(|counts| counts.hits).sum();
+    assert!(hits > 0, "strace hit little: {report}");
+}
+
+#[test]
+fn containers_are_there_or_not_whatever_call_fails() {
+    sweep(&[Operation::Create, Operation::Start, Operation::Remove], &[Target::Engine]);
+}
+
+#[test]
+fn a_shim_whose_calls_fail_leaves_nothing() {
+    sweep(&[Operation::Create, Operation::Remove], &[Target::Shim]);
+}
