@@ -105,11 +105,6 @@ pub fn set_attributes(
     change_attributes(mount, depth, Change { set, propagation, ..Change::default() })
 }
 
-/// Takes attributes away from the mount that a descriptor is the root of.
-pub fn clear_attributes(mount: impl AsFd, depth: TreeDepth, clear: Attributes) -> io::Result<()> {
-    change_attributes(mount, depth, Change { clear, ..Change::default() })
-}
-
 /// Shows the owners of a detached tree as a user namespace maps them: what belongs to id 0 on disk belongs to the
 /// namespace's root here, and what its root makes here belongs to id 0 on disk.
 ///
@@ -123,16 +118,15 @@ pub fn set_id_map(tree: impl AsFd, depth: TreeDepth, user_namespace: impl AsFd) 
 #[derive(Debug, Default)]
 struct Change<'a> {
     set: Attributes,
-    clear: Attributes,
     propagation: Option<Propagation>,
     user_namespace: Option<BorrowedFd<'a>>,
 }
 
 fn change_attributes(mount: impl AsFd, depth: TreeDepth, change: Change<'_>) -> io::Result<()> {
-    let Change { set, clear, propagation, user_namespace } = change;
+    let Change { set, propagation, user_namespace } = change;
     let attr = libc::mount_attr {
         attr_set: set.0 | if user_namespace.is_some() { libc::MOUNT_ATTR_IDMAP } else { 0 },
-        attr_clr: clear.0 | if set.has(Attributes::NO_ATIME) { libc::MOUNT_ATTR__ATIME } else { 0 },
+        attr_clr: if set.has(Attributes::NO_ATIME) { libc::MOUNT_ATTR__ATIME } else { 0 },
         propagation: propagation.map_or(0, |p| match p {
             Propagation::Private => libc::MS_PRIVATE,
             Propagation::Slave => libc::MS_SLAVE,

@@ -128,16 +128,10 @@ impl Root {
         super::atomic::read_bounded_file(&self.open_file(path)?, limit)
     }
 
-    /// Opens the directory that holds the last component of `path`, which is not followed and need not exist.
+    /// Opens the directory that holds the last component of `path`, which is not followed and need not exist; missing
+    /// directories on the way are made with `mode`.
     ///
     /// A path without a last component (empty, `/`, ending in `..`) is an error.
-    pub fn open_parent(&self, path: &Path) -> io::Result<Parent> {
-        let (parent, name) = split(path)?;
-        let dir = self.resolve(&parent, OFlags::PATH | OFlags::DIRECTORY, 0)?;
-        Ok(Parent { dir, name })
-    }
-
-    /// As [`Root::open_parent`], with missing directories made on the way with `mode`.
     pub fn make_parent(&self, path: &Path, mode: u32) -> io::Result<Parent> {
         let (parent, name) = split(path)?;
         Ok(Parent { dir: self.make_dirs(&parent, mode)?, name })

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::Stream;
 use http::header::{CONTENT_ENCODING, CONTENT_RANGE};
 use http::{Method, StatusCode};
 use reqwest::Response;
@@ -82,13 +81,6 @@ impl BlobStream {
             Some(body) => self.finish(body).await.map(|()| None),
             None => Ok(None),
         }
-    }
-
-    /// The same as a [`Stream`].
-    pub fn into_stream(self) -> impl Stream<Item = Result<Bytes, RegistryError>> + Send {
-        futures_util::stream::try_unfold(self, |mut blob| async move {
-            Ok(blob.next().await?.map(|bytes| (bytes, blob)))
-        })
     }
 
     /// Connects, or reads one piece. `None` if there is nothing to hand on yet.
