@@ -19,7 +19,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use davit_sys::file::{self, FileType, OFlags, Stat};
 
-use crate::extract::is_kept_xattr;
+use crate::attribute::is_kept_xattr;
 use crate::pack::{DEPTH, NAMES, PackError, failed, shown};
 
 const OPAQUE: &[u8] = b"trusted.overlay.opaque";

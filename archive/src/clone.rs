@@ -1,7 +1,7 @@
 //! A tree becomes another one without an archive between: files share their content on disk where that can be, and keep
 //! their holes everywhere.
 //!
-//! The source is read as [`crate::pack`] reads it: what a name is, is asked of a handle, and only regular files and
+//! The source is read as [`crate::pack()`] reads it: what a name is, is asked of a handle, and only regular files and
 //! directories are opened. The target is a new directory that nobody else knows.
 
 use std::collections::HashMap;
@@ -14,7 +14,7 @@ use std::path::Path;
 
 use davit_sys::file::{self, FileType, NodeKind, OFlags, Root, Stat, Times};
 
-use crate::extract::is_kept_xattr;
+use crate::attribute::is_kept_xattr;
 use crate::pack::shown;
 
 /// Directories below each other; each holds two descriptors.

@@ -8,12 +8,13 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, BufRead};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use davit_sys::file::{self, FileType, NodeKind, OFlags, Root, Stat, Times};
 
+use crate::attribute::set_xattrs;
 use crate::owner::Owners;
 use crate::pack::shown;
 use crate::path::{EntryPath, PathProblem, check_target};
@@ -301,7 +302,7 @@ impl Tree {
             if let Some((uid, gid)) = owner {
                 file::chown(&handle, uid, gid).map_err(failed("set the owner"))?;
             }
-            file::set_times_of(&handle, times(entry)).map_err(failed("set the times"))?;
+            file::set_times_of(&handle, entry.times()).map_err(failed("set the times"))?;
             self.place(&unfinished, name)
         })();
         self.or_discard(&unfinished, settled)
@@ -335,17 +336,17 @@ impl Tree {
             Err(error) if matches!(error.raw_os_error(), Some(20 | 40)) => return Err(Problem::OverFile),
             other => other.map_err(failed("open the directory"))?,
         };
-        set_xattrs(&opened, entry)?;
+        set_xattrs(&opened, entry).map_err(failed("set an extended attribute"))?;
         let identity = identity(&file::stat(&opened).map_err(failed("look at the directory"))?);
-        self.remember(Directory { path, identity, mode: entry.mode, owner, times: times(entry) })
+        self.remember(Directory { path, identity, mode: entry.mode, owner, times: entry.times() })
     }
 
     fn top(&mut self, path: EntryPath, entry: &Entry) -> Result<(), Problem> {
         let owner = self.owner(entry)?;
         let opened = self.open(b"").and_then(file::open_listing).map_err(failed("open the directory"))?;
-        set_xattrs(&opened, entry)?;
+        set_xattrs(&opened, entry).map_err(failed("set an extended attribute"))?;
         let identity = identity(&file::stat(&opened).map_err(failed("look at the directory"))?);
-        self.remember(Directory { path, identity, mode: entry.mode, owner, times: times(entry) })
+        self.remember(Directory { path, identity, mode: entry.mode, owner, times: entry.times() })
     }
 
     fn remember(&mut self, directory: Directory) -> Result<(), Problem> {
@@ -509,8 +510,8 @@ fn settle(file: &File, entry: &Entry, owner: Option<(u32, u32)>) -> Result<(), P
         file::chown(file, uid, gid).map_err(failed("set the owner"))?;
     }
     file::chmod(file, entry.mode).map_err(failed("set the mode"))?;
-    set_xattrs(file, entry)?;
-    file::set_times(file, times(entry)).map_err(failed("set the times"))
+    set_xattrs(file, entry).map_err(failed("set an extended attribute"))?;
+    file::set_times(file, entry.times()).map_err(failed("set the times"))
 }
 
 /// Writes into a file that cannot be replaced, because something is mounted on its name.
@@ -531,22 +532,6 @@ fn overwrite(dir: &OwnedFd, name: &OsStr, from: &mut File) -> Result<(), Problem
     io::copy(from, &mut to).map(drop).map_err(failed("write it"))
 }
 
-fn set_xattrs(file: impl AsFd, entry: &Entry) -> Result<(), Problem> {
-    for (name, value) in entry.xattrs.iter().filter(|(name, _)| is_kept_xattr(name)) {
-        match file::set_xattr(file.as_fd(), OsStr::from_bytes(name), value) {
-            // Not every file system keeps a user's attributes; capabilities are another thing.
-            Err(error) if error.kind() == io::ErrorKind::Unsupported && name.starts_with(b"user.") => {}
-            other => other.map_err(failed("set an extended attribute"))?,
-        }
-    }
-    Ok(())
-}
-
-/// Whether an extended attribute goes along: `trusted.*` and `user.overlay.*` steer the overlay file system, `security.*` other than capabilities the host.
-pub fn is_kept_xattr(name: &[u8]) -> bool {
-    name == b"security.capability" || (name.starts_with(b"user.") && !name.starts_with(b"user.overlay."))
-}
-
 fn opening(doing: &'static str, error: io::Error) -> Problem {
     match error.raw_os_error() {
         // ELOOP, as there is no other way to it.
@@ -561,10 +546,6 @@ fn is_kind(stat: &Stat, kind: FileType) -> bool {
 
 fn identity(stat: &Stat) -> (u64, u64) {
     (stat.st_dev, stat.st_ino)
-}
-
-fn times(entry: &Entry) -> Times {
-    Times { accessed: entry.accessed.unwrap_or(entry.modified), modified: entry.modified }
 }
 
 fn failed(action: &'static str) -> impl FnOnce(io::Error) -> Problem {

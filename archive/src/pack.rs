@@ -12,7 +12,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use davit_sys::file::{self, FileType, OFlags, Stat};
 
-use crate::extract::is_kept_xattr;
+use crate::attribute::is_kept_xattr;
 use crate::owner::IdRange;
 use crate::tar::{Entry, Kind, Xattrs};
 use crate::write::Writer;

@@ -7,6 +7,8 @@
 use std::collections::VecDeque;
 use std::io::{self, BufRead};
 
+use davit_sys::file::Times;
+
 use super::pax::Records;
 use super::sparse::{self, Segment, Sparse};
 
@@ -116,6 +118,14 @@ pub struct Entry {
     pub device: (u32, u32),
     /// Extended attributes.
     pub xattrs: Xattrs,
+}
+
+impl Entry {
+    /// The times that its file gets: of one that does not tell when it was read, that of its last modification.
+    #[must_use]
+    pub fn times(&self) -> Times {
+        Times { accessed: self.accessed.unwrap_or(self.modified), modified: self.modified }
+    }
 }
 
 /// Extended attributes: names and values.

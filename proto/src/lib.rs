@@ -1,7 +1,7 @@
 //! The wire, and the only thing that every process of davit shares: the generated messages and
 //! services, validated identities ([`id`]), the table of errors ([`status`]), the files by which controller and shim
-//! speak over each other's deaths ([`journal`], [`wanted`], [`names`]), the words between controller and copying helper
-//! ([`copy`]) and, with the feature `transport`, how to serve and dial
+//! speak over each other's deaths ([`journal`], [`wanted`], [`names`]), what both keep containers from
+//! ([`confinement`]), the words between controller and copying helper ([`copy`]), conditions of lists ([`condition`]) and, with the feature `transport`, how to serve and dial
 //! ([`transport`]) and how threads read and write streams ([`pieces`]).
 
 #[allow(
@@ -39,6 +39,8 @@ pub use generated::davit::volume::driver::v1 as volume_driver;
 /// `davit.volume.v1`: volumes.
 pub use generated::davit::volume::v1 as volume;
 
+pub mod condition;
+pub mod confinement;
 pub mod copy;
 pub mod id;
 pub mod journal;

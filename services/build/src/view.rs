@@ -12,7 +12,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use davit_archive::extract::is_kept_xattr;
+use davit_archive::is_kept_xattr;
 use davit_archive::tar;
 use davit_sys::file::{self, FileType, OFlags, Root, Stat};
 

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
+use davit_proto::condition::{Label, truth};
+
 use crate::image::Image;
 use crate::list::Summary;
 use crate::reference::ImageRef;
@@ -16,8 +18,8 @@ pub type Condition = (String, String);
 pub struct Filter {
     patterns: Vec<String>,
     dangling: Option<bool>,
-    labels: Vec<(String, Option<String>)>,
-    without_labels: Vec<(String, Option<String>)>,
+    labels: Vec<Label>,
+    without_labels: Vec<Label>,
     after: Option<SystemTime>,
     before: Option<SystemTime>,
 }
@@ -29,7 +31,7 @@ impl Filter {
         for (key, value) in conditions {
             match key.as_str() {
                 "reference" => filter.patterns.push(value.clone()),
-                "dangling" => filter.dangling = Some(truth(key, value)?),
+                "dangling" => filter.dangling = Some(holds(key, value)?),
                 "since" => filter.later_than(store.find(value)?.image.created()),
                 "before" => filter.earlier_than(store.find(value)?.image.created()),
                 _ => {
@@ -45,7 +47,7 @@ impl Filter {
         let mut filter = Self::default();
         for (key, value) in conditions {
             match key.as_str() {
-                "dangling" => filter.dangling = Some(truth(key, value)?),
+                "dangling" => filter.dangling = Some(holds(key, value)?),
                 _ => filter.common(key, value, "must be dangling, label, label! or until")?,
             }
         }
@@ -58,7 +60,7 @@ impl Filter {
         for (key, value) in conditions {
             match key.as_str() {
                 "reference" if !value.is_empty() => filter.patterns.push(value.clone()),
-                "label" if !value.is_empty() => filter.labels.push(pair(value)),
+                "label" if !value.is_empty() => filter.labels.push(Label::parse(value)),
                 _ => return Err(invalid(key, value, "must be reference or label")),
             }
         }
@@ -73,8 +75,8 @@ impl Filter {
 
     fn common(&mut self, key: &str, value: &str, rule: &'static str) -> Result<(), StoreError> {
         match key {
-            "label" => self.labels.push(pair(value)),
-            "label!" => self.without_labels.push(pair(value)),
+            "label" => self.labels.push(Label::parse(value)),
+            "label!" => self.without_labels.push(Label::parse(value)),
             "until" => self.earlier_than(Some(until(value, SystemTime::now()).ok_or_else(|| {
                 invalid(
                     key,
@@ -112,9 +114,7 @@ impl Filter {
     #[must_use]
     pub fn holds(&self, image: &Image) -> bool {
         let labels = &image.config.config.labels;
-        let has = |(key, value): &(String, Option<String>)| {
-            labels.get(key).is_some_and(|own| value.as_ref().is_none_or(|value| own == value))
-        };
+        let has = |label: &Label| label.is_in(labels);
         let created = image.created().unwrap_or(SystemTime::UNIX_EPOCH);
         self.labels.iter().all(has)
             && !self.without_labels.iter().any(has)
@@ -135,19 +135,8 @@ fn invalid(key: &str, value: &str, rule: &'static str) -> StoreError {
     StoreError::Filter { key: key.to_owned(), value: value.to_owned(), rule }
 }
 
-fn truth(key: &str, value: &str) -> Result<bool, StoreError> {
-    match value {
-        "true" | "1" | "t" | "T" | "TRUE" | "True" => Ok(true),
-        "false" | "0" | "f" | "F" | "FALSE" | "False" => Ok(false),
-        _ => Err(invalid(key, value, "must be true or false")),
-    }
-}
-
-fn pair(value: &str) -> (String, Option<String>) {
-    match value.split_once('=') {
-        Some((key, value)) => (key.to_owned(), Some(value.to_owned())),
-        None => (value.to_owned(), None),
-    }
+fn holds(key: &str, value: &str) -> Result<bool, StoreError> {
+    truth(value).ok_or_else(|| invalid(key, value, "must be true or false"))
 }
 
 /// A point in time, seconds since 1970, or an age in Go's words.

@@ -1,6 +1,6 @@
 //! Conditions of a list, in docker's words: `name`, `id`, `driver`, `label`, `label!`, `type`, `dangling`, `until`.
 
-use std::collections::BTreeMap;
+use davit_proto::condition::{Label, truth};
 
 use crate::error::Error;
 use crate::networks::Populated;
@@ -19,26 +19,6 @@ pub struct Filter {
     built_in: Vec<bool>,
     dangling: Option<bool>,
     until: Option<jiff::Timestamp>,
-}
-
-/// A label, with any value or this one.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Label {
-    name: String,
-    value: Option<String>,
-}
-
-impl Label {
-    fn parse(text: &str) -> Self {
-        match text.split_once('=') {
-            Some((name, value)) => Self { name: name.to_owned(), value: Some(value.to_owned()) },
-            None => Self { name: text.to_owned(), value: None },
-        }
-    }
-
-    fn is_in(&self, labels: &BTreeMap<String, String>) -> bool {
-        labels.get(&self.name).is_some_and(|value| self.value.as_ref().is_none_or(|wanted| wanted == value))
-    }
 }
 
 impl Filter {
@@ -67,11 +47,8 @@ impl Filter {
                 _ => return Err(Error::invalid("type", value, "must be builtin or custom")),
             }),
             "dangling" => {
-                self.dangling = Some(match value.to_ascii_lowercase().as_str() {
-                    "true" | "1" | "t" => true,
-                    "false" | "0" | "f" => false,
-                    _ => return Err(Error::invalid("dangling", value, "must be true or false")),
-                });
+                let rule = "must be true or false";
+                self.dangling = Some(truth(&value).ok_or_else(|| Error::invalid("dangling", &value, rule))?);
             }
             "until" => {
                 let rule = "must be a time such as 2026-01-02T15:04:05Z, a unix time, or an age such as 24h";

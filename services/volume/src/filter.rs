@@ -1,6 +1,6 @@
 //! Conditions of a list, in docker's words: `name`, `driver`, `label`, `label!`, `dangling`; `all` of a prune.
 
-use std::collections::BTreeMap;
+use davit_proto::condition::{Label, truth};
 
 use crate::error::Error;
 use crate::volume::Volume;
@@ -17,26 +17,6 @@ pub struct Filter {
     without: Vec<Label>,
     dangling: Option<bool>,
     all: bool,
-}
-
-/// A label, with any value or this one.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Label {
-    name: String,
-    value: Option<String>,
-}
-
-impl Label {
-    fn parse(text: &str) -> Self {
-        match text.split_once('=') {
-            Some((name, value)) => Self { name: name.to_owned(), value: Some(value.to_owned()) },
-            None => Self { name: text.to_owned(), value: None },
-        }
-    }
-
-    fn is_in(&self, labels: &BTreeMap<String, String>) -> bool {
-        labels.get(&self.name).is_some_and(|value| self.value.as_ref().is_none_or(|wanted| wanted == value))
-    }
 }
 
 impl Filter {
@@ -85,15 +65,13 @@ impl Filter {
 }
 
 fn boolean(field: &'static str, value: String) -> Result<bool, Error> {
-    match value.to_ascii_lowercase().as_str() {
-        "true" | "1" | "t" => Ok(true),
-        "false" | "0" | "f" => Ok(false),
-        _ => Err(Error::Invalid { field, value, rule: "must be true or false" }),
-    }
+    truth(&value).ok_or(Error::Invalid { field, value, rule: "must be true or false" })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use crate::volume::Wanted;
 

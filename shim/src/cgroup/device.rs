@@ -1,5 +1,6 @@
 //! Which device nodes may be opened: one policy, in the words of both hierarchies.
 
+use davit_proto::confinement::DEVICES;
 use davit_sys::bpf::{DeviceFilter, FilterRule};
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType};
 
@@ -24,19 +25,6 @@ pub(super) struct Line {
 const CHARACTER: Option<char> = Some('c');
 const ALL: &str = "rwm";
 
-/// null, zero, full, random, urandom, tty, console, ptmx, and the terminals of devpts.
-const DEFAULT: [(u32, Option<u32>); 9] = [
-    (1, Some(3)),
-    (1, Some(5)),
-    (1, Some(7)),
-    (1, Some(8)),
-    (1, Some(9)),
-    (5, Some(0)),
-    (5, Some(1)),
-    (5, Some(2)),
-    (136, None),
-];
-
 impl DevicePolicy {
     /// The default devices, then what the spec adds or takes away. Nodes may be made, not opened.
     pub fn plan(privileged: bool, spec: &[LinuxDeviceCgroup]) -> Result<Self, Failure> {
@@ -51,7 +39,7 @@ impl DevicePolicy {
             access: access.to_owned(),
         };
         let mut rules = vec![rule(CHARACTER, None, None, "m"), rule(Some('b'), None, None, "m")];
-        rules.extend(DEFAULT.iter().map(|(major, minor)| rule(CHARACTER, Some(*major), *minor, ALL)));
+        rules.extend(DEVICES.iter().map(|(major, minor)| rule(CHARACTER, Some(*major), *minor, ALL)));
         for given in spec {
             let given = plan_rule(given)?;
             match (given.is_everything(), given.allow) {

@@ -1,37 +1,15 @@
 //! From a shape to the first half of init's work: pure.
 
+use davit_proto::confinement::{CGROUPS, MASKED, MASKED_BY_PROCESSOR, READ_ONLY};
+
 use super::plan::{JoinKind, PreparePlan};
 use super::shape::{Namespace, Shape};
 use crate::cgroup::Layout;
 
-/// Hidden from every container that is not privileged.
-pub const MASKED: [&str; 13] = [
-    "/proc/acpi",
-    "/proc/asound",
-    "/proc/interrupts",
-    "/proc/kcore",
-    "/proc/keys",
-    "/proc/latency_stats",
-    "/proc/sched_debug",
-    "/proc/scsi",
-    "/proc/timer_list",
-    "/proc/timer_stats",
-    "/sys/firmware",
-    "/sys/devices/virtual/powercap",
-    // One for each processor; what has no such file is skipped.
-    "/sys/devices/system/cpu/cpu*/thermal_throttle",
-];
-
-/// Read-only in every container that is not privileged.
-pub const READONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
-
-/// Read-only as well, being a mount of its own.
-const CGROUPS: &str = "/sys/fs/cgroup";
-
 /// What init does before it knows image or command. `kept` says that the namespaces of an earlier life are joined.
 pub fn plan_prepare(shape: &Shape, tasks: Vec<String>, layout: &Layout, kept: bool) -> PreparePlan {
     let open = |path: &&str| !shape.leaves_open(path);
-    let paths = |list: &[&str]| list.iter().copied().filter(|p| open(p)).map(str::to_owned).collect();
+    let paths = |list: &[&str]| list.iter().copied().filter(open).map(str::to_owned).collect::<Vec<_>>();
     let legacy = layout.legacy.iter().map(|hierarchy| {
         let name = hierarchy.at.file_name().unwrap_or_default().to_string_lossy().into_owned();
         (name, hierarchy.controllers.clone())
@@ -50,8 +28,8 @@ pub fn plan_prepare(shape: &Shape, tasks: Vec<String>, layout: &Layout, kept: bo
         writable_sys: shape.privileged,
         // Never by "all": docker's word for that leaves them as they are.
         writable_cgroups: shape.privileged || shape.unmask.iter().any(|path| path == CGROUPS),
-        masked: paths(&MASKED),
-        readonly: paths(&READONLY),
+        masked: [paths(&MASKED), paths(&[MASKED_BY_PROCESSOR])].concat(),
+        readonly: paths(&READ_ONLY),
     }
 }
 
@@ -92,7 +70,7 @@ mod tests {
     #[test]
     fn the_standard_shape_hides_all_and_joins_nothing() {
         let plan = plan_prepare(&Shape::standard(), vec![], &layout(), false);
-        assert_eq!((plan.masked.len(), plan.readonly.len()), (MASKED.len(), READONLY.len()));
+        assert_eq!((plan.masked.len(), plan.readonly.len()), (MASKED.len() + 1, READ_ONLY.len()));
         assert_eq!(plan.join, []);
         assert!(plan.bring_up_loopback && plan.own_cgroup_view && !plan.writable_sys && !plan.host_shm);
         assert_eq!(plan.legacy, [("cpu,cpuacct".to_owned(), vec!["cpu".to_owned()])]);
@@ -112,8 +90,8 @@ mod tests {
         let mut shape = Shape::standard();
         shape.unmask = vec!["/proc/kcore".into(), "/proc/sys".into()];
         let plan = plan_prepare(&shape, vec![], &layout(), false);
-        assert!(!plan.masked.contains(&"/proc/kcore".to_owned()) && plan.masked.len() == MASKED.len() - 1);
-        assert_eq!(plan.readonly.len(), READONLY.len() - 1);
+        assert!(!plan.masked.contains(&"/proc/kcore".to_owned()) && plan.masked.len() == MASKED.len());
+        assert_eq!(plan.readonly.len(), READ_ONLY.len() - 1);
         shape.unmask = vec!["ALL".into()];
         let plan = plan_prepare(&shape, vec![], &layout(), false);
         assert!(plan.masked.is_empty() && plan.readonly.is_empty());

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use davit_proto::confinement::{MASKED, READ_ONLY};
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceType, LinuxIdMapping, Spec};
 
 use super::error::Failure;
@@ -9,7 +10,6 @@ use super::mount_plan::{Mounts, RootSource, TreeSource, plan_mounts};
 use super::plan::{ConfigurePlan, DeviceKind, DeviceNode, StdioPlan};
 use super::process_plan::plan_process;
 use super::shape::Shape;
-use super::shape_plan::{MASKED, READONLY};
 use super::sysctl::plan_sysctl;
 use crate::cgroup::DevicePolicy;
 
@@ -42,7 +42,7 @@ pub fn plan_spec(spec: &Spec, shape: &Shape, bundle: &Path, stdio: StdioPlan) ->
         mounts: steps,
         readonly_root: spec.root().as_ref().and_then(|root| root.readonly()).unwrap_or(false),
         masked: more(linux.and_then(|l| l.masked_paths().as_ref()), &MASKED),
-        readonly: more(linux.and_then(|l| l.readonly_paths().as_ref()), &READONLY),
+        readonly: more(linux.and_then(|l| l.readonly_paths().as_ref()), &READ_ONLY),
         devices: nodes.map(plan_node).collect::<Result<_, _>>()?,
         hostname: plan_name(shape, spec.hostname().as_deref())?,
         domainname: plan_name(shape, spec.domainname().as_deref())?,

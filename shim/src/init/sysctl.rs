@@ -3,22 +3,11 @@
 use std::fs::File;
 use std::io::{Read, Write};
 
+use davit_proto::confinement::is_of_ipc;
 use davit_sys::file::{OFlags, Root};
 
 use super::error::{Failure, Step};
 use super::shape::Shape;
-
-/// Settings that belong to an IPC namespace.
-const IPC: [&str; 8] = [
-    "kernel.msgmax",
-    "kernel.msgmnb",
-    "kernel.msgmni",
-    "kernel.sem",
-    "kernel.shmall",
-    "kernel.shmmax",
-    "kernel.shmmni",
-    "kernel.shm_rmid_forced",
-];
 
 /// Checks that a setting belongs to a namespace of the container's own, and gives its path below `/proc/sys`.
 pub fn plan_sysctl(shape: &Shape, name: &str, value: &str) -> Result<(String, String), Failure> {
@@ -51,7 +40,7 @@ pub fn plan_sysctl(shape: &Shape, name: &str, value: &str) -> Result<(String, St
     let dotted = path.replace('/', ".");
     let owned = if dotted.starts_with("net.") {
         shape.net.is_own()
-    } else if dotted.starts_with("fs.mqueue.") || IPC.contains(&dotted.as_str()) {
+    } else if is_of_ipc(&dotted) {
         shape.ipc.is_own()
     } else {
         return Err(refused("is not a setting of a container"));

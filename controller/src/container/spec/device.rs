@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
+use davit_proto::confinement::DEVICES;
 use davit_proto::container::{BlockThrottle, ContainerSpec};
 use oci_spec::runtime::{
     LinuxDevice, LinuxDeviceBuilder, LinuxDeviceCgroup, LinuxDeviceCgroupBuilder, LinuxDeviceType,
@@ -16,19 +17,6 @@ use super::{Error, path};
 const LIMIT: usize = 1024;
 /// Deepest folder below a device path that is looked into.
 const DEPTH: usize = 8;
-/// Nodes that every container may use: null, zero, full, random, urandom, tty, console, ptmx, and all
-/// pseudo-terminals.
-const ALLOWED: [(i64, Option<i64>); 9] = [
-    (1, Some(3)),
-    (1, Some(5)),
-    (1, Some(7)),
-    (1, Some(8)),
-    (1, Some(9)),
-    (5, Some(0)),
-    (5, Some(1)),
-    (5, Some(2)),
-    (136, None),
-];
 /// What of the host's `/dev` a privileged container does not get, because it has its own.
 const OWN: [&str; 7] =
     ["/dev/pts", "/dev/shm", "/dev/fd", "/dev/mqueue", "/dev/console", "/dev/ptmx", "/dev/hugepages"];
@@ -262,7 +250,10 @@ fn base_rules(privileged: bool) -> Vec<LinuxDeviceCgroup> {
     deny.set_allow(false);
     let mut rules =
         vec![deny, rule(LinuxDeviceType::C, None, None, "m"), rule(LinuxDeviceType::B, None, None, "m")];
-    rules.extend(ALLOWED.map(|(major, minor)| rule(LinuxDeviceType::C, Some(major), minor, "rwm")));
+    let all = |(major, minor): (u32, Option<u32>)| {
+        rule(LinuxDeviceType::C, Some(major.into()), minor.map(i64::from), "rwm")
+    };
+    rules.extend(DEVICES.map(all));
     rules
 }
 

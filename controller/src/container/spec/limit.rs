@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use davit_proto::confinement::is_of_ipc;
 use davit_proto::container::ContainerSpec;
 use oci_spec::runtime::{PosixRlimit, PosixRlimitBuilder, PosixRlimitType};
 
@@ -97,18 +98,6 @@ pub fn rlimits(spec: &ContainerSpec, host: &Host) -> Result<Vec<PosixRlimit>, Er
     Ok(limits.into_iter().map(built).collect())
 }
 
-/// Parameters that belong to the ipc namespace.
-const IPC: [&str; 8] = [
-    "kernel.msgmax",
-    "kernel.msgmnb",
-    "kernel.msgmni",
-    "kernel.sem",
-    "kernel.shmall",
-    "kernel.shmmax",
-    "kernel.shmmni",
-    "kernel.shm_rmid_forced",
-];
-
 /// The kernel parameters of a container, none of which is seen outside its namespaces.
 ///
 /// # Errors
@@ -127,7 +116,7 @@ pub fn sysctls(spec: &ContainerSpec, shares_network: bool) -> Result<HashMap<Str
         }
         let shared = if key.starts_with("net.") {
             shares_network
-        } else if key.starts_with("fs.mqueue.") || IPC.contains(&key.as_str()) {
+        } else if is_of_ipc(key) {
             shared(&namespaces.ipc)
         } else if key == "kernel.domainname" {
             shared(&namespaces.uts)

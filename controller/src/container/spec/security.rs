@@ -1,32 +1,11 @@
 //! How far a container is confined: the words of `--security-opt`, masks, read-only paths.
 
+use davit_proto::confinement::{CGROUPS, MASKED, MASKED_BY_PROCESSOR, READ_ONLY};
 use oci_spec::runtime::LinuxSeccomp;
 
 use super::path::clean;
 use super::seccomp;
 use super::{Error, Host};
-
-/// Hidden from every container.
-const MASKED: [&str; 12] = [
-    "/proc/acpi",
-    "/proc/asound",
-    "/proc/interrupts",
-    "/proc/kcore",
-    "/proc/keys",
-    "/proc/latency_stats",
-    "/proc/sched_debug",
-    "/proc/scsi",
-    "/proc/timer_list",
-    "/proc/timer_stats",
-    "/sys/devices/virtual/powercap",
-    "/sys/firmware",
-];
-/// Hidden where there are such files: one for each processor, which the shim finds itself.
-const MASKED_BY_PROCESSOR: &str = "/sys/devices/system/cpu/cpu*/thermal_throttle";
-/// Shown to every container, and never writable.
-const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
-/// Shown read-only as well, and writable to a container that is told so.
-const CGROUPS: &str = "/sys/fs/cgroup";
 
 /// Which system calls a container may make.
 #[derive(Debug, Clone, Default, PartialEq)]

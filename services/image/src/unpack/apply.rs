@@ -12,6 +12,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use davit_archive::path::check_target;
+use davit_archive::set_xattrs;
 use davit_archive::tar::{Entry, Kind, Reader};
 use davit_sys::file::{self, FileType, NodeKind, OFlags, Root, Stat, Times};
 
@@ -109,7 +110,7 @@ impl Tree {
                 self.create(parent, name, |dir| file::symlink_at(target, dir, name))?;
                 let dir = self.parent(parent)?;
                 file::chown_at(dir, name, entry.uid, entry.gid).map_err(failed("set the owner"))?;
-                file::set_times_at(dir, name, times(entry)).map_err(failed("set the times"))
+                file::set_times_at(dir, name, entry.times()).map_err(failed("set the times"))
             }
             Kind::Character | Kind::Block | Kind::Fifo => self.node(parent, name, entry),
         }
@@ -126,7 +127,7 @@ impl Tree {
         let dir = self.parent(parent)?;
         file::chown_at(dir, name, entry.uid, entry.gid).map_err(failed("set the owner"))?;
         file::chmod_at(dir, name, entry.mode).map_err(failed("set the mode"))?;
-        file::set_times_at(dir, name, times(entry)).map_err(failed("set the times"))
+        file::set_times_at(dir, name, entry.times()).map_err(failed("set the times"))
     }
 
     fn hardlink(&mut self, parent: &[u8], name: &OsStr, entry: &Entry) -> Result<(), Problem> {
@@ -179,7 +180,7 @@ impl Tree {
         if self.names > self.limits.directory_bytes {
             return Err(Problem::Limit("bytes of directory names", self.limits.directory_bytes as u64));
         }
-        self.directories.push(Directory { path, identity: identity(&made), times: times(entry) });
+        self.directories.push(Directory { path, identity: identity(&made), times: entry.times() });
         Ok(())
     }
 
@@ -341,7 +342,7 @@ fn fill(mut file: File, entry: &Entry, data: &mut Reader<impl BufRead>) -> Resul
         file.set_len(entry.size).map_err(failed("write the file"))?;
     }
     set_metadata(&file, &made, entry)?;
-    file::set_times(&file, times(entry)).map_err(failed("set the times"))
+    file::set_times(&file, entry.times()).map_err(failed("set the times"))
 }
 
 /// What is not as it was made. Owner first: changing it takes setuid bits and capabilities away.
@@ -354,22 +355,7 @@ fn set_metadata(fd: impl AsFd, made: &Stat, entry: &Entry) -> Result<(), Problem
     if !owned || made.st_mode & 0o7777 != entry.mode {
         file::chmod(fd, entry.mode).map_err(failed("set the mode"))?;
     }
-    for (name, value) in &entry.xattrs {
-        if !wanted_xattr(name) {
-            continue;
-        }
-        match file::set_xattr(fd, OsStr::from_bytes(name), value) {
-            // Not every file system keeps a user's attributes; capabilities are another thing.
-            Err(e) if e.kind() == io::ErrorKind::Unsupported && name.starts_with(b"user.") => {}
-            other => other.map_err(failed("set an extended attribute"))?,
-        }
-    }
-    Ok(())
-}
-
-/// `trusted.*` and `user.overlay.*` steer the overlay file system, `security.*` other than capabilities the host.
-fn wanted_xattr(name: &[u8]) -> bool {
-    name == b"security.capability" || (name.starts_with(b"user.") && !name.starts_with(b"user.overlay."))
+    set_xattrs(fd, entry).map_err(failed("set an extended attribute"))
 }
 
 fn named(problem: davit_archive::PathProblem) -> Problem {
@@ -394,10 +380,6 @@ fn is_whiteout(stat: &Stat) -> bool {
 
 fn identity(stat: &Stat) -> (u64, u64) {
     (stat.st_dev, stat.st_ino)
-}
-
-fn times(entry: &Entry) -> Times {
-    Times { accessed: entry.accessed.unwrap_or(entry.modified), modified: entry.modified }
 }
 
 fn failed(action: &'static str) -> impl FnOnce(io::Error) -> Problem {
