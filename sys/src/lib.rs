@@ -2,7 +2,7 @@
 //!
 //! | family | module |
 //! |---|---|
-//! | openat2 below an untrusted root, `*at` calls, atomic writes, file locks | [`file`] |
+//! | openat2 below an untrusted root, `*at` calls, atomic writes, file locks | [`mod@file`] |
 //! | clone3, pidfd, waitid, signals | [`process`] |
 //! | SCM_RIGHTS, pipes, standard streams | [`fd`] |
 //! | pseudo-terminals, raw mode | [`pty`] |

@@ -29,8 +29,7 @@ pub struct BuildLimitArgs {
     /// Size of its /dev/shm
     #[arg(long, value_name = "BYTES")]
     pub shm_size: Option<String>,
-    /// Limit of its processes: NAME=SOFT[:HARD]
-    #[arg(long, value_name = "LIMIT")]
+    #[arg(long, value_name = "LIMIT", help = "Limit of its processes: NAME=SOFT[:HARD]")]
     pub ulimit: Vec<String>,
     /// Cgroup to make its own below
     #[arg(long, value_name = "CGROUP")]

@@ -294,11 +294,17 @@ pub struct UpdateArgs {
     /// Limits.
     #[command(flatten)]
     pub resources: ResourceArgs,
-    /// When to start it again: no, always, unless-stopped, on-failure[:N]
-    #[arg(long, value_name = "POLICY")]
+    #[arg(
+        long,
+        value_name = "POLICY",
+        help = "When to start it again: no, always, unless-stopped, on-failure[:N]"
+    )]
     pub restart: Option<String>,
-    /// Publish another port, also while it runs: [[IP:]PORT:]PORT[/PROTOCOL]
-    #[arg(long, value_name = "PORT")]
+    #[arg(
+        long,
+        value_name = "PORT",
+        help = "Publish another port, also while it runs: [[IP:]PORT:]PORT[/PROTOCOL]"
+    )]
     pub publish_add: Vec<String>,
     /// Publish a port no longer, as it was given or by the container's or host's port: 80/tcp
     #[arg(long, value_name = "PORT")]

@@ -116,8 +116,11 @@ pub struct ContainerArgs {
     /// Note something for a scheduler
     #[arg(long, value_name = "KEY[=VALUE]")]
     pub annotation: Vec<String>,
-    /// When to start it again: no, always, unless-stopped, on-failure[:N]
-    #[arg(long, value_name = "POLICY")]
+    #[arg(
+        long,
+        value_name = "POLICY",
+        help = "When to start it again: no, always, unless-stopped, on-failure[:N]"
+    )]
     pub restart: Option<String>,
     /// Signal that asks it to end
     #[arg(long, value_name = "SIGNAL")]

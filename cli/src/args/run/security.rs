@@ -14,8 +14,11 @@ pub struct SecurityArgs {
     /// Drop a capability
     #[arg(long, value_name = "CAPABILITY")]
     pub cap_drop: Vec<String>,
-    /// seccomp=FILE|unconfined, no-new-privileges, mask=PATH[:PATH], unmask=ALL|PATH[:PATH]
-    #[arg(long, value_name = "OPTION")]
+    #[arg(
+        long,
+        value_name = "OPTION",
+        help = "seccomp=FILE|unconfined, no-new-privileges, mask=PATH[:PATH], unmask=ALL|PATH[:PATH]"
+    )]
     pub security_opt: Vec<String>,
     /// Give it a device of the host
     #[arg(long, value_name = "DEVICE[:PATH[:rwm]]")]

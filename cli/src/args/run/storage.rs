@@ -8,7 +8,7 @@ pub struct StorageArgs {
     /// Mount a host path or a volume
     #[arg(short, long, value_name = "[SOURCE:]TARGET[:OPTIONS]")]
     pub volume: Vec<String>,
-    /// Mount something: type=bind|volume|tmpfs|image,source=…,target=…[,readonly]
+    /// Mount something: type=bind|volume|tmpfs|image,source=…,target=…,readonly
     ///
     /// bind: bind-propagation=, bind-recursive=enabled|disabled|writable|readonly, bind-create-src, idmap.
     /// volume: volume-nocopy, volume-subpath=, volume-driver=, volume-opt=KEY=VALUE, volume-label=KEY=VALUE.
