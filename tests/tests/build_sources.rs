@@ -2,9 +2,10 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+use davit_tests::context::Context;
 use davit_tests::engine::{Answer, Engine};
 use davit_tests::wait::until_true;
 
@@ -38,26 +39,14 @@ impl Drop for Web {
     }
 }
 
-fn folder(engine: &Engine, name: &str) -> PathBuf {
-    let path = engine.host().folder().join(name);
-    fs::create_dir_all(&path).unwrap();
-    path
-}
-
-fn write(path: PathBuf, text: &str) {
-    fs::create_dir_all(path.parent().unwrap()).unwrap();
-    fs::write(path, text).unwrap();
-}
-
 fn tar(folder: &Path, words: &[&str]) {
     let packed = Command::new("tar").current_dir(folder).args(words).output().unwrap();
     assert!(packed.status.success(), "{packed:?}");
 }
 
 /// `davit build -t NAME` of a folder; prints `what` by a shell in the image.
-fn build(engine: &Engine, path: &Path, flags: &[&str]) -> Answer {
-    let path = path.display().to_string();
-    engine.davit(["build", "-t", "made"].into_iter().chain(flags.iter().copied()).chain([path.as_str()]))
+fn build(context: &Context<'_>, flags: &[&str]) -> Answer {
+    context.build(&[&["-t", "made"], flags].concat())
 }
 
 fn shell(engine: &Engine, line: &str) -> String {
@@ -67,25 +56,25 @@ fn shell(engine: &Engine, line: &str) -> String {
 #[test]
 fn archives_are_unpacked_and_other_files_are_not() {
     let engine = Engine::start().unwrap();
-    let context = folder(&engine, "context");
-    let tree = folder(&engine, "tree");
-    write(tree.join("d/file"), "text\n");
-    fs::hard_link(tree.join("d/file"), tree.join("d/again")).unwrap();
-    std::os::unix::fs::symlink("file", tree.join("d/link")).unwrap();
-    fs::set_permissions(tree.join("d"), fs::Permissions::from_mode(0o711)).unwrap();
-    let sparse = fs::File::create(tree.join("sparse")).unwrap();
+    let context = Context::new(&engine, "context");
+    let tree = Context::new(&engine, "tree");
+    tree.write("d/file", "text\n");
+    fs::hard_link(tree.path.join("d/file"), tree.path.join("d/again")).unwrap();
+    std::os::unix::fs::symlink("file", tree.path.join("d/link")).unwrap();
+    fs::set_permissions(tree.path.join("d"), fs::Permissions::from_mode(0o711)).unwrap();
+    let sparse = fs::File::create(tree.path.join("sparse")).unwrap();
     sparse.set_len(1 << 20).unwrap();
     drop(sparse);
-    let to = |name: &str| context.join(name).display().to_string();
-    tar(&tree, &["-cf", &to("plain"), "--sparse", "--owner=7", "--group=8", "--mtime=@1000000000", "."]);
-    tar(&tree, &["-czf", &to("a.tar.gz"), "--sparse", "--format=posix", "--owner=7", "--group=8", "."]);
-    write(context.join("text.tar.gz"), "no archive\n");
-    write(
-        context.join("Dockerfile"),
+    let to = |name: &str| context.path.join(name).display().to_string();
+    tar(&tree.path, &["-cf", &to("plain"), "--sparse", "--owner=7", "--group=8", "--mtime=@1000000000", "."]);
+    tar(&tree.path, &["-czf", &to("a.tar.gz"), "--sparse", "--format=posix", "--owner=7", "--group=8", "."]);
+    context.write("text.tar.gz", "no archive\n");
+    context.write(
+        "Dockerfile",
         "FROM busybox\nADD plain /plain\nADD a.tar.gz /gz/\nADD --chown=5:6 a.tar.gz /own/\n\
         ADD --unpack=false a.tar.gz /as/\nADD text.tar.gz /as/\nCOPY plain /as/plain\n",
     );
-    let built = build(&engine, &context, &[]);
+    let built = build(&context, &[]);
     assert_eq!(built.code, 0, "{built:?}");
     assert_eq!(
         shell(
@@ -99,54 +88,52 @@ fn archives_are_unpacked_and_other_files_are_not() {
         "text\nb6d81b360a5672d80c27430f39153e2c  -\n"
     );
     assert_eq!(
-        shell(&engine, "stat -c %u:%g /own/d/file /own/d; ls /as"),
-        "5:6\n5:6\na.tar.gz\nplain\ntext.tar.gz\n"
+        shell(&engine, "stat -c %u:%g /own/d/file /own/d /own; ls /as"),
+        "7:8\n7:8\n5:6\na.tar.gz\nplain\ntext.tar.gz\n"
     );
-    let again = build(&engine, &context, &[]);
+    let again = build(&context, &[]);
     assert_eq!(again.stderr.lines().filter(|line| line.ends_with(" CACHED")).count(), 7, "{again:?}");
     // What leads out is refused, with the name and the line.
     let hostile = "import tarfile,sys,io\nt=tarfile.open(sys.argv[1],'w')\n\
         i=tarfile.TarInfo('../../escaped'); i.size=1; t.addfile(i,io.BytesIO(b'x')); t.close()";
     assert!(Command::new("python3").args(["-c", hostile, &to("hostile")]).status().unwrap().success());
-    write(context.join("Dockerfile"), "FROM busybox\nADD hostile /x/\n");
-    let refused = build(&engine, &context, &[]);
+    context.write("Dockerfile", "FROM busybox\nADD hostile /x/\n");
+    let refused = build(&context, &[]);
     assert!(refused.code != 0 && refused.stderr.contains("../../escaped"), "{refused:?}");
 }
 
 #[test]
 fn files_come_from_web_servers() {
     let engine = Engine::start().unwrap();
-    let (context, served) = (folder(&engine, "context"), folder(&engine, "served"));
-    write(served.join("file.txt"), "from afar\n");
-    write(served.join("ctx/Dockerfile"), "FROM busybox\nCOPY . /all/\n");
-    write(served.join("ctx/kept"), "kept\n");
-    write(served.join("ctx/gone.log"), "gone\n");
-    write(served.join("ctx/.dockerignore"), "*.log\n");
-    tar(&served.join("ctx"), &["-czf", "../context.tar.gz", "."]);
-    write(served.join("plain/Dockerfile"), "FROM busybox\nRUN echo plain > /plain\n");
-    let _web = Web::start(&engine, &served);
+    let (context, served) = (Context::new(&engine, "context"), Context::new(&engine, "served"));
+    served.write("file.txt", "from afar\n");
+    served.write("ctx/Dockerfile", "FROM busybox\nCOPY . /all/\n");
+    served.write("ctx/kept", "kept\n");
+    served.write("ctx/gone.log", "gone\n");
+    served.write("ctx/.dockerignore", "*.log\n");
+    tar(&served.path.join("ctx"), &["-czf", "../context.tar.gz", "."]);
+    served.write("plain/Dockerfile", "FROM busybox\nRUN echo plain > /plain\n");
+    let _web = Web::start(&engine, &served.path);
     let at = "http://127.0.0.1:8000";
     let sum = "sha256:3da1d8b3fdc2fc3b7a7d1de5e0fbd1ccd2d12dff3ccf71c8d9ec8e2b4d9a37b2";
-    write(
-        context.join("Dockerfile"),
-        &format!(
+    context.write("Dockerfile", format!(
             "FROM busybox\nADD {at}/file.txt /got/\nADD --chmod=644 {at}/file.txt /named\nADD --unpack=true {at}/context.tar.gz /u\n"
         ),
     );
-    let built = build(&engine, &context, &[]);
+    let built = build(&context, &[]);
     assert_eq!(built.code, 0, "{built:?}");
     assert_eq!(
         shell(&engine, "cat /got/file.txt && stat -c %a /got/file.txt /named && cat /u/kept"),
         "from afar\n600\n644\nkept\n"
     );
-    write(context.join("Dockerfile"), &format!("FROM busybox\nADD --checksum={sum} {at}/file.txt /x\n"));
-    let wrong = build(&engine, &context, &[]);
+    context.write("Dockerfile", format!("FROM busybox\nADD --checksum={sum} {at}/file.txt /x\n"));
+    let wrong = build(&context, &[]);
     assert!(
         wrong.code != 0 && wrong.stderr.contains(sum) && wrong.stderr.contains("found sha256:"),
         "{wrong:?}"
     );
-    write(context.join("Dockerfile"), &format!("FROM busybox\nADD {at}/none /x\n"));
-    let missing = build(&engine, &context, &[]);
+    context.write("Dockerfile", format!("FROM busybox\nADD {at}/none /x\n"));
+    let missing = build(&context, &[]);
     assert!(missing.code != 0 && missing.stderr.contains("404"), "{missing:?}");
     // Contexts from there.
     engine.ok(["build", "-t", "made", &format!("{at}/context.tar.gz")]);
@@ -158,23 +145,23 @@ fn files_come_from_web_servers() {
 #[test]
 fn repositories_are_read_at_a_commit() {
     let engine = Engine::start().unwrap();
-    let (context, work) = (folder(&engine, "context"), folder(&engine, "git/app"));
+    let (context, work) = (Context::new(&engine, "context"), Context::new(&engine, "git/app"));
     let git = |words: &[&str]| {
         let names = ["-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "init.defaultBranch=main"];
-        let ran = Command::new("git").current_dir(&work).args(names).args(words).output().unwrap();
+        let ran = Command::new("git").current_dir(&work.path).args(names).args(words).output().unwrap();
         assert!(ran.status.success(), "{ran:?}");
         String::from_utf8(ran.stdout).unwrap().trim().to_owned()
     };
-    write(work.join("server/Dockerfile"), "FROM busybox\nCOPY . /all/\n");
-    write(work.join("server/file"), "first\n");
+    work.write("server/Dockerfile", "FROM busybox\nCOPY . /all/\n");
+    work.write("server/file", "first\n");
     // What a repository says is run by nobody.
-    write(work.join(".gitattributes"), "* filter=evil\n");
+    work.write(".gitattributes", "* filter=evil\n");
     git(&["init", "-q", "."]);
     git(&["add", "-A"]);
     git(&["commit", "-q", "-m", "one"]);
     git(&["tag", "-a", "-m", "one", "v1"]);
     let first = git(&["rev-parse", "HEAD"]);
-    write(work.join("server/file"), "second\n");
+    work.write("server/file", "second\n");
     git(&["commit", "-q", "-a", "-m", "two"]);
     let base = engine.host().folder().join("git").display().to_string();
     let daemon = ["daemon", "--export-all", "--reuseaddr", "--listen=127.0.0.1", "--port=9418"];
@@ -195,25 +182,23 @@ fn repositories_are_read_at_a_commit() {
     assert_eq!(shell(&engine, "cat /all/file; ls -A /all"), "first\nDockerfile\nfile\n");
     engine.ok(["build", "-t", "made", &format!("{address}#:server")]);
     assert_eq!(shell(&engine, "cat /all/file"), "second\n");
-    write(
-        context.join("Dockerfile"),
-        &format!(
+    context.write("Dockerfile", format!(
             "FROM busybox\nADD --checksum={first} {address}#v1 /a\nADD --keep-git-dir=true {address}#{first} /b\n\
             ADD --chown=7:8 {address}#main:server /c\n"
         ),
     );
-    let built = build(&engine, &context, &[]);
+    let built = build(&context, &[]);
     assert_eq!(built.code, 0, "{built:?}");
     let seen = shell(
         &engine,
         "cat /a/server/file /b/server/file /c/file; ls -d /a/.git /b/.git; stat -c %u:%g /c/file",
     );
     assert_eq!(seen, "first\nfirst\nsecond\n/b/.git\n7:8\n");
-    write(context.join("Dockerfile"), &format!("FROM busybox\nADD --checksum={first} {address}#main /a\n"));
-    let wrong = build(&engine, &context, &[]);
+    context.write("Dockerfile", format!("FROM busybox\nADD --checksum={first} {address}#main /a\n"));
+    let wrong = build(&context, &[]);
     assert!(wrong.code != 0 && wrong.stderr.contains(&first), "{wrong:?}");
-    write(context.join("Dockerfile"), &format!("FROM busybox\nADD {address}#none /a\n"));
-    let missing = build(&engine, &context, &[]);
+    context.write("Dockerfile", format!("FROM busybox\nADD {address}#none /a\n"));
+    let missing = build(&context, &[]);
     assert!(missing.code != 0 && missing.stderr.contains("no branch or tag"), "{missing:?}");
     assert_eq!(fs::read_dir(engine.root().join("build/scratch")).unwrap().count(), 0, "nothing is left");
     served.kill().unwrap();
@@ -223,30 +208,29 @@ fn repositories_are_read_at_a_commit() {
 #[test]
 fn contexts_have_names_and_come_from_standard_input() {
     let engine = Engine::start().unwrap();
-    let (context, beside) = (folder(&engine, "context"), folder(&engine, "beside"));
-    write(beside.join("deep/file"), "beside\n");
-    write(context.join("own"), "own\n");
-    write(
-        context.join("Dockerfile"),
+    let (context, beside) = (Context::new(&engine, "context"), Context::new(&engine, "beside"));
+    beside.write("deep/file", "beside\n");
+    context.write("own", "own\n");
+    context.write(
+        "Dockerfile",
         "FROM busybox AS part\nRUN false\nFROM base\nCOPY own /own\nCOPY --from=part deep /deep\n",
     );
-    let flag = format!("part={}", beside.display());
+    let flag = format!("part={}", beside.path.display());
     let flags = ["--build-context", flag.as_str(), "--build-context", "base=docker-image://busybox"];
-    let built = build(&engine, &context, &flags);
+    let built = build(&context, &flags);
     assert_eq!(built.code, 0, "{built:?}");
     assert_eq!(shell(&engine, "cat /own /deep/file"), "own\nbeside\n");
 
-    write(context.join("sub/File"), "FROM busybox\nCOPY own /from-archive\n");
-    tar(&context, &["-czf", "../context.tar.gz", "."]);
+    context.write("sub/File", "FROM busybox\nCOPY own /from-archive\n");
+    tar(&context.path, &["-czf", "../context.tar.gz", "."]);
     let archive = fs::read(engine.host().folder().join("context.tar.gz")).unwrap();
     let built = engine.davit_with_input(["build", "-t", "made", "-f", "sub/File", "-"], &archive);
     assert_eq!(built.code, 0, "{built:?}");
     assert_eq!(shell(&engine, "cat /from-archive"), "own\n");
 
     let refused = build(
-        &engine,
         &context,
-        &["--platform", "linux/s390x", "-f", &context.join("sub/File").display().to_string()],
+        &["--platform", "linux/s390x", "-f", &context.path.join("sub/File").display().to_string()],
     );
     assert!(refused.code != 0 && refused.stderr.contains("cannot build for linux/s390x"), "{refused:?}");
 }

@@ -38,8 +38,10 @@ pub enum Piece {
     Archive(Match),
     /// A commit of a repository, with or without the repository's own folder.
     Commit(Commit, bool),
-    /// What was in an archive or a repository.
+    /// What was in an archive.
     Unpacked(Match),
+    /// What was in a repository.
+    CheckedOut(Match),
 }
 
 /// A source that was looked for elsewhere.
@@ -121,7 +123,8 @@ impl Found {
         let unread_in =
             |found: &Match| unread(&found.node) || found.below.iter().any(|(_, node)| unread(node));
         !self.pieces.iter().any(|piece| match piece {
-            Piece::Files(found) | Piece::Archive(found) | Piece::Unpacked(found) => unread_in(found),
+            Piece::Files(found) | Piece::Archive(found) => unread_in(found),
+            Piece::Unpacked(found) | Piece::CheckedOut(found) => unread_in(found),
             Piece::Commit(..) => false,
         })
     }
@@ -143,7 +146,7 @@ impl Found {
         for piece in &self.pieces {
             let found = match piece {
                 Piece::Files(found) => found,
-                Piece::Archive(found) | Piece::Unpacked(found) => {
+                Piece::Archive(found) | Piece::Unpacked(found) | Piece::CheckedOut(found) => {
                     key.add(b"archive");
                     found
                 }
@@ -196,6 +199,10 @@ impl Found {
                     put(&mut layer, found, &place, &rules)?;
                 }
                 Piece::Unpacked(found) => {
+                    layer.make_folder(&target)?;
+                    put(&mut layer, found, &target, &Rules::none(source))?;
+                }
+                Piece::CheckedOut(found) => {
                     layer.make_folder(&target)?;
                     put(&mut layer, found, &target, &rules)?;
                 }
@@ -256,6 +263,12 @@ struct Rules {
 }
 
 impl Rules {
+    /// For an archive, which says itself whose its files are and what may be done with them: `--chown` and `--chmod`
+    /// are for the folder that is made for them.
+    fn none(source: usize) -> Self {
+        Self { own: None, mode: None, parents: false, source }
+    }
+
     fn apply(&self, mut node: Node) -> Node {
         if let Some((uid, gid)) = self.own {
             (node.uid, node.gid) = (uid, gid);

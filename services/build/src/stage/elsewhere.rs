@@ -55,9 +55,11 @@ impl Follower<'_> {
     /// Unpacks archives and checks commits out: only what is done anew needs that.
     pub(super) async fn unpack(&self, pieces: &mut Vec<Piece>) -> Result<(), Error> {
         for piece in pieces {
-            let nodes = match piece {
-                Piece::Files(_) | Piece::Unpacked(_) => continue,
-                Piece::Commit(commit, keep) => git::checkout(&self.build.store, commit, *keep).await?,
+            let (nodes, unpacked): (_, fn(Match) -> Piece) = match piece {
+                Piece::Files(_) | Piece::Unpacked(_) | Piece::CheckedOut(_) => continue,
+                Piece::Commit(commit, keep) => {
+                    (git::checkout(&self.build.store, commit, *keep).await?, Piece::CheckedOut)
+                }
                 Piece::Archive(found) => {
                     let (tree, path) = (Arc::clone(&found.tree), found.path.clone());
                     let (store, watch) = (self.build.store.clone(), Watch::default());
@@ -68,11 +70,11 @@ impl Follower<'_> {
                     });
                     let nodes = nodes.await;
                     drop(watch);
-                    nodes?
+                    (nodes?, Piece::Unpacked)
                 }
             };
             let tree = self.tree(without_top(nodes));
-            *piece = Piece::Unpacked(blocking(move || Match::all(tree)).await?);
+            *piece = unpacked(blocking(move || Match::all(tree)).await?);
         }
         Ok(())
     }
