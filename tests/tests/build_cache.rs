@@ -1,29 +1,16 @@
 //! What builds keep for the next one: told, forgotten, and carried to other machines.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use davit_tests::context::Context;
 use davit_tests::engine::{Answer, Engine, Services};
 use davit_tests::host::Host;
 use davit_tests::registry::Registry;
 
-fn folder(engine: &Engine, dockerfile: &str) -> PathBuf {
-    let path = engine.host().folder().join("context");
-    fs::create_dir_all(&path).unwrap();
-    fs::write(path.join("Dockerfile"), dockerfile).unwrap();
-    fs::write(path.join("file"), "x".repeat(100_000)).unwrap();
-    path
-}
-
-fn build(engine: &Engine, folder: &Path, flags: &[&str]) -> Answer {
-    let path = folder.display().to_string();
-    engine.davit(["build"].into_iter().chain(flags.iter().copied()).chain([path.as_str()]))
-}
-
-fn built(engine: &Engine, folder: &Path, flags: &[&str]) -> Answer {
-    let answer = build(engine, folder, flags);
-    assert_eq!(answer.code, 0, "{answer:?}\n{}", engine.end_of_log());
-    answer
+fn folder<'a>(engine: &'a Engine, dockerfile: &str) -> Context<'a> {
+    let context = Context::new(engine, "context");
+    context.write("Dockerfile", dockerfile).write("file", "x".repeat(100_000));
+    context
 }
 
 /// Which of the steps that have this in their name were done before.
@@ -43,7 +30,7 @@ const DOCKERFILE: &str = "FROM busybox AS make\nCOPY file /made\nRUN echo heavy;
 fn what_builds_keep_is_told_and_forgotten() {
     let engine = Engine::start().unwrap();
     let context = folder(&engine, DOCKERFILE);
-    built(&engine, &context, &["-t", "app"]);
+    context.built(&["-t", "app"]);
     let records = |filters: &[&str]| {
         let words = ["builder", "du", "--format", "{{.Type}} {{.Shared}} {{.Reclaimable}} {{.Description}}"];
         let filters = filters.iter().flat_map(|filter| ["--filter", filter]);
@@ -94,26 +81,22 @@ fn what_builds_keep_is_told_and_forgotten() {
 }
 
 /// Builds, and takes the steps to the registry and into a folder, whose path it answers with.
-fn carry(engine: &Engine, context: &Path, app: &str, at: impl Fn(&str) -> String) -> String {
-    built(
-        engine,
-        context,
-        &[
-            EPOCH[0],
-            EPOCH[1],
-            "-t",
-            app,
-            "--push",
-            "--cache-to",
-            &format!("type=registry,ref={},mode=max", at("all")),
-            "--cache-to",
-            &format!("type=registry,ref={}", at("few")),
-            "--cache-to",
-            "type=inline",
-        ],
-    );
+fn carry(engine: &Engine, context: &Context<'_>, app: &str, at: impl Fn(&str) -> String) -> String {
+    context.built(&[
+        EPOCH[0],
+        EPOCH[1],
+        "-t",
+        app,
+        "--push",
+        "--cache-to",
+        &format!("type=registry,ref={},mode=max", at("all")),
+        "--cache-to",
+        &format!("type=registry,ref={}", at("few")),
+        "--cache-to",
+        "type=inline",
+    ]);
     let local = engine.host().folder().join("kept").display().to_string();
-    built(engine, context, &[EPOCH[0], EPOCH[1], "--cache-to", &format!("type=local,dest={local},mode=max")]);
+    context.built(&[EPOCH[0], EPOCH[1], "--cache-to", &format!("type=local,dest={local},mode=max")]);
     assert!(Path::new(&local).join("oci-layout").is_file());
     local
 }
@@ -138,46 +121,49 @@ fn steps_go_to_a_registry_and_come_back_on_another_engine() {
         assert!(!engine.ok(["images", "-a"]).stdout.contains("build.invalid"));
     };
     forget();
-    let all = built(&engine, &context, &[EPOCH[0], EPOCH[1], "-t", "app", "--cache-from", &at("all")]);
+    let all = context.built(&[EPOCH[0], EPOCH[1], "-t", "app", "--cache-from", &at("all")]);
     assert!(cached(&all, "echo heavy") && cached(&all, "echo light"), "{all:?}");
     assert_eq!(engine.ok(["run", "--rm", "app", "cat", "/light"]).stdout, "light\n");
     assert!(!engine.ok(["images"]).stdout.contains("cache"), "what is fetched is a step and no image");
 
     engine.ok(["rmi", "app"]);
     forget();
-    let few = built(
-        &engine,
-        &context,
-        &[EPOCH[0], EPOCH[1], "-t", "app", "--cache-from", &format!("type=registry,ref={}", at("few"))],
-    );
+    let few = context.built(&[
+        EPOCH[0],
+        EPOCH[1],
+        "-t",
+        "app",
+        "--cache-from",
+        &format!("type=registry,ref={}", at("few")),
+    ]);
     assert!(!cached(&few, "echo heavy") && cached(&few, "echo light"), "{few:?}");
 
     engine.ok(["rmi", "app"]);
     forget();
-    let inline = built(&engine, &context, &[EPOCH[0], EPOCH[1], "-t", "app", "--cache-from", &app]);
+    let inline = context.built(&[EPOCH[0], EPOCH[1], "-t", "app", "--cache-from", &app]);
     assert!(cached(&inline, "echo light"), "{inline:?}");
 
     engine.ok(["rmi", "app"]);
     forget();
-    let folder = built(
-        &engine,
-        &context,
-        &[EPOCH[0], EPOCH[1], "-t", "app", "--cache-from", &format!("type=local,src={local}")],
-    );
+    let folder =
+        context.built(&[EPOCH[0], EPOCH[1], "-t", "app", "--cache-from", &format!("type=local,src={local}")]);
     assert!(cached(&folder, "echo heavy") && cached(&folder, "echo light"), "{folder:?}");
 
     // What is not there is warned of, and the build goes on.
-    let none = built(
-        &engine,
-        &context,
-        &[EPOCH[0], EPOCH[1], "--cache-from", &at("none"), "--cache-from", "type=local,src=/none"],
-    );
+    let none = context.built(&[
+        EPOCH[0],
+        EPOCH[1],
+        "--cache-from",
+        &at("none"),
+        "--cache-from",
+        "type=local,src=/none",
+    ]);
     assert!(none.stderr.contains("is not used"), "{none:?}");
     assert!(cached(&none, "echo light"), "{none:?}");
     // From elsewhere a name of a step is no name.
     let step = format!("build.invalid/step:{}", "a".repeat(64));
     let refused = engine.davit(["tag", "app", &step]);
     assert!(refused.code != 0 && refused.stderr.contains("for the steps of builds alone"), "{refused:?}");
-    let wrong = build(&engine, &context, &["--cache-to", "type=gha"]);
+    let wrong = context.build(&["--cache-to", "type=gha"]);
     assert!(wrong.stderr.contains("type must be registry, local or inline"), "{wrong:?}");
 }

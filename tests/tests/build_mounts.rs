@@ -4,51 +4,28 @@ use std::fs;
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixListener;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
+use davit_tests::context::Context;
 use davit_tests::engine::{Answer, Engine};
 use davit_tests::wait::{until, until_true};
 
-/// A folder to build, below the engine's own.
-struct Folder<'a> {
-    engine: &'a Engine,
-    path: PathBuf,
+/// `davit build flags folder` of a Dockerfile.
+fn build(folder: &Context<'_>, dockerfile: &str, flags: &[&str]) -> Answer {
+    folder.write("Dockerfile", dockerfile).build(&[&["--progress", "plain"], flags].concat())
 }
 
-impl<'a> Folder<'a> {
-    fn new(engine: &'a Engine) -> Self {
-        let path = engine.host().folder().join("context");
-        fs::create_dir_all(&path).unwrap();
-        Self { engine, path }
-    }
+fn built(folder: &Context<'_>, dockerfile: &str, flags: &[&str]) -> Answer {
+    let answer = build(folder, dockerfile, flags);
+    assert_eq!(answer.code, 0, "{dockerfile}\n{answer:?}\n{}", folder.engine.end_of_log());
+    answer
+}
 
-    fn write(&self, name: &str, text: &str) -> PathBuf {
-        let path = self.path.join(name);
-        fs::create_dir_all(path.parent().unwrap_or(Path::new("/"))).unwrap();
-        fs::write(&path, text).unwrap();
-        path
-    }
-
-    /// `davit build flags folder` of a Dockerfile.
-    fn build(&self, dockerfile: &str, flags: &[&str]) -> Answer {
-        self.write("Dockerfile", dockerfile);
-        let path = self.path.display().to_string();
-        let words = ["build", "--progress", "plain"].into_iter().chain(flags.iter().copied());
-        self.engine.davit(words.chain([path.as_str()]))
-    }
-
-    fn built(&self, dockerfile: &str, flags: &[&str]) -> Answer {
-        let answer = self.build(dockerfile, flags);
-        assert_eq!(answer.code, 0, "{dockerfile}\n{answer:?}\n{}", self.engine.end_of_log());
-        answer
-    }
-
-    fn refused(&self, dockerfile: &str, flags: &[&str], said: &str) {
-        let answer = self.build(dockerfile, flags);
-        assert_eq!(answer.code, 1, "{dockerfile}\n{answer:?}");
-        assert!(answer.stderr.contains(said), "{dockerfile}\n{said}\n{answer:?}");
-    }
+fn refused(folder: &Context<'_>, dockerfile: &str, flags: &[&str], said: &str) {
+    let answer = build(folder, dockerfile, flags);
+    assert_eq!(answer.code, 1, "{dockerfile}\n{answer:?}");
+    assert!(answer.stderr.contains(said), "{dockerfile}\n{said}\n{answer:?}");
 }
 
 /// What is left of mounts of steps: names in the two folders, and mounts of the host.
@@ -69,7 +46,7 @@ fn left(engine: &Engine) -> Vec<String> {
 #[test]
 fn binds_show_what_they_are_of_and_leave_nothing() {
     let engine = Engine::start().unwrap();
-    let folder = Folder::new(&engine);
+    let folder = Context::new(&engine, "context");
     folder.write(".dockerignore", "**/*.log\n");
     for name in ["src/a.txt", "src/deep/b.txt", "src/x.log", "one"] {
         folder.write(name, name);
@@ -88,7 +65,7 @@ fn binds_show_what_they_are_of_and_leave_nothing() {
             cat /rw/a.txt /rw2/sub/file /rw3 >> /seen\n\
         RUN --mount=source=src,target=/rw,rw --mount=type=tmpfs,target=/rw/new/t,size=1m --mount=type=tmpfs,target=/t,size=64k --mount=type=tmpfs,target=/linked/new \
             cat /rw/a.txt >> /seen && touch /rw/new/t/x && ! dd if=/dev/zero of=/t/big bs=1k count=100 2>/dev/null\n";
-    folder.built(dockerfile, &["-t", "binds"]);
+    built(&folder, dockerfile, &["-t", "binds"]);
     let seen = engine.ok(["run", "--rm", "binds", "cat", "/seen"]).stdout;
     assert_eq!(
         seen,
@@ -114,7 +91,7 @@ fn binds_show_what_they_are_of_and_leave_nothing() {
     assert_eq!(listed.stdout, "");
     assert_eq!(left(&engine), [""; 0]);
     // What was stored is as it was, and is what the next build has.
-    folder.built("FROM busybox\nCOPY src one /copied/\n", &["-t", "copied"]);
+    built(&folder, "FROM busybox\nCOPY src one /copied/\n", &["-t", "copied"]);
     let copied =
         engine.ok(["run", "--rm", "copied", "cat", "/copied/a.txt", "/copied/deep/b.txt", "/copied/one"]);
     assert_eq!(copied.stdout, "src/a.txtsrc/deep/b.txtone");
@@ -122,14 +99,15 @@ fn binds_show_what_they_are_of_and_leave_nothing() {
     // The key is the content: the same again is known, another file is not, and one beside it is nothing.
     let cached = |answer: &Answer| answer.stderr.matches("CACHED").count();
     let one = "FROM busybox\nRUN --mount=source=src,target=/s cat /s/a.txt > /a\n";
-    folder.built(one, &[]);
+    built(&folder, one, &[]);
     folder.write("beside", "x");
-    assert_eq!(cached(&folder.built(one, &[])), 2);
+    assert_eq!(cached(&built(&folder, one, &[])), 2);
     folder.write("src/a.txt", "changed");
-    assert_eq!(cached(&folder.built(one, &["-t", "one"])), 1);
+    assert_eq!(cached(&built(&folder, one, &["-t", "one"])), 1);
     assert_eq!(engine.ok(["run", "--rm", "one", "cat", "/a"]).stdout, "changed");
-    folder.refused("FROM busybox\n\nRUN --mount=source=none,target=/s true\n", &[], "\"none\": not found");
-    folder.refused(
+    refused(&folder, "FROM busybox\n\nRUN --mount=source=none,target=/s true\n", &[], "\"none\": not found");
+    refused(
+        &folder,
         "FROM busybox\n\nRUN --mount=from=busybox,source=/none,target=/s true\n",
         &[],
         "3 | >>> RUN",
@@ -139,15 +117,17 @@ fn binds_show_what_they_are_of_and_leave_nothing() {
 #[test]
 fn caches_are_shared_locked_or_private_and_go_when_they_are_pruned() {
     let engine = Engine::start().unwrap();
-    let folder = Folder::new(&engine);
-    folder.built(
+    let folder = Context::new(&engine, "context");
+    built(
+        &folder,
         "FROM busybox\nRUN --mount=type=cache,target=/c,id=x,mode=0750,uid=3,gid=4 stat -c '%a %u:%g' /c > /seen && echo kept > /c/file\n",
         &["-t", "one"],
     );
     let seen = engine.davit(["run", "--rm", "one", "sh", "-c", "cat /seen; ls -d /c"]);
     assert_eq!((seen.code, seen.stdout.as_str()), (1, "750 3:4\n"), "{seen:?}");
     // Another build has it, one with another owner has not, and ro is ro.
-    folder.built(
+    built(
+        &folder,
         "FROM busybox\nRUN --mount=type=cache,target=/d,id=x,mode=0750,uid=3,gid=4,ro cat /d/file > /seen && ! touch /d/x 2>/dev/null\n\
         RUN --mount=type=cache,target=/d,id=x ls /d >> /seen && echo other > /d/other\n\
         RUN --mount=type=cache,target=/e,id=from,from=one,source=/etc cat /e/passwd | head -n 1 | cut -d: -f1 >> /seen\n",
@@ -173,7 +153,7 @@ fn caches_are_shared_locked_or_private_and_go_when_they_are_pruned() {
         stage("b"),
         stage("c")
     );
-    folder.built(&all, &["-t", "three"]);
+    built(&folder, &all, &["-t", "three"]);
     assert_eq!(engine.ok(["run", "--rm", "three", "cat", "/n"]).stdout, "3\n");
 
     let kept = || fs::read_dir(engine.root().join("build/caches")).unwrap().count();
@@ -230,8 +210,9 @@ fn secrets_are_seen_by_their_step_and_written_nowhere() {
     fs::write(&file, SECRET).unwrap();
     let flag = format!("id=token,src={}", file.display());
     let path = {
-        let folder = Folder::new(&engine);
-        folder.built(
+        let folder = Context::new(&engine, "context");
+        built(
+            &folder,
             "FROM busybox\nUSER 7\n\
             RUN --mount=type=secret,id=token,uid=7,mode=0440 --mount=type=secret,id=token,uid=7,target=/etc/deep/t \
                 --mount=type=secret,id=token,env=TOKEN --mount=type=secret,id=missing \
@@ -248,17 +229,17 @@ fn secrets_are_seen_by_their_step_and_written_nowhere() {
         // Another secret is the same step: its value is no part of the key.
         fs::write(&file, "other").unwrap();
         let line = "FROM busybox\nRUN --mount=type=secret,id=token cat /run/secrets/token > /dev/null\n";
-        folder.built(line, &["--secret", &flag]);
+        built(&folder, line, &["--secret", &flag]);
         fs::write(&file, SECRET).unwrap();
-        assert_eq!(folder.built(line, &["--secret", &flag]).stderr.matches("CACHED").count(), 2);
+        assert_eq!(built(&folder, line, &["--secret", &flag]).stderr.matches("CACHED").count(), 2);
         let required = "FROM busybox\n\nRUN --mount=type=secret,id=gone,required true\n";
-        folder.refused(required, &[], "secret \"gone\" is required and was not given");
-        folder.refused(required, &[], "3 | >>> RUN");
-        folder.refused("FROM busybox\n", &["--secret", "id=a,src=/none"], "/none");
+        refused(&folder, required, &[], "secret \"gone\" is required and was not given");
+        refused(&folder, required, &[], "3 | >>> RUN");
+        refused(&folder, "FROM busybox\n", &["--secret", "id=a,src=/none"], "/none");
         // A command that fails while it has one.
         let fails =
             "FROM busybox\nRUN --mount=type=secret,id=token,env=TOKEN --mount=type=secret,id=token false\n";
-        folder.refused(fails, &["--secret", &flag], "exit code: 1");
+        refused(&folder, fails, &["--secret", &flag], "exit code: 1");
         folder.write(
             "Dockerfile",
             "FROM busybox\nRUN --mount=type=secret,id=token,env=T --mount=type=secret,id=token \
@@ -290,7 +271,7 @@ fn with_libraries(program: &str, folder: &Path) {
 #[test]
 fn a_command_reaches_the_agent_of_the_client() {
     let engine = Engine::start().unwrap();
-    let folder = Folder::new(&engine);
+    let folder = Context::new(&engine, "context");
     let nc = fs::canonicalize("/bin/nc").unwrap().display().to_string();
     with_libraries(&nc, &folder.path.join("nc"));
     let socket = engine.host().folder().join("agent");
@@ -311,21 +292,23 @@ fn a_command_reaches_the_agent_of_the_client() {
         for i in 1 2; do echo hello | {nc} -N -U $SSH_AUTH_SOCK > /got && wc -c < /got >> /seen && tail -c 6 /got >> /seen; done\n\
         RUN [ -z \"$SSH_AUTH_SOCK\" ] && ! [ -e /run/buildkit ]\n"
     );
-    folder.built(&dockerfile, &["-t", "agent", "--ssh", &flag]);
+    built(&folder, &dockerfile, &["-t", "agent", "--ssh", &flag]);
     let seen = engine.ok(["run", "--rm", "agent", "cat", "/seen"]).stdout;
     assert_eq!(seen, "/run/buildkit/ssh_agent.0\n600 socket\n200006\nHELLO\n200006\nHELLO\n");
     assert_eq!(left(&engine), [""; 0]);
     let required = "FROM busybox\nRUN --mount=type=ssh,required true\n";
-    folder.refused(required, &[], "agent \"default\" is required and was not given");
-    let key = folder.write("id_rsa", "no key");
-    folder.refused(required, &["--ssh", &format!("default={}", key.display())], "ssh-add");
+    refused(&folder, required, &[], "agent \"default\" is required and was not given");
+    folder.write("id_rsa", "no key");
+    let key = folder.path.join("id_rsa");
+    refused(&folder, required, &["--ssh", &format!("default={}", key.display())], "ssh-add");
 }
 
 #[test]
 fn scripts_run_with_their_interpreter_and_more_than_usual_must_be_allowed() {
     let engine = Engine::start().unwrap();
-    let folder = Folder::new(&engine);
-    folder.built(
+    let folder = Context::new(&engine, "context");
+    built(
+        &folder,
         "FROM busybox\nRUN <<EOF\n#!/bin/sh -e\necho \"$0 $(cat /proc/$$/comm)\" > /seen\nEOF\n\
         RUN <<two\n#!/bin/awk -f\nBEGIN { print \"awk\" >> \"/seen\" }\ntwo\n\
         RUN --network=none ls /sys/class/net >> /seen\n\
@@ -337,14 +320,14 @@ fn scripts_run_with_their_interpreter_and_more_than_usual_must_be_allowed() {
     let history = engine.ok(["history", "--no-trunc", "--format", "{{.CreatedBy}}", "scripts"]).stdout;
     assert!(history.contains("RUN <<two"), "{history}");
     let host = "FROM busybox\nRUN --network=host true\n";
-    folder.refused(host, &[], "RUN --network=host is not allowed: build with --allow network.host");
-    folder.refused(host, &[], "2 | >>> RUN");
-    folder.built(host, &["--allow", "network.host"]);
-    folder.built(host, &["--network", "host"]);
+    refused(&folder, host, &[], "RUN --network=host is not allowed: build with --allow network.host");
+    refused(&folder, host, &[], "2 | >>> RUN");
+    built(&folder, host, &["--allow", "network.host"]);
+    built(&folder, host, &["--network", "host"]);
     let bounding = "FROM busybox\nRUN --security=insecure grep CapBnd /proc/self/status > /caps\n";
-    folder.refused(bounding, &["--allow", "network.host"], "--allow security.insecure");
-    folder.refused(bounding, &["--allow", "everything"], "there is no such entitlement");
-    folder.built(bounding, &["--allow", "security.insecure", "-t", "caps"]);
+    refused(&folder, bounding, &["--allow", "network.host"], "--allow security.insecure");
+    refused(&folder, bounding, &["--allow", "everything"], "there is no such entitlement");
+    built(&folder, bounding, &["--allow", "security.insecure", "-t", "caps"]);
     let caps = engine.ok(["run", "--rm", "caps", "cat", "/caps"]).stdout;
     let usual = engine.ok(["run", "--rm", "caps", "grep", "CapBnd", "/proc/self/status"]).stdout;
     assert_ne!(caps, usual);

@@ -2,31 +2,17 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
 
-use davit_tests::engine::{Answer, Engine, Services};
+use davit_tests::context::Context;
+use davit_tests::engine::{Engine, Services};
 use davit_tests::host::Host;
 use davit_tests::registry::Registry;
 
-/// A Dockerfile of two stages, with its files, in a folder of an engine's host.
-fn folder(engine: &Engine, dockerfile: &str) -> PathBuf {
-    let path = engine.host().folder().join("context");
-    fs::create_dir_all(path.join("files/deep")).unwrap();
-    fs::write(path.join("Dockerfile"), dockerfile).unwrap();
-    fs::write(path.join("files/one"), "1\n").unwrap();
-    fs::write(path.join("files/deep/two"), "2\n").unwrap();
-    path
-}
-
-fn build(engine: &Engine, folder: &Path, flags: &[&str]) -> Answer {
-    let path = folder.display().to_string();
-    engine.davit(["build"].into_iter().chain(flags.iter().copied()).chain([path.as_str()]))
-}
-
-fn built(engine: &Engine, folder: &Path, flags: &[&str]) -> Answer {
-    let answer = build(engine, folder, flags);
-    assert_eq!(answer.code, 0, "{answer:?}\n{}", engine.end_of_log());
-    answer
+/// A folder with files, and the Dockerfile that is given.
+fn folder<'a>(engine: &'a Engine, dockerfile: &str) -> Context<'a> {
+    let context = Context::new(engine, "context");
+    context.write("Dockerfile", dockerfile).write("files/one", "1\n").write("files/deep/two", "2\n");
+    context
 }
 
 const FILES: &str = "FROM busybox AS make\nWORKDIR /out\nCOPY --chown=5:6 files/ ./\n\
@@ -43,11 +29,7 @@ fn files_of_a_result_become_folders_and_archives() {
     let (out, tar) = (at("new/out"), at("files.tar"));
     fs::create_dir_all(&out).unwrap();
     fs::write(out.join("stays"), "").unwrap();
-    built(
-        &engine,
-        &context,
-        &["-o", &out.display().to_string(), "-o", &format!("type=tar,dest={}", tar.display())],
-    );
+    context.built(&["-o", &out.display().to_string(), "-o", &format!("type=tar,dest={}", tar.display())]);
     let one = fs::symlink_metadata(out.join("one")).unwrap();
     assert_eq!((one.mode() & 0o7777, one.uid(), one.gid(), one.mtime()), (0o640, 5, 6, 981_173_106));
     assert_eq!(fs::read_to_string(out.join("link")).unwrap(), "new\n");
@@ -63,16 +45,16 @@ fn files_of_a_result_become_folders_and_archives() {
     fs::create_dir(&elsewhere).unwrap();
     fs::remove_dir_all(out.join("deep")).unwrap();
     std::os::unix::fs::symlink(&elsewhere, out.join("deep")).unwrap();
-    let refused = build(&engine, &context, &["-o", &out.display().to_string()]);
+    let refused = context.build(&["-o", &out.display().to_string()]);
     assert_ne!(refused.code, 0, "{refused:?}");
     assert_eq!(fs::read_dir(&elsewhere).unwrap().count(), 0);
 
     // To standard output, and nothing else there.
-    let refused = build(&engine, &context, &["-q", "-o", "-"]);
+    let refused = context.build(&["-q", "-o", "-"]);
     assert!(refused.stderr.contains("only one thing can be written to standard output"), "{refused:?}");
-    let piped = built(&engine, &context, &["-o", "-"]);
+    let piped = context.built(&["-o", "-"]);
     assert!(piped.stdout.contains("ustar") && piped.stdout.contains("deep/two"));
-    let wrong = build(&engine, &context, &["-o", "type=cloud"]);
+    let wrong = context.build(&["-o", "type=cloud"]);
     assert_eq!(wrong.code, 1, "{wrong:?}");
     assert!(wrong.stderr.contains("type must be local, tar, oci"), "{wrong:?}");
 }
@@ -89,28 +71,24 @@ fn images_become_archives_and_go_to_registries() {
 
     // An archive alone leaves no image among the others.
     let oci = at("oci.tar");
-    built(&engine, &context, &["-o", &format!("type=oci,dest={oci}")]);
+    context.built(&["-o", &format!("type=oci,dest={oci}")]);
     assert_eq!(engine.ok(["images", "-q"]).stdout.lines().count(), 1);
     let names = engine.host().command("tar").args(["-tf", &oci]).output().unwrap();
     assert!(String::from_utf8_lossy(&names.stdout).lines().any(|name| name == "index.json"));
 
     let (docker, iid, metadata) = (at("docker.tar"), at("iid"), at("metadata.json"));
     let pushed = format!("{}/app:1", registry.address());
-    built(
-        &engine,
-        &context,
-        &[
-            "-t",
-            &pushed,
-            "--push",
-            "--iidfile",
-            &iid,
-            "--metadata-file",
-            &metadata,
-            "-o",
-            &format!("type=docker,dest={docker},name=app"),
-        ],
-    );
+    context.built(&[
+        "-t",
+        &pushed,
+        "--push",
+        "--iidfile",
+        &iid,
+        "--metadata-file",
+        &metadata,
+        "-o",
+        &format!("type=docker,dest={docker},name=app"),
+    ]);
     let id = engine.ok(["inspect", "--format", "{{.Id}}", "app"]).line().to_owned();
     assert_eq!(fs::read_to_string(&iid).unwrap(), id);
     let told: serde_json::Value = serde_json::from_str(&fs::read_to_string(&metadata).unwrap()).unwrap();
@@ -124,7 +102,7 @@ fn images_become_archives_and_go_to_registries() {
     assert_eq!(engine.ok(["run", "--rm", "app"]).stdout, "1\n");
     assert_eq!(engine.ok(["run", "--rm", &format!("{}/app@{digest}", registry.address())]).stdout, "1\n");
 
-    let nameless = build(&engine, &context, &["--push"]);
+    let nameless = context.build(&["--push"]);
     assert!(nameless.stderr.contains("tag is needed when pushing to registry"), "{nameless:?}");
 }
 
@@ -132,24 +110,24 @@ fn images_become_archives_and_go_to_registries() {
 fn an_image_without_a_name_is_listed_and_goes_alone() {
     let engine = Engine::start().unwrap();
     let context = folder(&engine, "FROM busybox\nCOPY files /files\n");
-    let id = built(&engine, &context, &["-q"]).line().to_owned();
+    let id = context.built(&["-q"]).line().to_owned();
     let dangling = || engine.ok(["images", "-q", "--no-trunc", "--filter", "dangling=true"]).stdout;
     assert_eq!(dangling(), format!("{id}\n"));
     // A name makes it one among the others; another build takes that name, and it is dangling again.
-    built(&engine, &context, &["-t", "named"]);
+    context.built(&["-t", "named"]);
     assert_eq!(dangling(), "");
-    fs::write(context.join("files/one"), "other\n").unwrap();
-    built(&engine, &context, &["-t", "named"]);
+    context.write("files/one", "other\n");
+    context.built(&["-t", "named"]);
     assert_eq!(dangling(), format!("{id}\n"));
     // Done again with the same result, steps leave nothing behind.
-    built(&engine, &context, &["--no-cache", "-t", "named"]);
+    context.built(&["--no-cache", "-t", "named"]);
     let removed = engine.ok(["image", "prune", "-f"]).stdout;
     assert!(removed.contains(&id), "{removed}");
     assert_eq!(dangling(), "");
     let removed = engine.ok(["rmi", "named"]).stdout;
     assert!(removed.starts_with("Untagged: named:latest\nDeleted: sha256:"), "{removed}");
     // Its steps are there all the same.
-    let again = built(&engine, &context, &["-t", "named"]);
+    let again = context.built(&["-t", "named"]);
     assert!(again.stderr.contains("CACHED"), "{again:?}");
     engine.ok(["image", "prune", "-af"]);
     let left = engine.ok(["images", "-a"]).stdout;
@@ -169,7 +147,7 @@ fn the_same_inputs_and_epoch_give_the_same_digest_on_two_engines() {
     let digest = |engine: &Engine, epoch: &str, flags: &[&str]| {
         let context = folder(engine, REPRODUCIBLE);
         let metadata = engine.host().folder().join("metadata.json").display().to_string();
-        let path = context.display().to_string();
+        let path = context.path.display().to_string();
         let words: Vec<&str> = ["build", "--no-cache", "-t", "same", "--metadata-file", &metadata]
             .into_iter()
             .chain(flags.iter().copied())
@@ -194,13 +172,13 @@ fn the_same_inputs_and_epoch_give_the_same_digest_on_two_engines() {
     // The epoch is part of what a step is known by.
     let cached = one.davit_in(
         &[("SOURCE_DATE_EPOCH", "7")],
-        &["build", &folder(&one, REPRODUCIBLE).display().to_string()],
+        &["build", &folder(&one, REPRODUCIBLE).path.display().to_string()],
         "",
     );
     assert!(cached.code == 0 && !cached.stderr.contains("CACHED\n\n#6"), "{cached:?}");
     let wrong = one.davit_in(
         &[("SOURCE_DATE_EPOCH", "soon")],
-        &["build", &folder(&one, REPRODUCIBLE).display().to_string()],
+        &["build", &folder(&one, REPRODUCIBLE).path.display().to_string()],
         "",
     );
     assert!(wrong.stderr.contains("must be a number of seconds since 1970"), "{wrong:?}");

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Stdio};
 
-use davit_tests::engine::{Answer, Engine};
+use davit_tests::context::Context;
+use davit_tests::engine::Engine;
 use davit_tests::left;
 use davit_tests::registry::Registry;
 use davit_tests::terminal::Terminal;
@@ -15,20 +16,12 @@ use serde_json::Value;
 /// A step that goes on until a file is there.
 const WAITS: &str = "echo it waits; until [ -e /tmp/go ]; do sleep 0.1; done";
 
-/// A folder to build, below the engine's own.
-fn folder(engine: &Engine, name: &str, files: &[(&str, &str)]) -> PathBuf {
-    let folder = engine.host().folder().join(name);
+fn folder<'a>(engine: &'a Engine, name: &str, files: &[(&str, &str)]) -> Context<'a> {
+    let context = Context::new(engine, name);
     for (name, text) in files {
-        let path = folder.join(name);
-        fs::create_dir_all(path.parent().unwrap_or(Path::new("/"))).unwrap();
-        fs::write(path, text).unwrap();
+        context.write(name, text);
     }
-    folder
-}
-
-fn build(engine: &Engine, folder: &Path, flags: &[&str]) -> Answer {
-    let folder = folder.display().to_string();
-    engine.davit(["build"].into_iter().chain(flags.iter().copied()).chain([folder.as_str()]))
+    context
 }
 
 /// The containers of steps that said that they wait.
@@ -46,21 +39,21 @@ fn go_on(engine: &Engine, step: &str) {
 }
 
 /// `davit build` in the background.
-fn begin(engine: &Engine, folder: &Path, flags: &[&str]) -> Child {
-    let folder = folder.display().to_string();
+fn begin(context: &Context<'_>, flags: &[&str]) -> Child {
+    let folder = context.path.display().to_string();
     let words = ["build"].into_iter().chain(flags.iter().copied()).chain([folder.as_str()]);
-    let mut command = engine.command(words);
+    let mut command = context.engine.command(words);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
 }
 
 /// Sends a signal to every client that builds a folder.
-fn signal(engine: &Engine, name: &str, folder: &Path) {
+fn signal(context: &Context<'_>, name: &str) {
     let pids = until("the client runs", || {
-        let pids = engine.processes_with(&format!("davit .*build.* {}$", folder.display()));
+        let pids = context.engine.processes_with(&format!("davit .*build.* {}$", context.path.display()));
         (!pids.is_empty()).then_some(pids)
     });
     for pid in pids {
-        engine.host().command("kill").args([name, &pid.to_string()]).output().unwrap();
+        context.engine.host().command("kill").args([name, &pid.to_string()]).output().unwrap();
     }
 }
 
@@ -87,8 +80,8 @@ fn a_picture_on_a_terminal() {
     let engine = Engine::start().unwrap();
     let before = left::nothing(&engine);
     let dockerfile = format!("FROM busybox\nCOPY a /a\nRUN {WAITS}\n");
-    let path = folder(&engine, "context", &[("Dockerfile", &dockerfile), ("a", "a")]);
-    let words = ["build", "-t", "seen", path.to_str().unwrap()];
+    let context = folder(&engine, "context", &[("Dockerfile", &dockerfile), ("a", "a")]);
+    let words = ["build", "-t", "seen", context.path.to_str().unwrap()];
     let open = |name: &str| {
         Terminal::run(&format!("{}-{name}", engine.host().name()), &engine.command(words)).unwrap()
     };
@@ -115,7 +108,7 @@ fn a_picture_on_a_terminal() {
     assert_eq!(screen.matches("[+] Building").count(), 1, "{screen}");
     assert!(screen.contains(" FINISHED") && screen.contains("=> => naming to"), "{screen}");
 
-    fs::write(path.join("a"), "b").unwrap();
+    context.write("a", "b");
     let terminal = open("cancelled");
     terminal.shows("=> => # it waits");
     terminal.keys(&["C-c", "C-c"]).unwrap();
@@ -128,12 +121,12 @@ fn a_picture_on_a_terminal() {
 #[test]
 fn lines_and_objects() {
     let engine = Engine::start().unwrap();
-    let path = folder(
+    let context = folder(
         &engine,
         "context",
         &[("Dockerfile", "FROM busybox\nCOPY a /a\nRUN echo hello\n"), ("a", "12345")],
     );
-    let plain = build(&engine, &path, &["--progress", "plain", "-t", "plain"]);
+    let plain = context.build(&["--progress", "plain", "-t", "plain"]);
     assert_eq!((plain.code, plain.stdout.as_str()), (0, ""), "{plain:?}");
     for line in [
         "#1 [internal] load build context\n",
@@ -148,8 +141,8 @@ fn lines_and_objects() {
         assert!(plain.stderr.contains(line), "{line:?} is not in {}", plain.stderr);
     }
 
-    let flagged = build(&engine, &path, &["--progress", "json", "--no-cache", "-t", "plain"]);
-    let folder_name = path.display().to_string();
+    let flagged = context.build(&["--progress", "json", "--no-cache", "-t", "plain"]);
+    let folder_name = context.path.display().to_string();
     let by_name =
         engine.davit_in(&[("DAVIT_PROGRESS", "rawjson")], &["build", "-t", "plain", &folder_name], "");
     for answer in [&flagged, &by_name] {
@@ -170,10 +163,10 @@ fn lines_and_objects() {
         let answer = engine.ok(words.into_iter().chain(["-q", &folder_name]));
         assert_eq!((answer.stdout.as_str(), answer.stderr.as_str()), (id.as_str(), ""));
     }
-    let none = build(&engine, &path, &["--progress=none"]);
+    let none = context.build(&["--progress=none"]);
     assert_eq!((none.code, none.stdout + &none.stderr), (0, String::new()));
     // Steps of one stage anew, those of the others as they were.
-    let anew = build(&engine, &path, &["--no-cache-filter", "0"]);
+    let anew = context.build(&["--no-cache-filter", "0"]);
     assert_eq!(anew.stderr.matches(" CACHED").count(), 1, "{anew:?}");
     for (flags, code, said) in [
         (["-q", "--progress=plain"], 1, "exclude each other"),
@@ -181,18 +174,18 @@ fn lines_and_objects() {
         (["-q", "--progres=plain"], 125, "--progres"),
         (["-q", "--squash"], 1, "--squash is not served"),
     ] {
-        let answer = build(&engine, &path, &flags);
+        let answer = context.build(&flags);
         assert_eq!(answer.code, code, "{answer:?}");
         assert!(answer.stderr.contains(said), "{answer:?}");
     }
-    assert!(build(&engine, &path, &["--progress=tty"]).stderr.contains("needs a terminal"));
+    assert!(context.build(&["--progress=tty"]).stderr.contains("needs a terminal"));
 }
 
 #[test]
 fn a_failure_says_what_was_last_and_where() {
     let engine = Engine::start().unwrap();
     let wrong = "FROM busybox\nRUN echo before; echo why >&2; exit 7\n";
-    let path = folder(
+    let context = folder(
         &engine,
         "context",
         &[("Dockerfile", wrong), ("secret", "x"), ("d/e", "x"), (".dockerignore", "secret\nd\n")],
@@ -204,7 +197,7 @@ fn a_failure_says_what_was_last_and_where() {
         "   2 | >>> RUN",
     ];
     for flags in [&["--progress=plain"][..], &["-q"], &["--progress=none"]] {
-        let answer = build(&engine, &path, flags);
+        let answer = context.build(flags);
         assert_eq!((answer.code, answer.stdout.as_str()), (1, ""), "{answer:?}");
         for text in wanted {
             assert!(answer.stderr.contains(text), "{flags:?}: {text:?} is not in {}", answer.stderr);
@@ -212,9 +205,9 @@ fn a_failure_says_what_was_last_and_where() {
         let last = answer.stderr.lines().last().unwrap();
         assert!(last.starts_with("davit: Dockerfile:2: RUN ") && last.ends_with("exit code: 7"), "{last}");
     }
-    let answer = build(&engine, &path, &["--progress=plain"]);
+    let answer = context.build(&["--progress=plain"]);
     assert!(answer.stderr.contains(" ERROR: process \"/bin/sh -c echo before"), "{answer:?}");
-    let answer = build(&engine, &path, &["--progress=json"]);
+    let answer = context.build(&["--progress=json"]);
     let last: Value = serde_json::from_str(answer.stderr.lines().last().unwrap()).unwrap();
     assert_eq!(
         (&last["type"], &last["line"], &last["step"]),
@@ -229,19 +222,19 @@ fn a_failure_says_what_was_last_and_where() {
         ("FROM busybox\nRUN --mout=x true\n", "line 2, column 5: RUN has no flag"),
         ("FROM busybox\nCOPY --from=7 a /\n", "line 2, column "),
     ] {
-        fs::write(path.join("Dockerfile"), dockerfile).unwrap();
-        let answer = build(&engine, &path, &[]);
+        context.write("Dockerfile", dockerfile);
+        let answer = context.build(&[]);
         assert_eq!(answer.code, 1, "{dockerfile}: {answer:?}");
         assert!(answer.stderr.contains(said), "{dockerfile}: {answer:?}");
         assert!(answer.stderr.contains("2 | >>> "), "{dockerfile}: {answer:?}");
     }
-    checks(&engine, &path);
+    checks(&context);
 }
 
 /// What is allowed and probably not meant is told behind a build, and is all that --check is about.
-fn checks(engine: &Engine, path: &Path) {
-    fs::write(path.join("Dockerfile"), "from busybox AS Base\nCMD true\n").unwrap();
-    let answer = build(engine, path, &["--build-arg", "NOBODY=1"]);
+fn checks(context: &Context<'_>) {
+    context.write("Dockerfile", "from busybox AS Base\nCMD true\n");
+    let answer = context.build(&["--build-arg", "NOBODY=1"]);
     assert_eq!(answer.code, 0, "{answer:?}");
     assert!(answer.stderr.contains("warnings found:\n - "), "{answer:?}");
     assert!(
@@ -249,15 +242,15 @@ fn checks(engine: &Engine, path: &Path) {
         "{answer:?}"
     );
     assert!(answer.stderr.contains(" - UnusedBuildArg: "), "{answer:?}");
-    let answer = build(engine, path, &["--check", "-t", "checked"]);
+    let answer = context.build(&["--check", "-t", "checked"]);
     assert_eq!(answer.code, 1, "{answer:?}");
     assert!(
         answer.stderr.contains("WARNING: StageNameCasing\n") && answer.stderr.contains("1 | >>> "),
         "{answer:?}"
     );
-    assert_eq!(engine.davit(["inspect", "checked"]).code, 1, "a check builds nothing");
-    fs::write(path.join("Dockerfile"), "FROM busybox\n").unwrap();
-    let answer = build(engine, path, &["--check"]);
+    assert_eq!(context.engine.davit(["inspect", "checked"]).code, 1, "a check builds nothing");
+    context.write("Dockerfile", "FROM busybox\n");
+    let answer = context.build(&["--check"]);
     assert_eq!(answer.code, 0, "{answer:?}");
     assert!(answer.stderr.contains("no warnings found"), "{answer:?}");
 }
@@ -271,11 +264,11 @@ fn what_ends_a_build_leaves_nothing() {
         "FROM busybox AS one\nRUN sleep 1000 & {WAITS}\nFROM busybox AS two\nRUN sleep 1001 & {WAITS}\n\
         FROM busybox\nCOPY --from=one /a /a\nCOPY --from=two /b /b\n"
     );
-    let path = folder(&engine, "stages", &[("Dockerfile", &dockerfile)]);
+    let context = folder(&engine, "stages", &[("Dockerfile", &dockerfile)]);
     for (signal_name, code) in [("-INT", 130), ("-TERM", 143), ("-KILL", 137)] {
-        let mut client = begin(&engine, &path, &["--progress=plain"]);
+        let mut client = begin(&context, &["--progress=plain"]);
         waiting(&engine, 2);
-        signal(&engine, signal_name, &path);
+        signal(&context, signal_name);
         let ended = client.wait().unwrap();
         let number = std::os::unix::process::ExitStatusExt::signal(&ended).map(|signal| 128 + signal);
         assert_eq!(ended.code().or(number), Some(code), "{signal_name}");
@@ -283,7 +276,7 @@ fn what_ends_a_build_leaves_nothing() {
     }
 
     // A reader that is gone, of what is written and of what is not.
-    let mut command = engine.command(["build", path.to_str().unwrap()]);
+    let mut command = engine.command(["build", context.path.to_str().unwrap()]);
     let mut client =
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     waiting(&engine, 2);
@@ -293,28 +286,28 @@ fn what_ends_a_build_leaves_nothing() {
 
     // A context that is on its way. It is as large as files can be that take no room.
     let context = folder(&engine, "large", &[("Dockerfile", "FROM busybox\nCOPY . /\n")]);
-    fs::File::create(context.join("large")).unwrap().set_len(64 << 30).unwrap();
-    let mut client = begin(&engine, &context, &[]);
+    fs::File::create(context.path.join("large")).unwrap().set_len(64 << 30).unwrap();
+    let mut client = begin(&context, &[]);
     until_true("some of it is there", || !halves(&engine).is_empty());
-    signal(&engine, "-INT", &context);
+    signal(&context, "-INT");
     client.wait().unwrap();
     nothing_left(&engine, &before, "half a context");
 
     // A commit: what the step wrote takes a while.
     let dockerfile = "FROM busybox\nRUN dd if=/dev/zero of=/zeros bs=1M count=128\n";
     let committed = folder(&engine, "commit", &[("Dockerfile", dockerfile)]);
-    let mut client = begin(&engine, &committed, &[]);
+    let mut client = begin(&committed, &[]);
     until_true("the command has ended", || {
         let ended = engine.ok(["ps", "-a", "--format", "{{.Status}}"]).stdout;
         ended.contains("Exited") || client.try_wait().unwrap().is_some()
     });
     if client.try_wait().unwrap().is_none() {
-        signal(&engine, "-KILL", &committed);
+        signal(&committed, "-KILL");
     }
     client.wait().unwrap();
     nothing_left(&engine, &before, "half a commit");
     // Whatever was whole by then is used, and nothing that was not.
-    let answer = build(&engine, &committed, &["-t", "whole"]);
+    let answer = committed.build(&["-t", "whole"]);
     assert_eq!(answer.code, 0, "{answer:?}");
     assert_eq!(engine.ok(["run", "--rm", "whole", "stat", "-c", "%s", "/zeros"]).line(), "134217728");
 }
@@ -327,7 +320,7 @@ fn a_pull_that_is_given_up() {
     let archive = davit_tests::image::busybox().unwrap();
     registry.push(engine.host(), &format!("docker-archive:{}", archive.display()), "base:1").unwrap();
     let dockerfile = format!("FROM {}/base:1\nRUN true\n", registry.address());
-    let path = folder(&engine, "context", &[("Dockerfile", &dockerfile)]);
+    let context = folder(&engine, "context", &[("Dockerfile", &dockerfile)]);
     let registry_signal = |name: &str| {
         let pid = registry.pid().to_string();
         std::process::Command::new("kill").args([name, &pid]).status().unwrap()
@@ -335,17 +328,17 @@ fn a_pull_that_is_given_up() {
     // It takes connections and does not answer.
     registry_signal("-STOP");
     let log = engine.host().folder().join("client.log");
-    let mut command = engine.command(["build", "--progress=plain", path.to_str().unwrap()]);
+    let mut command = engine.command(["build", "--progress=plain", context.path.to_str().unwrap()]);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(fs::File::create(&log).unwrap());
     let mut client = command.spawn().unwrap();
     until_true("the pull began", || fs::read_to_string(&log).unwrap().contains("#2 [1/2] FROM 127.0.0.1"));
-    signal(&engine, "-INT", &path);
+    signal(&context, "-INT");
     assert_eq!(client.wait().unwrap().code(), Some(130));
     let said = fs::read_to_string(&log).unwrap();
     assert!(said.contains("#2 CANCELED\n"), "{said}");
     registry_signal("-CONT");
     nothing_left(&engine, &before, "half a pull");
-    let answer = build(&engine, &path, &["--progress=plain"]);
+    let answer = context.build(&["--progress=plain"]);
     assert_eq!(answer.code, 0, "{answer:?}");
     assert!(answer.stderr.contains("#2 sha256:") && answer.stderr.contains(" done\n#2 DONE "), "{answer:?}");
 }
@@ -357,7 +350,7 @@ fn commands_have_their_limits() {
         "FROM busybox\nRUN [ \"$(ulimit -n)\" = 77 ] && df -k /dev/shm | grep -q ' 8192 ' && grep -q 10.1.2.3 /etc/hosts\n\
         RUN {WAITS}\n"
     );
-    let path = folder(&engine, "context", &[("Dockerfile", &dockerfile)]);
+    let context = folder(&engine, "context", &[("Dockerfile", &dockerfile)]);
     let flags = [
         "--ulimit=nofile=77",
         "--shm-size=8m",
@@ -376,7 +369,7 @@ fn commands_have_their_limits() {
         "--compress",
         "--isolation=default",
     ];
-    let mut client = begin(&engine, &path, &flags);
+    let mut client = begin(&context, &flags);
     let step = waiting(&engine, 1).remove(0);
     let of = |field: &str| engine.field(&step, &format!("{{{{.HostConfig.{field}}}}}"));
     assert_eq!(
@@ -390,9 +383,9 @@ fn commands_have_their_limits() {
     // More memory is no other step, another limit of its processes is.
     let mut more = flags.to_vec();
     more[4] = "65m";
-    let cached = |flags: &[&str]| build(&engine, &path, flags).stderr.matches(" CACHED").count();
+    let cached = |flags: &[&str]| context.build(flags).stderr.matches(" CACHED").count();
     assert_eq!(cached(&more), 3);
     for wrong in [["--ulimit", "nofile"], ["-m", "much"], ["--isolation", "hyperv"], ["--add-host", "x"]] {
-        assert_eq!(build(&engine, &path, &wrong).code, 1, "{wrong:?}");
+        assert_eq!(context.build(&wrong).code, 1, "{wrong:?}");
     }
 }
