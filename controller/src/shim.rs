@@ -36,8 +36,10 @@ const UNCONFIGURED: i32 = 4;
 const IDENTITY: usize = 4096;
 /// How much of a shim's last words is told.
 const WORDS: usize = 2000;
-/// How often a connection is tried, and how long the answer may take.
-const ALIVE: Duration = Duration::from_secs(3);
+/// How often a connection is tried, and how long the answer may take. The end of a shim the kernel tells at once, and
+/// calls have limits of their own: this is for one that stands still and that nobody asks for anything. More often, and
+/// two hundred idle shims would never let the host rest.
+const ALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(3));
 /// Limit of calls that only ask or nudge.
 pub const SHORT: Duration = Duration::from_secs(5);
 /// Limit of calls that make or undo something.
@@ -194,8 +196,8 @@ impl Shim {
         });
         // A shim that was stopped keeps its connections; only a question that nobody answers shows it.
         let endpoint = Endpoint::from_static("http://shim")
-            .http2_keep_alive_interval(ALIVE)
-            .keep_alive_timeout(ALIVE)
+            .http2_keep_alive_interval(ALIVE.0)
+            .keep_alive_timeout(ALIVE.1)
             .keep_alive_while_idle(true);
         let channel = endpoint.connect_with_connector(connector).await;
         let channel = channel.map_err(|error| unreachable(davit_proto::status::chain(&error)))?;
