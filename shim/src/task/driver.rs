@@ -305,7 +305,10 @@ impl Driver {
         let (kill_at, due) = (self.kill_at, self.lives.due);
         let probe = self.health.as_ref().and_then(|health| health.due());
         let pump = match &mut self.task {
-            Task::Stopped { init: Body { life: Some(life), .. }, .. } => Some(&mut life.pump),
+            // A handle that was heard of must not be asked again, and an exec may outlast the pump.
+            Task::Stopped { init: Body { life: Some(life), .. }, .. } if !life.pump.is_finished() => {
+                Some(&mut life.pump)
+            }
             _ => None,
         };
         tokio::select! {
