@@ -15,7 +15,7 @@ use std::path::PathBuf;
 
 use davit_proto::image::Credential;
 
-use self::file::Settings;
+pub use self::file::Settings;
 use crate::error::Error;
 use crate::{output, reference};
 

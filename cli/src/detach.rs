@@ -1,5 +1,8 @@
 //! The keys that leave a container running: `ctrl-p,ctrl-q` unless `--detach-keys` says otherwise.
 
+use crate::credential::Settings;
+use crate::error::Error;
+use crate::output;
 use crate::spec::Invalid;
 
 /// Docker's keys.
@@ -23,6 +26,20 @@ pub enum Typed {
 }
 
 impl DetachKeys {
+    /// The keys of a flag, else those of docker's `config.json`. A file that cannot be read is complained of only.
+    pub fn chosen(flag: Option<&str>) -> Result<Self, Error> {
+        if flag.is_some() {
+            return Ok(Self::parse(flag)?);
+        }
+        let settings = Settings::if_any().unwrap_or_else(|error| {
+            output::complain(&format!("WARNING: {error}"));
+            None
+        });
+        let Some(settings) = settings else { return Ok(Self::parse(None)?) };
+        Self::parse(settings.text("detachKeys"))
+            .map_err(|wrong| Error::Usage(format!("detachKeys of {}: {wrong}", settings.path().display())))
+    }
+
     /// Reads `ctrl-p,ctrl-q`, `a,b`, `ctrl-@`, …
     pub fn parse(text: Option<&str>) -> Result<Self, Invalid> {
         let keys = match text {

@@ -3,7 +3,7 @@
 //! | number | when |
 //! |---|---|
 //! | the container's own | `run`, `start --attach`, `attach`, `exec` saw it end |
-//! | 125 | `run`: the engine could not; everywhere: a flag that does not exist or does not parse |
+//! | 125 | `run`, `exists`: the engine could not; everywhere: a flag that does not exist or does not parse |
 //! | 126 | `run`, `exec`, `start --attach`: the command cannot be executed |
 //! | 127 | `run`, `exec`, `start --attach`: there is no such command in the container |
 //! | 128 + n | left because of signal n |
@@ -38,6 +38,8 @@ pub enum Place {
     Start,
     /// Commands whose own flags become a container's: `create`.
     Create,
+    /// `exists`: 1 is the answer no.
+    Question,
     /// All others.
     Ordinary,
 }
@@ -47,7 +49,7 @@ pub fn of(error: &Error, place: Place) -> u8 {
     match error {
         Error::Pipe => SIGNAL + SIGPIPE,
         Error::Reported => FAILURE,
-        Error::Remote(remote) if place != Place::Create && place != Place::Ordinary => {
+        Error::Remote(remote) if matches!(place, Place::Run | Place::Start) => {
             if remote.is(reason::COMMAND_NOT_FOUND) {
                 NOT_FOUND
             } else if remote.is(reason::COMMAND_NOT_EXECUTABLE) {
@@ -66,7 +68,7 @@ pub fn of(error: &Error, place: Place) -> u8 {
         | Error::Remote(_)
         | Error::Unreachable(_)
         | Error::Usage(_) => {
-            if place == Place::Run {
+            if matches!(place, Place::Run | Place::Question) {
                 ENGINE
             } else {
                 FAILURE
@@ -109,6 +111,7 @@ mod tests {
             (remote(reason::IMAGE_NOT_FOUND), Place::Create, 1),
             (remote(reason::CONTAINER_NOT_FOUND), Place::Start, 1),
             (remote(reason::CONTAINER_NOT_FOUND), Place::Ordinary, 1),
+            (remote(""), Place::Question, 125),
             (Error::Usage(String::new()), Place::Create, 125),
             (Error::Usage(String::new()), Place::Ordinary, 1),
             (Error::Pipe, Place::Ordinary, 141),

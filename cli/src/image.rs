@@ -1,6 +1,7 @@
 //! The verbs of images, one file each.
 
 pub mod archive;
+pub mod exists;
 pub mod hint;
 pub mod history;
 pub mod import;

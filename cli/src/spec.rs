@@ -77,9 +77,11 @@ pub fn of(args: &ContainerArgs, streams: Streams) -> Result<ContainerSpec, Error
         image: image.clone(),
         command: command.to_vec(),
         entrypoint: args.entrypoint.iter().cloned().collect(),
-        env: env::environment(&args.env_file, &args.env)?,
+        env: env::without(&args.unsetenv, env::environment(&args.env_file, &args.env)?)?,
+        env_defaults: if args.env_host { env::here() } else { Vec::new() },
         working_dir: text(args.workdir.as_ref()),
         user: text(args.user.as_ref()),
+        umask: args.umask.as_deref().map(umask).transpose()?,
         labels: env::labels(&args.label_file, &args.label)?,
         annotations: env::pairs(&args.annotation),
         terminal: args.tty,
@@ -109,6 +111,13 @@ pub fn of(args: &ContainerArgs, streams: Streams) -> Result<ContainerSpec, Error
 /// A flag that may be absent, as the wire says it.
 fn text(value: Option<&String>) -> String {
     value.cloned().unwrap_or_default()
+}
+
+/// Rights in octal digits.
+fn umask(text: &str) -> Result<u32, Invalid> {
+    let digits = text.len() <= 4 && text.bytes().all(|b| b.is_ascii_digit());
+    let mask = u32::from_str_radix(text, 8).ok().filter(|mask| digits && *mask <= 0o777);
+    mask.ok_or_else(|| Invalid::new("--umask", text, "octal digits such as 0027 are wanted"))
 }
 
 /// A size flag in bytes.

@@ -156,7 +156,7 @@ pub fn containers() -> Vec<Verb> {
         Verb::of("kill", "Send a signal to running containers", MANY, container::kill::run),
         Verb::of("rm", "Remove containers", MANY, container::rm::run).or(&["remove"]),
         Verb::of("wait", "Wait until containers end, and print their exit codes", MANY, container::wait::run),
-        Verb::of("logs", "Print the output of a container", ONE, container::logs::run),
+        Verb::of("logs", "Print the output of containers", MANY, container::logs::run),
         Verb::of("pause", "Freeze containers", MANY, container::pause::run),
         Verb::of("unpause", "Thaw containers", MANY, container::pause::resume),
         Verb::of("rename", "Give a container another name", "CONTAINER NEW_NAME", container::rename::run),
@@ -180,6 +180,13 @@ pub fn containers() -> Vec<Verb> {
         Verb::of("why", "Show each change of state of containers, with its cause", MANY, container::why::run),
         Verb::of("ls", "List containers", "[OPTIONS]", container::ls::run).or(&["ps", "list"]),
         Verb::of("inspect", "Show all of containers", MANY, container::inspect::run),
+        Verb::of(
+            "exists",
+            "Tell by the exit code whether a container is there",
+            "CONTAINER",
+            container::exists::run,
+        )
+        .at(Place::Question),
         Verb::of("prune", "Remove all stopped containers", "[OPTIONS]", container::prune::run),
     ]
 }
@@ -208,6 +215,8 @@ pub fn images() -> Vec<Verb> {
         Verb::of("ls", "List images", "[OPTIONS] [REPOSITORY[:TAG]]", image::ls::run).or(&["list"]),
         Verb::of("rm", "Remove images", MANY, image::rm::run).or(&["remove"]),
         Verb::of("inspect", "Show all of images", MANY, image::inspect::run),
+        Verb::of("exists", "Tell by the exit code whether an image is there", "IMAGE", image::exists::run)
+            .at(Place::Question),
         Verb::of("prune", "Remove images that nothing uses", "[OPTIONS]", image::prune::run),
         building(),
     ]
@@ -245,6 +254,8 @@ fn volumes() -> Vec<Verb> {
         ),
         Verb::of("inspect", "Show all of volumes", MANY, volume::inspect::run),
         Verb::of("rm", "Remove volumes", MANY, volume::rm::run).or(&["remove"]),
+        Verb::of("exists", "Tell by the exit code whether a volume is there", "VOLUME", volume::exists::run)
+            .at(Place::Question),
         Verb::of("prune", "Remove volumes that nobody uses", "[OPTIONS]", volume::prune::run),
     ]
 }
@@ -269,6 +280,13 @@ fn networks() -> Vec<Verb> {
         Verb::of("ls", "List networks", "[OPTIONS]", network::ls::run).or(&["list"]),
         Verb::of("inspect", "Show all of networks", MANY, network::inspect::run),
         Verb::of("rm", "Remove networks", MANY, network::rm::run).or(&["remove"]),
+        Verb::of(
+            "exists",
+            "Tell by the exit code whether a network is there",
+            "NETWORK",
+            network::exists::run,
+        )
+        .at(Place::Question),
         Verb::of("prune", "Remove networks that nobody uses", "[OPTIONS]", network::prune::run),
     ]
 }
@@ -315,7 +333,7 @@ fn shorts() -> Vec<Verb> {
 }
 
 /// Names that mean something else, or nothing, without their group.
-const ONLY_IN_GROUP: [&str; 5] = ["ls", "inspect", "prune", "df", "drain"];
+const ONLY_IN_GROUP: [&str; 6] = ["ls", "inspect", "exists", "prune", "df", "drain"];
 
 /// A group of verbs.
 #[derive(Clone, Copy)]

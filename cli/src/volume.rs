@@ -2,6 +2,7 @@
 
 pub mod clone;
 pub mod create;
+pub mod exists;
 pub mod export;
 pub mod import;
 pub mod inspect;

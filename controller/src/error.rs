@@ -82,6 +82,12 @@ pub enum Error {
         /// What to do instead.
         advice: &'static str,
     },
+    /// The container has no health check, and its health is asked for.
+    #[error("cannot wait for the health of container: {container}: it has no health check")]
+    NoHealthCheck {
+        /// Its name.
+        container: String,
+    },
     /// The container does not run, and must for this.
     #[error("cannot {verb} container: {container}: container {id} is not running")]
     NotRunning {
@@ -232,9 +238,10 @@ impl Classify for Error {
             Self::Io { source, .. } => io_kind(source),
             Self::Id(_) | Self::Invalid { .. } => ErrorKind::InvalidArgument,
             Self::PortTaken { .. } => ErrorKind::AlreadyExists,
-            Self::Running { .. } | Self::NotRunning { .. } | Self::Phase { .. } => {
-                ErrorKind::FailedPrecondition
-            }
+            Self::Running { .. }
+            | Self::NotRunning { .. }
+            | Self::NoHealthCheck { .. }
+            | Self::Phase { .. } => ErrorKind::FailedPrecondition,
             Self::Outdated { .. } => ErrorKind::Aborted,
             Self::Connected { .. } => ErrorKind::AlreadyExists,
             Self::NotConnected { .. } | Self::NetworkInUse { .. } => ErrorKind::FailedPrecondition,
@@ -264,6 +271,7 @@ impl Classify for Error {
             Self::Id(_) | Self::Invalid { .. } => "INVALID_VALUE",
             Self::Running { .. } => reason::CONTAINER_RUNNING,
             Self::NotRunning { .. } => reason::CONTAINER_NOT_RUNNING,
+            Self::NoHealthCheck { .. } => "NO_HEALTH_CHECK",
             Self::Phase { .. } => "CONTAINER_PHASE",
             Self::Outdated { .. } => "REVISION_OUTDATED",
             Self::Connected { .. } => "NETWORK_CONNECTED",
@@ -301,6 +309,7 @@ impl Classify for Error {
             Self::Invalid { what, value, .. } => vec![(what, value.clone())],
             Self::Running { container, .. }
             | Self::NotRunning { container, .. }
+            | Self::NoHealthCheck { container }
             | Self::Phase { container, .. } => vec![("container", container.clone())],
             Self::Connected { network, .. }
             | Self::NotConnected { network, .. }

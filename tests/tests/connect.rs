@@ -210,7 +210,7 @@ fn what_cannot_be_is_refused_in_dockers_words() {
         (&["network", "create", "a"], "network with name a already exists"),
         (&["network", "inspect", "nope"], "network nope not found"),
         (&["network", "create", "--gateway", "10.9.0.1", "x"], "must have a corresponding subnet"),
-        (&["network", "create", "--aux-address", "x=10.9.0.1", "x"], "--ip-range"),
+        (&["network", "create", "--aux-address", "x=10.9.0.1", "x"], "must have a corresponding subnet"),
     ] {
         let said = refused(&engine, 1, words);
         assert!(said.contains(expected), "{words:?}: {said}");

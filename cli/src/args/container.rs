@@ -105,6 +105,8 @@ pub enum WaitFor {
     NextExit,
     /// That it is removed.
     Removed,
+    /// That its health check passes.
+    Healthy,
 }
 
 /// `davit wait`.
@@ -178,9 +180,12 @@ pub struct ListArgs {
 /// `davit logs`.
 #[derive(Debug, Args)]
 pub struct LogsArgs {
-    /// Container.
-    #[arg(required = true, value_name = "CONTAINER")]
-    pub container: String,
+    /// Containers.
+    #[command(flatten)]
+    pub target: TargetArgs,
+    /// Of several containers, begin each line with a name instead of an id
+    #[arg(long)]
+    pub names: bool,
     /// Go on as it grows
     #[arg(short, long)]
     pub follow: bool,
@@ -363,6 +368,14 @@ pub struct ExportArgs {
     /// Write to this file instead of standard output
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<String>,
+    /// Container.
+    #[arg(required = true, value_name = "CONTAINER")]
+    pub container: String,
+}
+
+/// `davit container exists`.
+#[derive(Debug, Args)]
+pub struct ExistsArgs {
     /// Container.
     #[arg(required = true, value_name = "CONTAINER")]
     pub container: String,

@@ -208,3 +208,11 @@ pub struct SearchArgs {
     #[arg(required = true, value_name = "TERM")]
     pub term: String,
 }
+
+/// `davit image exists`.
+#[derive(Debug, Args)]
+pub struct ExistsArgs {
+    /// Image.
+    #[arg(required = true, value_name = "IMAGE")]
+    pub image: String,
+}

@@ -17,7 +17,7 @@ pub struct CreateArgs {
     /// Part of the range to give addresses from
     #[arg(long, value_name = "CIDR")]
     pub ip_range: Vec<String>,
-    /// Not served: use --ip-range
+    /// Address that no container is given, and what it is kept for
     #[arg(long, value_name = "NAME=ADDRESS")]
     pub aux_address: Vec<String>,
     /// No way out
@@ -32,7 +32,7 @@ pub struct CreateArgs {
     /// Set a label
     #[arg(long, value_name = "KEY[=VALUE]")]
     pub label: Vec<String>,
-    /// Option of the driver: com.docker.network.driver.mtu=1400
+    /// Option of the driver: com.docker.network.driver.mtu=1400, com.docker.network.bridge.enable_icc=false
     #[arg(short, long, value_name = "KEY=VALUE")]
     pub opt: Vec<String>,
     /// Name.
@@ -128,4 +128,12 @@ pub struct PruneArgs {
     /// Only those that match: until=24h, label=a=b
     #[arg(long, value_name = "KEY=VALUE")]
     pub filter: Vec<String>,
+}
+
+/// `davit network exists`.
+#[derive(Debug, Args)]
+pub struct ExistsArgs {
+    /// Network.
+    #[arg(required = true, value_name = "NETWORK")]
+    pub network: String,
 }

@@ -23,6 +23,9 @@ pub struct RunArgs {
     /// Keys that leave the container running [default: ctrl-p,ctrl-q]
     #[arg(long, value_name = "KEYS")]
     pub detach_keys: Option<String>,
+    /// Write the process id of the container's program to this file
+    #[arg(long, value_name = "FILE")]
+    pub pidfile: Option<String>,
     /// Pass signals on to the container [default: true, but for a raw terminal]
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true",
           value_parser = super::switch, value_name = "BOOL", hide_possible_values = true)]
@@ -49,6 +52,8 @@ pub enum PullPolicy {
     Missing,
     /// Never.
     Never,
+    /// Before every start, and what is here will do when it cannot be fetched.
+    Newer,
 }
 
 /// A container as a person describes it.
@@ -73,6 +78,9 @@ pub struct ContainerArgs {
     /// Name of the container
     #[arg(long)]
     pub name: Option<String>,
+    /// Remove a container that has this name, running or not
+    #[arg(long)]
+    pub replace: bool,
     /// Write the container's id to this file
     #[arg(long, value_name = "FILE")]
     pub cidfile: Option<String>,
@@ -92,6 +100,12 @@ pub struct ContainerArgs {
     /// Read environment variables from a file
     #[arg(long, value_name = "FILE")]
     pub env_file: Vec<String>,
+    /// Pass on the environment here, where neither image nor flags say otherwise
+    #[arg(long)]
+    pub env_host: bool,
+    /// Remove a variable of the image
+    #[arg(long, value_name = "KEY")]
+    pub unsetenv: Vec<String>,
     /// Directory to start in
     #[arg(short, long, value_name = "DIR")]
     pub workdir: Option<String>,
@@ -101,6 +115,9 @@ pub struct ContainerArgs {
     /// Additional groups
     #[arg(long, value_name = "GROUP")]
     pub group_add: Vec<String>,
+    /// Rights that files it makes do not have [default: 0022]
+    #[arg(long, value_name = "MODE")]
+    pub umask: Option<String>,
     /// Program instead of the image's entrypoint
     #[arg(long, value_name = "PROGRAM")]
     pub entrypoint: Option<String>,

@@ -122,3 +122,11 @@ pub struct MadeArgs {
     #[arg(short, long, value_name = "KEY=VALUE")]
     pub opt: Vec<String>,
 }
+
+/// `davit volume exists`.
+#[derive(Debug, Args)]
+pub struct ExistsArgs {
+    /// Volume.
+    #[arg(required = true, value_name = "VOLUME")]
+    pub volume: String,
+}

@@ -14,7 +14,7 @@ use crate::{terminal, usage};
 /// Sits down at a running container.
 pub async fn run(engine: Engine, args: AttachArgs) -> Result<u8, Error> {
     usage::check_target(&args.container)?;
-    let detach = DetachKeys::parse(args.detach_keys.as_deref())?;
+    let detach = DetachKeys::chosen(args.detach_keys.as_deref())?;
     let mut containers = engine.containers().await?;
     let request = InspectRequest { container: args.container.clone(), size: false };
     let answer = containers.inspect(request).await.map_err(RemoteError::from)?.into_inner();

@@ -1,13 +1,11 @@
 //! `davit create`, and what it shares with `run`.
 
-use std::fs::File;
-use std::io::Write as _;
-use std::path::PathBuf;
-
-use davit_proto::container::{CreateRequest, CreateResponse, Streams};
+use davit_proto::container::{CreateRequest, CreateResponse, RemoveRequest, Streams};
+use davit_proto::image::InspectRequest;
 use davit_proto::status::RemoteError;
 use davit_proto::{id, reason};
 
+use super::note::CidFile;
 use crate::args::run::{ContainerArgs, CreateArgs, PullPolicy};
 use crate::client::Engine;
 use crate::error::Error;
@@ -59,71 +57,71 @@ pub async fn with_image<T>(
     args: &ContainerArgs,
     mut act: impl AsyncFnMut() -> Result<T, Error>,
 ) -> Result<T, Error> {
-    let image = args.image_and_command.first().map_or("", String::as_str);
-    let fetch = async || {
-        let wish = pull::Wish { image, platform: args.platform.as_deref(), quiet: args.quiet };
-        pull::pull(engine, &wish, pull::Place::Stderr).await
-    };
-    if args.pull == PullPolicy::Always {
-        fetch().await?;
+    if args.replace && args.name.is_none() {
+        return Err(Error::Usage("--replace wants the --name of what is to be replaced".into()));
     }
-    match act().await {
-        Err(error) if error.is(reason::IMAGE_NOT_FOUND) && args.pull == PullPolicy::Missing => {
-            if !args.quiet {
-                output::complain(&format!("Unable to find image '{}' locally", reference::with_tag(image)));
+    let fetched = match args.pull {
+        PullPolicy::Always => fetch(engine, args).await,
+        PullPolicy::Newer => match fetch(engine, args).await {
+            Err(error) if find(engine, args).await.is_ok() => {
+                output::complain(&format!("WARNING: the image that is here is taken: {error}"));
+                Ok(())
             }
-            fetch().await?;
+            fetched => fetched,
+        },
+        PullPolicy::Missing | PullPolicy::Never => Ok(()),
+    };
+    fetched?;
+    let mut answer = act().await;
+    if args.replace && answer.as_ref().is_err_and(|error| error.is(reason::NAME_TAKEN)) {
+        // What is there goes when there is something to take its place.
+        match find(engine, args).await {
+            Err(error) if error.is(reason::IMAGE_NOT_FOUND) && args.pull == PullPolicy::Missing => {
+                fetch_missing(engine, args).await?;
+            }
+            found => found?,
+        }
+        remove(engine, args).await?;
+        answer = act().await;
+    }
+    match answer {
+        Err(error) if error.is(reason::IMAGE_NOT_FOUND) && args.pull == PullPolicy::Missing => {
+            fetch_missing(engine, args).await?;
             act().await
         }
         answer => answer,
     }
 }
 
-/// The file of `--cidfile`: made before the container, so that two runs never share one; gone again when
-/// there was no container to name.
-#[derive(Debug)]
-pub struct CidFile {
-    open: Option<(File, PathBuf)>,
-    written: bool,
+fn image(args: &ContainerArgs) -> &str {
+    args.image_and_command.first().map_or("", String::as_str)
 }
 
-impl CidFile {
-    /// Makes the file, which must not exist.
-    pub fn reserve(path: Option<&str>) -> Result<Self, Error> {
-        let open = match path {
-            None => None,
-            Some(path) => {
-                let file = File::create_new(path).map_err(|error| {
-                    if error.kind() == std::io::ErrorKind::AlreadyExists {
-                        Error::Usage(format!(
-                            "the file {path:?} of --cidfile exists: make sure that its container is gone and delete it"
-                        ))
-                    } else {
-                        Error::io(format!("make the file {path:?} of --cidfile"), error)
-                    }
-                })?;
-                Some((file, PathBuf::from(path)))
-            }
-        };
-        Ok(Self { open, written: false })
-    }
-
-    /// Writes the id.
-    pub fn write(&mut self, container_id: &str) -> Result<(), Error> {
-        if let Some((file, path)) = &mut self.open {
-            let failed = |error| Error::io(format!("write {}", path.display()), error);
-            file.write_all(container_id.as_bytes()).map_err(failed)?;
-        }
-        self.written = true;
-        Ok(())
-    }
+async fn fetch(engine: &Engine, args: &ContainerArgs) -> Result<(), Error> {
+    let wish = pull::Wish { image: image(args), platform: args.platform.as_deref(), quiet: args.quiet };
+    pull::pull(engine, &wish, pull::Place::Stderr).await.map(drop)
 }
 
-impl Drop for CidFile {
-    fn drop(&mut self) {
-        if let (false, Some((_, path))) = (self.written, &self.open) {
-            // An empty file that stays is a nuisance, not a failure of the command.
-            let _ = std::fs::remove_file(path);
-        }
+async fn fetch_missing(engine: &Engine, args: &ContainerArgs) -> Result<(), Error> {
+    if !args.quiet {
+        let name = reference::with_tag(image(args));
+        output::complain(&format!("Unable to find image '{name}' locally"));
+    }
+    fetch(engine, args).await
+}
+
+/// Asks whether the image is here.
+async fn find(engine: &Engine, args: &ContainerArgs) -> Result<(), Error> {
+    let request = InspectRequest { image: image(args).to_owned() };
+    engine.images().await?.inspect(request).await.map(drop).map_err(|status| RemoteError::from(status).into())
+}
+
+/// Removes what has the name. Somebody else may just have done so.
+async fn remove(engine: &Engine, args: &ContainerArgs) -> Result<(), Error> {
+    let container = args.name.clone().unwrap_or_default();
+    let request = RemoveRequest { container, force: true, volumes: false };
+    match engine.containers().await?.remove(request).await.map_err(RemoteError::from) {
+        Err(error) if !error.is(reason::CONTAINER_NOT_FOUND) => Err(error.into()),
+        _ => Ok(()),
     }
 }

@@ -24,7 +24,7 @@ pub async fn run(engine: Engine, args: ExecArgs) -> Result<u8, Error> {
     let manner = Manner {
         stdin: args.interactive && !args.detach,
         terminal: args.tty,
-        detach: DetachKeys::parse(args.detach_keys.as_deref())?,
+        detach: DetachKeys::chosen(args.detach_keys.as_deref())?,
         sig_proxy: None,
     };
     check_terminal(&manner)?;

@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::time::SystemTime;
 
-use davit_proto::container::{LogLine, LogsRequest, containers_client::ContainersClient};
+use davit_proto::container::{InspectRequest, LogLine, LogsRequest, containers_client::ContainersClient};
 use davit_proto::status::RemoteError;
 use davit_proto::types::Stdio;
 use prost_types::Timestamp;
@@ -13,15 +13,14 @@ use crate::client::Engine;
 use crate::error::Error;
 use crate::patience::{self, Patience};
 use crate::spec::Invalid;
-use crate::{exit, time, usage};
+use crate::{exit, many, time, usage};
 
-/// Prints the log of a container.
+/// Prints the logs of containers: those of several one after the other, or as they grow all at once.
 pub async fn run(engine: Engine, args: LogsArgs) -> Result<u8, Error> {
-    usage::check_target(&args.container)?;
     let now = SystemTime::now();
     let moment = |flag, text: Option<&String>| text.map(|text| time::parse(flag, text, now)).transpose();
     let request = LogsRequest {
-        container: args.container.clone(),
+        container: String::new(),
         follow: args.follow,
         tail: tail(&args.tail)?,
         since: moment("--since", args.since.as_ref())?,
@@ -29,14 +28,40 @@ pub async fn run(engine: Engine, args: LogsArgs) -> Result<u8, Error> {
         stdout: true,
         stderr: true,
     };
-    let mut printer = Printer { timestamps: args.timestamps, ..Printer::default() };
-    match read(engine.containers().await?, request.clone(), &mut printer).await {
-        Err(error) if args.follow && patience::is_away(&error) => {
-            resume(&engine, &request, &mut printer).await?;
-        }
-        answer => answer?,
+    args.target.containers.iter().try_for_each(|name| usage::check_target(name))?;
+    let request = |name: &String| LogsRequest { container: name.clone(), ..request.clone() };
+    if let [name] = args.target.containers.as_slice() {
+        let printer = Printer { timestamps: args.timestamps, ..Printer::default() };
+        follow(&engine, request(name), printer).await?;
+        return Ok(exit::SUCCESS);
     }
-    Ok(exit::SUCCESS)
+    let (engine, args) = (&engine, &args);
+    let one = async move |name: String| {
+        let begin = begin(engine, &name, args.names).await?;
+        let printer = Printer { timestamps: args.timestamps, begin, ..Printer::default() };
+        follow(engine, request(&name), printer).await.map(|()| String::new())
+    };
+    let names = args.target.containers.clone();
+    if args.follow { many::together(names, one).await } else { many::in_turn(names, one).await }
+}
+
+/// What stands before each line of one of several containers.
+async fn begin(engine: &Engine, name: &str, named: bool) -> Result<String, Error> {
+    let request = InspectRequest { container: name.to_owned(), size: false };
+    let answer = engine.containers().await?.inspect(request).await.map_err(RemoteError::from)?;
+    let container = answer.into_inner().container.unwrap_or_default();
+    let short = container.id.get(..12).unwrap_or(&container.id);
+    Ok(format!("{} ", if named { &container.name } else { short }))
+}
+
+/// Prints one log, across a restart of the engine when it is followed.
+async fn follow(engine: &Engine, request: LogsRequest, mut printer: Printer) -> Result<(), Error> {
+    match read(engine.containers().await?, request.clone(), &mut printer).await {
+        Err(error) if request.follow && patience::is_away(&error) => {
+            resume(engine, &request, &mut printer).await
+        }
+        answer => answer,
+    }
 }
 
 /// `all`, a number, or a negative one for all.
@@ -90,6 +115,8 @@ async fn resume(engine: &Engine, request: &LogsRequest, printer: &mut Printer) -
 #[derive(Debug, Default)]
 struct Printer {
     timestamps: bool,
+    /// What each line begins with.
+    begin: String,
     /// Time of the last line, and how many of that time were printed.
     last: Option<Timestamp>,
     at_last: u64,
@@ -131,6 +158,9 @@ impl Printer {
 
     fn line(&mut self, line: &LogLine, stream: usize, bytes: &mut Vec<u8>) {
         let continues = self.open.get(stream).copied().unwrap_or(false);
+        if !continues {
+            bytes.extend_from_slice(self.begin.as_bytes());
+        }
         if let (true, false, Some(at)) = (self.timestamps, continues, &line.at) {
             bytes.extend_from_slice(time::fixed(at).as_bytes());
             bytes.push(b' ');
@@ -182,6 +212,12 @@ mod tests {
         let mut printer = Printer { timestamps: true, ..Printer::default() };
         let text = shown(&mut printer, &[line(1, "a"), line(2, "b\n"), line(3, "c\n")]);
         assert_eq!(text, "1970-01-01T00:00:01.000000005Z ab\n1970-01-01T00:00:03.000000005Z c\n");
+    }
+
+    #[test]
+    fn lines_of_several_begin_with_whose_they_are() {
+        let mut printer = Printer { begin: "web ".to_owned(), ..Printer::default() };
+        assert_eq!(shown(&mut printer, &[line(1, "a"), line(2, "b\n"), line(3, "\n")]), "web ab\nweb \n");
     }
 
     #[test]

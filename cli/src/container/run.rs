@@ -6,7 +6,8 @@ use davit_proto::container::{
 use davit_proto::status::RemoteError;
 use futures_util::StreamExt as _;
 
-use super::create::{self, CidFile, with_image};
+use super::create::{self, with_image};
+use super::note::{CidFile, PidFile};
 use super::session::{self, Line, Session, check_terminal};
 use crate::args::run::RunArgs;
 use crate::client::Engine;
@@ -25,17 +26,19 @@ pub async fn run(engine: Engine, args: RunArgs) -> Result<u8, Error> {
     let manner = Manner {
         stdin: streams.stdin,
         terminal: args.container.tty,
-        detach: DetachKeys::parse(args.detach_keys.as_deref())?,
+        detach: DetachKeys::chosen(args.detach_keys.as_deref())?,
         sig_proxy: args.sig_proxy,
     };
     check_terminal(&manner)?;
     let mut cidfile = CidFile::reserve(args.container.cidfile.as_deref())?;
+    let pidfile = PidFile::open(args.pidfile.as_deref())?;
     let name = session::name()?;
     let (line, created) =
         with_image(&engine, &args.container, async || open(&engine, request.clone(), streams, &name).await)
             .await?;
     create::warn(&created);
     cidfile.write(&created.container_id)?;
+    let line = Line { down: noted(line.down, pidfile), ..line };
     if !streams.stdout && !streams.stderr {
         output::line(&created.container_id)?;
     }
@@ -71,19 +74,32 @@ async fn open(
     }
 }
 
+/// The frames, with the process id written down as it passes. It can be complained of only: the container runs.
+fn noted(down: Downlink, pidfile: PidFile) -> Downlink {
+    Box::pin(down.inspect(move |frame| {
+        if let Ok(Down::Started(pid)) = frame
+            && let Err(error) = pidfile.write(*pid)
+        {
+            output::error(&error);
+        }
+    }))
+}
+
 /// Makes and starts it, prints its id, and leaves.
 async fn background(engine: &Engine, args: &RunArgs, request: CreateRequest) -> Result<u8, Error> {
     if args.detach_keys.is_some() {
         return Err(Error::Usage("--detach-keys and --detach exclude each other".into()));
     }
     let mut cidfile = CidFile::reserve(args.container.cidfile.as_deref())?;
+    let pidfile = PidFile::open(args.pidfile.as_deref())?;
     let created =
         with_image(engine, &args.container, async || create::call(engine, request.clone()).await).await?;
     create::warn(&created);
     cidfile.write(&created.container_id)?;
     let size = args.container.tty.then(terminal::size).flatten();
     let start = StartRequest { container: created.container_id.clone(), size };
-    engine.containers().await?.start(start).await.map_err(RemoteError::from)?;
+    let started = engine.containers().await?.start(start).await.map_err(RemoteError::from)?;
+    pidfile.write(started.into_inner().pid)?;
     output::line(&created.container_id)?;
     Ok(exit::SUCCESS)
 }

@@ -31,7 +31,7 @@ pub async fn run(engine: Engine, args: StartArgs) -> Result<u8, Error> {
 
 async fn attached(engine: &Engine, args: &StartArgs, name: &str) -> Result<u8, Error> {
     usage::check_target(name)?;
-    let detach = DetachKeys::parse(args.detach_keys.as_deref())?;
+    let detach = DetachKeys::chosen(args.detach_keys.as_deref())?;
     let mut containers = engine.containers().await?;
     let request = InspectRequest { container: name.to_owned(), size: false };
     let container = containers.inspect(request).await.map_err(RemoteError::from)?.into_inner().container;

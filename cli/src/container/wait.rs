@@ -15,6 +15,7 @@ pub async fn run(engine: Engine, args: WaitArgs) -> Result<u8, Error> {
         WaitFor::NotRunning => WaitCondition::NotRunning,
         WaitFor::NextExit => WaitCondition::NextExit,
         WaitFor::Removed => WaitCondition::Removed,
+        WaitFor::Healthy => WaitCondition::Healthy,
     };
     many::together(args.target.containers, async move |name| {
         usage::check_target(&name)?;
@@ -24,6 +25,9 @@ pub async fn run(engine: Engine, args: WaitArgs) -> Result<u8, Error> {
             Ok(containers.clone().wait(request.clone()).await.map_err(RemoteError::from)?.into_inner())
         };
         let answer = patience::ask(wait).await?;
+        if condition == WaitCondition::Healthy {
+            return Ok("healthy".to_owned());
+        }
         Ok(answer.exit.map_or(exit::SUCCESS, |exit| exit::of_container(&exit)).to_string())
     })
     .await

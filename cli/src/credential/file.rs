@@ -26,11 +26,13 @@ pub struct Settings {
 impl Settings {
     /// Reads `$DOCKER_CONFIG/config.json`, else `~/.docker/config.json`; a file that is not there is an empty one.
     pub fn read() -> Result<Self, Error> {
-        let named = std::env::var_os("DOCKER_CONFIG").filter(|folder| !folder.is_empty());
-        let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".docker"));
-        let folder = named.map(PathBuf::from).or_else(home);
-        let folder = folder.ok_or_else(|| Error::Usage("neither HOME nor DOCKER_CONFIG is set".into()))?;
-        Self::read_at(folder.join(NAME))
+        let path = place().ok_or_else(|| Error::Usage("neither HOME nor DOCKER_CONFIG is set".into()))?;
+        Self::read_at(path)
+    }
+
+    /// The same for what goes on without it: where nobody says where it is, it says nothing.
+    pub fn if_any() -> Result<Option<Self>, Error> {
+        place().map(Self::read_at).transpose()
     }
 
     fn read_at(path: PathBuf) -> Result<Self, Error> {
@@ -55,6 +57,11 @@ impl Settings {
     /// Where it lies.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// A setting that is a text and says something.
+    pub fn text(&self, name: &str) -> Option<&str> {
+        self.all.get(name).and_then(Value::as_str).filter(|text| !text.is_empty())
     }
 
     /// The helper that keeps what is known for a registry.
@@ -153,6 +160,13 @@ fn is_of(name: &str, wanted: &str) -> bool {
 fn make_folder(folder: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::DirBuilderExt as _;
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
+}
+
+/// Where it is looked for.
+fn place() -> Option<PathBuf> {
+    let named = std::env::var_os("DOCKER_CONFIG").filter(|folder| !folder.is_empty());
+    let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".docker"));
+    named.map(PathBuf::from).or_else(home).map(|folder| folder.join(NAME))
 }
 
 #[cfg(test)]

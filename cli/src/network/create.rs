@@ -13,11 +13,6 @@ use crate::{exit, output, usage};
 /// Makes a network.
 pub async fn run(engine: Engine, args: CreateArgs) -> Result<u8, Error> {
     usage::check_target(&args.network)?;
-    if let Some(kept) = args.aux_address.first() {
-        return Err(Error::Usage(format!(
-            "--aux-address {kept}: addresses are not kept for others; use --ip-range to say which are given out"
-        )));
-    }
     let request = CreateRequest {
         subnets: range::subnets(&args)?,
         name: args.network,

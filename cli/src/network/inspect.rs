@@ -35,6 +35,9 @@ fn document(network: &Network) -> Document {
         if !subnet.gateway.is_empty() {
             fields.push(("Gateway", subnet.gateway.as_str().into()));
         }
+        if !subnet.aux_addresses.is_empty() {
+            fields.push(("AuxiliaryAddresses", texts(&subnet.aux_addresses)));
+        }
         map(fields)
     });
     let ipam = map([

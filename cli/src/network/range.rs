@@ -9,7 +9,8 @@ use crate::error::Error;
 
 /// The ranges of a network to be made.
 pub fn subnets(args: &CreateArgs) -> Result<Vec<Subnet>, Error> {
-    if args.subnet.is_empty() && !(args.gateway.is_empty() && args.ip_range.is_empty()) {
+    let parts = [&args.gateway, &args.ip_range, &args.aux_address];
+    if args.subnet.is_empty() && parts.into_iter().any(|texts| !texts.is_empty()) {
         return Err(Error::Usage("every ip-range or gateway must have a corresponding subnet".into()));
     }
     let mut subnets: Vec<Subnet> = Vec::with_capacity(args.subnet.len());
@@ -46,6 +47,16 @@ pub fn subnets(args: &CreateArgs) -> Result<Vec<Subnet>, Error> {
             )));
         }
         subnet.gateway.clone_from(text);
+    }
+    for text in &args.aux_address {
+        let pair = text.split_once('=').filter(|(name, _)| !name.is_empty());
+        let pair = pair.and_then(|(name, address)| Some((name, address.parse::<IpAddr>().ok()?)));
+        let (name, address) = pair
+            .ok_or_else(|| Error::Usage(format!("invalid --aux-address {text}: NAME=ADDRESS is wanted")))?;
+        let kept = Range { address, prefix: width(address) };
+        let missing = || format!("no matching subnet for aux-address {address}");
+        let subnet = home(&mut subnets, &kept, missing)?;
+        subnet.aux_addresses.insert(name.to_owned(), address.to_string());
     }
     Ok(subnets)
 }

@@ -14,6 +14,21 @@ pub fn environment(files: &[String], flags: &[String]) -> Result<Vec<String>, Er
     environment_with(files, flags, |name| std::env::var(name).ok())
 }
 
+/// Variables with those of the image that are to go: before all others, so that what is said of one by a flag holds.
+pub fn without(gone: &[String], env: Vec<String>) -> Result<Vec<String>, Invalid> {
+    if let Some(wrong) = gone.iter().find(|name| name.is_empty() || name.contains('=')) {
+        return Err(Invalid::new("--unsetenv", wrong, "the name of a variable is wanted"));
+    }
+    Ok(gone.iter().cloned().chain(env).collect())
+}
+
+/// Everything that the environment here says. What is no text stays here.
+pub fn here() -> Vec<String> {
+    let texts = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    texts.filter(|(name, _)| !name.is_empty()).map(|(name, value)| format!("{name}={value}")).collect()
+}
+
 fn environment_with(
     files: &[String],
     flags: &[String],
@@ -124,6 +139,14 @@ mod tests {
         assert_eq!(env, ["A=1", "HERE=v", "GONE", "B=", "C=x=y"]);
         assert!(environment_with(&[], &["=x".into()], here).is_err());
         assert!(environment_with(&[], &[String::new()], here).is_err());
+    }
+
+    #[test]
+    fn what_is_said_of_a_variable_comes_after_its_removal() {
+        let env = without(&["A".into(), "B".into()], vec!["A=1".into()]).unwrap();
+        assert_eq!(env, ["A", "B", "A=1"]);
+        assert!(without(&["A=1".into()], Vec::new()).is_err());
+        assert!(here().iter().all(|entry| entry.contains('=')));
     }
 
     #[test]

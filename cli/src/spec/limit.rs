@@ -13,6 +13,7 @@ pub fn fill(spec: &mut ContainerSpec, args: &LimitArgs) -> Result<(), Error> {
         throttles: throttles(args)?,
         blkio_weight_devices: weights(args)?,
         oom_kill_disable: args.oom_kill_disable,
+        memory_swappiness: swappiness(args.memory_swappiness)?,
         ..resources(&args.resources)?
     };
     if resources != Resources::default() {
@@ -62,6 +63,13 @@ pub fn swap(value: Option<&str>) -> Result<i64, Invalid> {
         Some(value) => i64::try_from(bytes("--memory-swap", value)?)
             .map_err(|_| Invalid::new("--memory-swap", value, "the size is too large")),
     }
+}
+
+/// Docker's -1 is what nobody said.
+fn swappiness(value: Option<i64>) -> Result<Option<u32>, Invalid> {
+    let wrong =
+        |value: i64| Invalid::new("--memory-swappiness", value.to_string(), "0 to 100, or -1, is wanted");
+    value.filter(|value| *value != -1).map(|value| u32::try_from(value).map_err(|_| wrong(value))).transpose()
 }
 
 /// Docker's 0 and -1 are both no limit; the wire's 0 is the engine's default.

@@ -13,6 +13,8 @@ use crate::error::Error;
 const PROPAGATION: [&str; 6] = ["rprivate", "private", "rslave", "slave", "rshared", "shared"];
 /// What may become of the mounts below the source of a bind.
 const RECURSIVE: [&str; 4] = ["enabled", "disabled", "writable", "readonly"];
+/// Where programs write that know no better, and what memory there is like.
+const SCRATCH: [&str; 3] = ["/run:mode=755", "/tmp:mode=1777", "/var/tmp:mode=1777"];
 /// Words of docker that change nothing here: labels of SELinux and hints for macOS.
 const IGNORED: [&str; 5] = ["z", "Z", "consistent", "cached", "delegated"];
 
@@ -33,6 +35,12 @@ pub fn fill(spec: &mut ContainerSpec, args: &StorageArgs) -> Result<(), Error> {
     }
     spec.volumes_from.clone_from(&args.volumes_from);
     spec.read_only = args.read_only;
+    if args.read_only && args.read_only_tmpfs {
+        let taken = |target: &str| spec.mounts.iter().any(|mount| mount.target == target);
+        let free: Vec<&str> =
+            SCRATCH.into_iter().filter(|text| !taken(text.split(':').next().unwrap_or(text))).collect();
+        spec.mounts.extend(free.into_iter().map(tmpfs).collect::<Result<Vec<_>, _>>()?);
+    }
     if let Some(size) = &args.shm_size {
         spec.shm_size = bytes("--shm-size", size)?;
     }

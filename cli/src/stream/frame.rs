@@ -18,8 +18,8 @@ pub struct Up(pub Input);
 pub enum Down {
     /// The container was made.
     Created(CreateResponse),
-    /// It was started.
-    Started,
+    /// It was started, with this process id; 0 when it has ended again.
+    Started(i32),
     /// The client is attached.
     Attached(Attached),
     /// The exec runs.
@@ -77,7 +77,7 @@ impl From<RunResponse> for Down {
         use run_response::Frame;
         match response.frame {
             Some(Frame::Created(created)) => Self::Created(created),
-            Some(Frame::Started(_)) => Self::Started,
+            Some(Frame::Started(started)) => Self::Started(started.pid),
             Some(Frame::Output(output)) => Self::Output(output),
             Some(Frame::Exit(exit)) => Self::Exit(exit),
             Some(Frame::Dropped(dropped)) => Self::Dropped(dropped),

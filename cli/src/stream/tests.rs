@@ -80,10 +80,11 @@ async fn a_new_connection_is_sent_what_the_container_did_not_take() {
 async fn an_exit_ends_it_and_a_broken_stream_says_so() {
     let exit = Exit { exit_code: 3, ..Exit::default() };
     let (up, _frames) = uplink(open());
-    let ended = seat(None).0.pump(up, down(vec![Ok(Down::Started), Ok(Down::Exit(exit))]), 0).await.unwrap();
+    let ended =
+        seat(None).0.pump(up, down(vec![Ok(Down::Started(7)), Ok(Down::Exit(exit))]), 0).await.unwrap();
     assert!(matches!(ended, Ended::Exit(exit) if exit.exit_code == 3));
     let (up, _frames) = uplink(open());
-    let ended = seat(None).0.pump(up, down(vec![Ok(Down::Started)]), 0).await.unwrap();
+    let ended = seat(None).0.pump(up, down(vec![Ok(Down::Started(7))]), 0).await.unwrap();
     assert!(matches!(ended, Ended::Broken(error) if frame::is_connection(&error)));
 }
 

@@ -46,6 +46,16 @@ impl Found {
     }
 }
 
+impl Found {
+    /// The number for those who only ask whether it is there.
+    pub fn code(&self) -> u8 {
+        match self {
+            Self::Yes(_) => exit::SUCCESS,
+            Self::No(_) => exit::FAILURE,
+        }
+    }
+}
+
 /// Shows all of some objects.
 pub async fn run(engine: Engine, args: InspectArgs) -> Result<u8, Error> {
     let (engine, kind, size) = (&engine, args.kind, args.size);

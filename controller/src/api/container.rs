@@ -85,7 +85,7 @@ impl Api {
     async fn started(&self, request: StartRequest, actor: &Actor) -> Result<StartResponse, Error> {
         let id = self.engine.find(&request.container)?;
         let started = start::start(&self.engine, &id, request.size, actor).await?;
-        Ok(StartResponse { container_id: id.to_string(), already_running: started.already_running })
+        Ok(start::told(&self.engine, &id, &started))
     }
 
     async fn stopped(&self, request: StopRequest, actor: &Actor) -> Result<StopResponse, Error> {

@@ -3,9 +3,7 @@
 
 use std::sync::Arc;
 
-use davit_proto::container::{
-    CreateResponse, RunOpen, RunRequest, RunResponse, StartResponse, run_request, run_response,
-};
+use davit_proto::container::{CreateResponse, RunOpen, RunRequest, RunResponse, run_request, run_response};
 use davit_proto::id::ContainerId;
 use davit_proto::status::chain;
 use davit_proto::task::{AttachOffsets, AttachOpen};
@@ -76,7 +74,7 @@ async fn whole(engine: &Arc<Engine>, client: &mut RunClient) -> Result<(), Error
             started
         }
     };
-    let response = StartResponse { container_id: id.to_string(), already_running: started.already_running };
+    let response = start::told(engine, &id, &started);
     // A client that has gone is noticed below.
     let _ = client.tell(response_of(run_response::Frame::Started(response))).await;
     match session::carry(engine, link, started.life, client, Words { said, told: tell }).await? {

@@ -219,6 +219,7 @@ fn process_of(input: &Input<'_>) -> Result<Process, Error> {
     let mut user: User = UserBuilder::default().uid(uid).gid(gid).build().expect("both are given");
     let groups: Vec<u32> = spec.group_add.iter().filter_map(|group| group.parse().ok()).collect();
     user.set_additional_gids((!groups.is_empty()).then_some(groups));
+    user.set_umask(spec.umask);
     Ok(ProcessBuilder::default()
         .terminal(spec.terminal)
         .user(user)

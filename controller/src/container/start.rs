@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use davit_proto::container::{Container, ContainerSpec, Phase};
+use davit_proto::container::{Container, ContainerSpec, Phase, StartResponse};
 use davit_proto::id::ContainerId;
 use davit_proto::reason;
 use davit_proto::status::{Classify as _, ErrorKind, chain};
@@ -60,6 +60,14 @@ pub async fn start(
         }
     });
     started.await.map_err(|error| Error::Task { doing: "start the container", why: error.to_string() })?
+}
+
+/// What a client is told of a start.
+#[must_use]
+pub fn told(engine: &Engine, id: &ContainerId, started: &Started) -> StartResponse {
+    // It may have ended again, or be gone.
+    let pid = engine.container(id).map_or(0, |container| status_of(&container).pid);
+    StartResponse { container_id: id.to_string(), already_running: started.already_running, pid }
 }
 
 /// Starts a container because its policy says so, when it still does at its turn: `is_due` is asked then. `None` when

@@ -91,7 +91,12 @@ fn command(spec: &ContainerSpec) -> Checked {
     if spec.image.is_empty() || spec.image.len() > 1024 || spec.image.chars().any(odd) {
         return Err(Error::invalid("image", &spec.image, "must be a reference or id of an image"));
     }
-    for (field, list) in [("command", &spec.command), ("entrypoint", &spec.entrypoint), ("env", &spec.env)] {
+    for (field, list) in [
+        ("command", &spec.command),
+        ("entrypoint", &spec.entrypoint),
+        ("env", &spec.env),
+        ("env_defaults", &spec.env_defaults),
+    ] {
         if let Some(text) = list.iter().find(|text| text.contains('\0')) {
             return Err(Error::invalid(field, text, "must not hold a NUL byte"));
         }
@@ -102,6 +107,11 @@ fn command(spec: &ContainerSpec) -> Checked {
             return Err(Error::invalid("env", entry, "must be KEY=value, or KEY to remove one"));
         }
     }
+    for entry in &spec.env_defaults {
+        if entry.split_once('=').is_none_or(|(key, _)| key.is_empty() || key.chars().any(char::is_control)) {
+            return Err(Error::invalid("env_defaults", entry, "must be KEY=value"));
+        }
+    }
     for file in &spec.env_files {
         if file.name.is_empty() || file.name.chars().any(|c| c.is_control() || c == '=') {
             return Err(Error::invalid("env_files.name", &file.name, "must be the name of a variable"));
@@ -110,6 +120,9 @@ fn command(spec: &ContainerSpec) -> Checked {
     }
     if !spec.working_dir.is_empty() {
         process::check_working_dir(&spec.working_dir)?;
+    }
+    if let Some(umask) = spec.umask.filter(|umask| *umask > 0o777) {
+        return Err(Error::invalid("umask", &format!("{umask:04o}"), "from 0 to 0777"));
     }
     for text in [&spec.stop_signal].into_iter().filter(|text| !text.is_empty()) {
         if signal::parse(text).is_none() {
@@ -370,7 +383,8 @@ fn is_hardware_address(text: &str) -> bool {
 
 fn end(spec: &ContainerSpec) -> Checked {
     if let Some(timeout) = &spec.stop_timeout
-        && (timeout.seconds < 0 || timeout.nanos < 0 || timeout.seconds > i64::from(i32::MAX))
+        && !((0..=i64::from(i32::MAX)).contains(&timeout.seconds)
+            && (0..1_000_000_000).contains(&timeout.nanos))
     {
         return Err(Error::invalid(
             "stop_timeout",

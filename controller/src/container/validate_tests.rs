@@ -154,6 +154,10 @@ fn wrong() -> Vec<ContainerSpec> {
         ContainerSpec { extra_hosts: own("a:b"), ..good() },
         ContainerSpec { stop_signal: "SIGX".into(), ..good() },
         ContainerSpec { stop_timeout: Some(prost_types::Duration { seconds: -1, nanos: 0 }), ..good() },
+        // More than a second of nanoseconds is no duration, and cannot be written down as one.
+        ContainerSpec { stop_timeout: Some(prost_types::Duration { seconds: 1, nanos: i32::MAX }), ..good() },
+        ContainerSpec { umask: Some(0o1000), ..good() },
+        ContainerSpec { env_defaults: vec!["A".into()], ..good() },
         ContainerSpec { restart: Some(RestartPolicy { mode: 99, max_retries: 0 }), ..good() },
         resources(Resources { memory_bytes: 1, ..Default::default() }),
         ContainerSpec { log: Some(LogSpec { max_size: 1, max_files: 0 }), ..good() },

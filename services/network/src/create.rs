@@ -1,6 +1,7 @@
 //! `Create`, `Remove`, `Prune`: networks that people make. A bridge comes with the first container.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use davit_proto::id::Name;
 use ipnet::IpNet;
@@ -33,6 +34,10 @@ pub struct Wanted {
     pub link: Option<LinkName>,
     /// Largest packet; none for the kernel's own choice.
     pub mtu: Option<u32>,
+    /// Addresses that no container is given, by what they are kept for.
+    pub kept: BTreeMap<String, IpAddr>,
+    /// Its containers do not reach each other by it.
+    pub isolated: bool,
     /// Labels.
     pub labels: BTreeMap<String, String>,
     /// Options as they were given.
@@ -55,7 +60,13 @@ impl Networks {
         // A range that is both has the name that a person knows.
         let taken = [books.ranges(None), host].concat();
         let ranges = choose(&wanted, &taken, (&self.shared().instance, network.id.as_str()))?;
-        network.bridge = Some(Bridge { link, ranges, internal: wanted.internal, mtu: wanted.mtu });
+        network.bridge = Some(Bridge {
+            internal: wanted.internal,
+            mtu: wanted.mtu,
+            kept: wanted.kept,
+            isolated: wanted.isolated,
+            ..Bridge::new(link, ranges)
+        });
         network.labels = wanted.labels;
         network.options = wanted.options;
         books.put(network.clone())?;

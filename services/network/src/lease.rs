@@ -176,6 +176,10 @@ impl Books {
         if !bridge.ranges.iter().any(|range| range.is_leasable(wanted)) {
             return Err(Error::invalid(if ipv4 { "ipv4" } else { "ipv6" }, wanted, rule(bridge, ipv4)));
         }
+        if let Some(name) = bridge.kept_for(wanted) {
+            let rule = format!("is kept for {name:?}");
+            return Err(Error::invalid(if ipv4 { "ipv4" } else { "ipv6" }, wanted, rule));
+        }
         match self.owner(&network.id, wanted).filter(|owner| *owner != container_id) {
             // Who had it before and is no more answers for it no longer.
             None => self.silence(&network.id, Some(wanted)).map(|()| wanted),
@@ -190,7 +194,7 @@ impl Books {
     /// The next free address, from the first range that has one.
     fn next(&mut self, network: &Network, bridge: &Bridge, ipv4: bool) -> Result<IpAddr, Error> {
         let at = self.cursor(network, ipv4)?.at();
-        let taken = |ip| !self.is_free(&network.id, ip);
+        let taken = |ip| !self.is_free(&network.id, ip) || bridge.kept_for(ip).is_some();
         let free = bridge.family(ipv4).find_map(|range| ipam::next_free(range, at, taken));
         let ip = free.ok_or_else(|| Error::Exhausted(network.name.to_string()))?;
         self.cursor(network, ipv4)?.set(ipam::after(ip))?;

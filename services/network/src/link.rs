@@ -98,6 +98,8 @@ pub struct Veth<'a> {
     pub mac: Mac,
     /// Largest packet; none for the kernel's own choice.
     pub mtu: Option<u32>,
+    /// The bridge passes nothing on between ports that are so.
+    pub isolated: bool,
 }
 
 /// What the container's end becomes.
@@ -174,7 +176,7 @@ pub fn remove_named(connection: &Connection, names: &[String]) -> io::Result<()>
 pub fn create_veth(connection: &Connection, veth: &Veth<'_>, netns: impl AsFd) -> io::Result<()> {
     let pair = message::veth(veth, netns.as_fd().as_raw_fd());
     // Hairpin: with br_netfilter a container that calls its own published port is answered through its own port.
-    connection.tell(vec![pair, message::hairpin(veth.host)], None)
+    connection.tell(vec![pair, message::port(veth.host, veth.isolated)], None)
 }
 
 /// Tells a bridge that a hardware address is behind this port now, whatever it learnt before.

@@ -117,12 +117,22 @@ pub struct Bridge {
     /// Largest packet, in bytes; none for the kernel's own choice.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mtu: Option<u32>,
+    /// Addresses that no container is given, by what they are kept for.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub kept: BTreeMap<String, IpAddr>,
+    /// Its containers do not reach each other by it.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub isolated: bool,
+}
+
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 impl Bridge {
     /// One with these ranges that is like any other.
     pub fn new(link: LinkName, ranges: Vec<Range>) -> Self {
-        Self { link, ranges, internal: false, mtu: None }
+        Self { link, ranges, internal: false, mtu: None, kept: BTreeMap::new(), isolated: false }
     }
 
     /// Its ranges of one family.
@@ -133,6 +143,11 @@ impl Bridge {
     /// Whether it has IPv6.
     pub fn has_ipv6(&self) -> bool {
         self.family(false).next().is_some()
+    }
+
+    /// What an address is kept for.
+    pub fn kept_for(&self, ip: IpAddr) -> Option<&str> {
+        self.kept.iter().find(|(_, kept)| **kept == ip).map(|(name, _)| name.as_str())
     }
 
     /// The range that an address is in.

@@ -115,8 +115,15 @@ impl Networks {
         let look = || link::find(netns.links(), &wired.interface).map_err(failed());
         let names = host_names(&self.shared().instance, &endpoint.container_id, &endpoint.network.id);
         for (attempt, name) in names.enumerate() {
-            let mtu = endpoint.network.bridge.as_ref().and_then(|bridge| bridge.mtu);
-            let veth = Veth { host: &name, bridge, peer: &wired.interface, mac: wired.mac, mtu };
+            let of = endpoint.network.bridge.as_ref();
+            let veth = Veth {
+                host: &name,
+                bridge,
+                peer: &wired.interface,
+                mac: wired.mac,
+                mtu: of.and_then(|bridge| bridge.mtu),
+                isolated: of.is_some_and(|bridge| bridge.isolated),
+            };
             match link::create_veth(host, &veth, netns) {
                 Ok(()) if attempt > 0 => learn(host, &name, wired.mac).map_err(failed())?,
                 Err(error) if link::is(&error, Errno::EXIST) => {

@@ -31,6 +31,9 @@ pub struct LimitArgs {
     /// Adjustment of its out-of-memory score, -1000 to 1000
     #[arg(long, value_name = "NUMBER", allow_hyphen_values = true)]
     pub oom_score_adj: Option<i32>,
+    /// How readily its memory is swapped out, 0 to 100; -1 for the host's setting (cgroup v1 only)
+    #[arg(long, value_name = "NUMBER", allow_hyphen_values = true)]
+    pub memory_swappiness: Option<i64>,
     /// Let it wait for memory instead of killing it (cgroup v1 only)
     #[arg(long)]
     pub oom_kill_disable: bool,

@@ -27,6 +27,9 @@ pub struct StorageArgs {
     /// Root file system read-only
     #[arg(long)]
     pub read_only: bool,
+    /// With --read-only, mount memory at /run, /tmp and /var/tmp
+    #[arg(long)]
+    pub read_only_tmpfs: bool,
     /// Size of /dev/shm
     #[arg(long, value_name = "BYTES")]
     pub shm_size: Option<String>,

@@ -252,6 +252,10 @@ fn limits(spec: &ContainerSpec) -> Vec<(&'static str, Document)> {
         ("DeviceCgroupRules", or_null(list(&spec.device_cgroup_rules))),
         ("MemoryReservation", limits.memory_reservation_bytes.into()),
         ("MemorySwap", limits.memory_swap_bytes.into()),
+        (
+            "MemorySwappiness",
+            limits.memory_swappiness.map_or(Document::Null, |value| u64::from(value).into()),
+        ),
         ("OomKillDisable", limits.oom_kill_disable.into()),
         ("PidsLimit", if limits.pids == 0 { Document::Null } else { limits.pids.into() }),
         ("Ulimits", or_null(Document::List(spec.ulimits.iter().map(|text| ulimit(text)).collect()))),

@@ -50,7 +50,7 @@ pub fn check(health: &HealthCheck) -> Result<(), Error> {
         ("health.start_period", &health.start_period, 0),
     ] {
         let Some(Duration { seconds, nanos }) = *time else { continue };
-        let sane = seconds >= 0 && nanos >= 0 && seconds <= i64::from(i32::MAX);
+        let sane = (0..=i64::from(i32::MAX)).contains(&seconds) && (0..1_000_000_000).contains(&nanos);
         if !sane || (seconds == 0 && (1..shortest).contains(&nanos)) {
             return Err(Error::invalid(field, &format!("{seconds}s {nanos}ns"), "from 1 ms to 2147483647 s"));
         }
@@ -127,7 +127,7 @@ mod tests {
         {
             assert!(check(&health(bad)).is_err(), "{bad:?}");
         }
-        for (seconds, nanos) in [(-1, 0), (0, -1), (0, 999_999), (1 << 40, 0)] {
+        for (seconds, nanos) in [(-1, 0), (0, -1), (0, 999_999), (1, 1_000_000_000), (1 << 40, 0)] {
             let interval = Some(Duration { seconds, nanos });
             assert!(check(&HealthCheck { interval, ..HealthCheck::default() }).is_err(), "{seconds} {nanos}");
         }

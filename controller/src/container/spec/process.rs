@@ -56,6 +56,10 @@ pub fn env(spec: &ContainerSpec, image: &ImageConfig) -> Result<Vec<String>, Err
             merged.retain(|kept| key(kept) != entry);
         }
     }
+    let said = |name: &str| spec.env.iter().chain(&image.env).any(|entry| key(entry) == name);
+    for entry in spec.env_defaults.iter().filter(|entry| !said(key(entry))) {
+        put(&mut merged, entry);
+    }
     merged.retain(|entry| !key(entry).is_empty());
     bounded("env", merged)
 }

@@ -46,6 +46,9 @@ pub fn check(resources: &Resources) -> Result<(), Error> {
         }
         _ => {}
     }
+    if let Some(swappiness) = resources.memory_swappiness.filter(|swappiness| *swappiness > 100) {
+        return fail("memory_swappiness", swappiness.to_string(), "from 0 to 100");
+    }
     check_time(resources)?;
     if resources.cpu_shares != 0 && !(2..=262_144).contains(&resources.cpu_shares) {
         return fail("cpu_shares", resources.cpu_shares.to_string(), "from 2 to 262144");
@@ -128,6 +131,7 @@ pub fn merged(old: &Resources, change: &Resources) -> Resources {
         cpu_period_us: over(&quota.cpu_period_us, &change.cpu_period_us),
         blkio_weight_devices: weights,
         oom_kill_disable: old.oom_kill_disable || change.oom_kill_disable,
+        memory_swappiness: change.memory_swappiness.or(old.memory_swappiness),
     }
 }
 
@@ -179,12 +183,7 @@ pub fn resources(spec: &ContainerSpec, devices: &Devices, host: &Host) -> Result
     }
     check_online("processors", &wanted.cpuset_cpus, &host.online_cpus)?;
     check_online("memory nodes", &wanted.cpuset_mems, &host.online_mems)?;
-    if wanted.oom_kill_disable && !host.legacy_memory {
-        return Err(Error::Host(
-            "this host limits memory through cgroup v2, where killing for want of memory cannot be switched off"
-                .to_owned(),
-        ));
-    }
+    check_legacy(&wanted, host)?;
     let pids = if wanted.pids == 0 { PIDS } else { wanted.pids };
     let mut builder = LinuxResourcesBuilder::default()
         .devices(devices.rules.clone())
@@ -201,12 +200,23 @@ pub fn resources(spec: &ContainerSpec, devices: &Devices, host: &Host) -> Result
     Ok(builder.build().expect("every field has a default"))
 }
 
+/// What only cgroup v1 knows.
+fn check_legacy(wanted: &Resources, host: &Host) -> Result<(), Error> {
+    let refused = [
+        (wanted.oom_kill_disable, "killing for want of memory cannot be switched off"),
+        (wanted.memory_swappiness.is_some(), "no container has a swappiness of its own"),
+    ];
+    match refused.into_iter().find(|(wanted, _)| *wanted && !host.legacy_memory) {
+        Some((_, why)) => Err(Error::Host(format!("this host limits memory through cgroup v2, where {why}"))),
+        None => Ok(()),
+    }
+}
+
 fn memory(wanted: &Resources) -> Option<LinuxMemory> {
     let signed = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
-    if wanted.memory_bytes == 0 && wanted.memory_reservation_bytes == 0 && !wanted.oom_kill_disable {
-        return None;
-    }
     let mut memory = LinuxMemory::default();
+    let unset = memory.clone();
+    memory.set_swappiness(wanted.memory_swappiness.map(u64::from));
     if wanted.memory_bytes != 0 {
         let limit = signed(wanted.memory_bytes);
         // As much swap as memory where nothing is said, so the sum is twice the memory.
@@ -220,7 +230,7 @@ fn memory(wanted: &Resources) -> Option<LinuxMemory> {
     if wanted.oom_kill_disable {
         memory.set_disable_oom_killer(Some(true));
     }
-    Some(memory)
+    (memory != unset).then_some(memory)
 }
 
 fn cpu(wanted: &Resources) -> Option<LinuxCpu> {
@@ -330,6 +340,7 @@ mod tests {
             Resources { cpuset_cpus: "3-0".into(), ..Default::default() },
             Resources { cpuset_mems: "0;1".into(), ..Default::default() },
             Resources { pids: -2, ..Default::default() },
+            Resources { memory_swappiness: Some(101), ..Default::default() },
             Resources { blkio_weight: 9, ..Default::default() },
             Resources { cpu_quota_us: 999, ..Default::default() },
             Resources { cpu_quota_us: -2, ..Default::default() },
@@ -354,12 +365,17 @@ mod tests {
     }
 
     #[test]
-    fn killing_is_switched_off_on_v1_only() {
+    fn what_only_v1_knows_is_refused_on_v2() {
         let off = Resources { oom_kill_disable: true, ..Default::default() };
         assert_eq!(made(off.clone())["memory"]["disableOOMKiller"], true);
-        let spec = ContainerSpec { resources: Some(off), ..Default::default() };
-        let host = Host { legacy_memory: false, ..host() };
-        assert!(resources(&spec, &Devices::default(), &host).unwrap_err().to_string().contains("v2"));
+        let never = Resources { memory_swappiness: Some(0), ..Default::default() };
+        assert_eq!(made(never.clone())["memory"], serde_json::json!({ "swappiness": 0 }));
+        assert_eq!(merged(&never, &Resources::default()).memory_swappiness, Some(0));
+        for wanted in [off, never] {
+            let spec = ContainerSpec { resources: Some(wanted), ..Default::default() };
+            let host = Host { legacy_memory: false, ..host() };
+            assert!(resources(&spec, &Devices::default(), &host).unwrap_err().to_string().contains("v2"));
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! From the wire: everything is checked here, once.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
@@ -31,6 +32,8 @@ const MAX_ALIASES: usize = 64;
 const MAX_LINKS: usize = 256;
 /// Ranges that one network may have.
 const MAX_SUBNETS: usize = 64;
+/// Addresses that one network may keep from containers.
+const MAX_KEPT: usize = 256;
 /// Largest packets that a link can be told.
 const MTU: RangeInclusive<u32> = 68..=65535;
 /// Bytes that all labels of a network may have together.
@@ -106,42 +109,87 @@ pub fn wanted(request: CreateRequest) -> Result<Wanted, Error> {
     }
     bounded("subnets", request.subnets.len(), MAX_SUBNETS)?;
     let options: BTreeMap<String, String> = request.options.into_iter().collect();
-    let (link, mtu) = bridge_options(&options)?;
+    let BridgeOptions { link, mtu, isolated } = bridge_options(&options)?;
     let ranges = request.subnets.iter().filter_map(|subnet| range(subnet).transpose());
+    let ranges = ranges.collect::<Result<Vec<_>, Error>>()?;
     Ok(Wanted {
         name,
-        ranges: ranges.collect::<Result<_, Error>>()?,
+        kept: kept(&request.subnets, &ranges)?,
+        ranges,
         ipv6: request.ipv6,
         internal: request.internal,
         link,
         mtu,
+        isolated,
         labels: labels(request.labels.into_iter().collect())?,
         options,
     })
 }
 
-/// The name and the largest packet of a bridge, by docker's names of the options or by their short forms.
-fn bridge_options(options: &BTreeMap<String, String>) -> Result<(Option<LinkName>, Option<u32>), Error> {
-    let (mut link, mut mtu) = (None, None);
+/// Addresses that are kept from containers, each of one of the ranges.
+fn kept(subnets: &[Subnet], ranges: &[Range]) -> Result<BTreeMap<String, IpAddr>, Error> {
+    let mut kept = BTreeMap::new();
+    for (name, text) in subnets.iter().flat_map(|subnet| &subnet.aux_addresses) {
+        let address: Option<IpAddr> = text.parse().ok();
+        let address = address.filter(|ip| ranges.iter().any(|range| range.is_leasable(*ip)));
+        let address =
+            address.ok_or_else(|| Error::invalid("aux_addresses", text, "must be a host of its subnet"))?;
+        kept.insert(name.clone(), address);
+    }
+    bounded("aux_addresses", kept.len(), MAX_KEPT)?;
+    Ok(kept)
+}
+
+/// What of a bridge the options choose.
+#[derive(Debug, Default)]
+struct BridgeOptions {
+    link: Option<LinkName>,
+    mtu: Option<u32>,
+    isolated: bool,
+}
+
+/// Reads options by docker's names, or by their short forms.
+fn bridge_options(options: &BTreeMap<String, String>) -> Result<BridgeOptions, Error> {
+    let mut chosen = BridgeOptions::default();
+    let mut seen = Vec::new();
     for (key, value) in options {
-        match key.as_str() {
-            "com.docker.network.bridge.name" | "name" if link.is_none() => link = Some(value.parse()?),
-            "com.docker.network.driver.mtu" | "mtu" if mtu.is_none() => {
-                let number = value.parse().ok().filter(|mtu| MTU.contains(mtu));
-                let rule = || format!("must be between {} and {}", MTU.start(), MTU.end());
-                mtu = Some(number.ok_or_else(|| Error::invalid("mtu", value, rule()))?);
-            }
-            "com.docker.network.bridge.name" | "name" | "com.docker.network.driver.mtu" | "mtu" => {
-                return Err(Error::invalid("option", key, "is given twice, once by its short form"));
-            }
+        let short = match key.as_str() {
+            "com.docker.network.bridge.name" | "name" => "name",
+            "com.docker.network.driver.mtu" | "mtu" => "mtu",
+            "com.docker.network.bridge.enable_icc" | "icc" => "icc",
             _ => {
                 let rule = "is not served; those that are: com.docker.network.bridge.name (or name), \
-                            com.docker.network.driver.mtu (or mtu)";
+                            com.docker.network.driver.mtu (or mtu), com.docker.network.bridge.enable_icc (or icc)";
                 return Err(Error::invalid("option", key, rule));
+            }
+        };
+        if seen.contains(&short) {
+            return Err(Error::invalid("option", key, "is given twice, once by its short form"));
+        }
+        seen.push(short);
+        match short {
+            "name" => chosen.link = Some(value.parse()?),
+            "mtu" => {
+                let number = value.parse().ok().filter(|mtu| MTU.contains(mtu));
+                let rule = || format!("must be between {} and {}", MTU.start(), MTU.end());
+                chosen.mtu = Some(number.ok_or_else(|| Error::invalid("mtu", value, rule()))?);
+            }
+            _ => {
+                chosen.isolated =
+                    !truth(value).ok_or_else(|| Error::invalid("icc", value, "must be true or false"))?
             }
         }
     }
-    Ok((link, mtu))
+    Ok(chosen)
+}
+
+/// Docker's words for yes and no.
+fn truth(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+        _ => None,
+    }
 }
 
 /// A subnet without a range stands for one from the pool.

@@ -1,5 +1,6 @@
 //! To the wire.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 
 use davit_proto::network::{
@@ -19,6 +20,7 @@ pub fn network(populated: Populated) -> WireNetwork {
         cidr: range.subnet.to_string(),
         gateway: range.gateway.to_string(),
         ip_range: range.part.map(|part| part.to_string()).unwrap_or_default(),
+        aux_addresses: bridge.map(|bridge| kept(bridge, range)).unwrap_or_default(),
     };
     WireNetwork {
         id: network.id.to_string(),
@@ -33,6 +35,12 @@ pub fn network(populated: Populated) -> WireNetwork {
         endpoints: populated.endpoints.into_iter().map(endpoint).collect(),
         interface: network.bridge.map(|bridge| bridge.link.to_string()).unwrap_or_default(),
     }
+}
+
+/// What of a range is kept from containers.
+fn kept(bridge: &Bridge, range: &Range) -> HashMap<String, String> {
+    let of_range = bridge.kept.iter().filter(|(_, ip)| range.subnet.contains(*ip));
+    of_range.map(|(name, ip)| (name.clone(), ip.to_string())).collect()
 }
 
 pub fn endpoint(endpoint: Endpoint) -> WireEndpoint {

@@ -72,10 +72,10 @@ pub fn veth(veth: &Veth<'_>, netns: RawFd) -> Message {
     request(RouteNetlinkMessage::NewLink(sized(link, veth.mtu).build()), NEW)
 }
 
-/// Lets a bridge send back through a port what came in by it.
-pub fn hairpin(name: &str) -> Message {
+/// Lets a bridge send back through a port what came in by it, and between isolated ones nothing.
+pub fn port(name: &str, isolated: bool) -> Message {
     let port = LinkMessageBuilder::<LinkBridgePort>::default().name(name).set_port_kind(InfoPortKind::Bridge);
-    request(RouteNetlinkMessage::NewLink(port.hairpin(true).build()), NLM_F_ACK)
+    request(RouteNetlinkMessage::NewLink(port.hairpin(true).isolated(isolated).build()), NLM_F_ACK)
 }
 
 /// Brings a link up.
