@@ -140,7 +140,7 @@ class Bench:
         hide_unified()
         for engine in (*self.bare(rootfs), *self.perhaps(Podman)):
             one(engine, common)
-        grow.report(grown, common, most, section)
+        grow.report(grown, common, section)
         grow.apart(davit, section)
         return section
 
