@@ -72,7 +72,10 @@ pub fn sync_file_system(fd: impl AsFd) -> io::Result<()> {
 
 /// The content of an open file of at most `limit` bytes; a longer one is an error and not a part.
 pub fn read_bounded_file(file: &File, limit: usize) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
+    // What there is in one read, and another one for the end; files that have no length are read in pieces.
+    let length = file.metadata().map_or(0, |about| about.len());
+    let length = usize::try_from(length).unwrap_or(limit).min(limit);
+    let mut bytes = Vec::with_capacity(length.saturating_add(1));
     let most = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
     file.take(most).read_to_end(&mut bytes)?;
     if bytes.len() > limit {
