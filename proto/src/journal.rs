@@ -116,6 +116,17 @@ pub fn entries(journal: &[u8]) -> impl Iterator<Item = Entry> + '_ {
     journal.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok())
 }
 
+/// The entries after number `n`, oldest first. Read from the end, so that it costs nothing how many came before: numbers
+/// only grow.
+#[must_use]
+pub fn entries_after(journal: &[u8], n: u64) -> Vec<Entry> {
+    let lines = journal.rsplit(|byte| *byte == b'\n');
+    let entries = lines.filter_map(|line| serde_json::from_slice::<Entry>(line).ok());
+    let mut entries: Vec<_> = entries.take_while(|entry| entry.n > n).collect();
+    entries.reverse();
+    entries
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -146,6 +157,10 @@ mod tests {
         );
         journal.extend_from_slice(b"\n{\"n\":6,\"at");
         assert_eq!(entries(&journal).collect::<Vec<_>>(), all);
+        for n in 0..7 {
+            let after: Vec<_> = all.iter().filter(|entry| entry.n > n).cloned().collect();
+            assert_eq!(entries_after(&journal, n), after, "after {n}");
+        }
         let line = serde_json::to_string(&all[1]).unwrap();
         assert_eq!(
             line,

@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use davit_proto::id::ContainerId;
-use davit_proto::journal::{Entry, What, entries};
+use davit_proto::journal::{Entry, What, entries_after};
 use davit_proto::store::ContainerRecord;
 use davit_proto::time::system_time;
 use davit_proto::types::{Exit, exit::How};
@@ -87,7 +87,7 @@ impl News {
                 return None;
             }
         };
-        let entries = entries(&journal).filter(|entry| entry.n > record.journal).collect();
+        let entries = entries_after(&journal, record.journal);
         Some(Self { id: id.clone(), entries, exit })
     }
 
