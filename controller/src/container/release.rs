@@ -175,12 +175,7 @@ async fn discard(engine: &Arc<Engine>, id: &ContainerId, how: How) -> Result<(),
             let target = trash.join(format!("{id}{mark}{number}"));
             match std::fs::rename(&bundle, &target) {
                 Ok(()) => {
-                    for folder in [bundle.parent(), Some(trash.as_path())].into_iter().flatten() {
-                        if how.durable {
-                            sync_dir(open_dir(folder)?)?;
-                        }
-                    }
-                    return Ok(());
+                    return if how.durable { sync_both(bundle.parent(), &trash) } else { Ok(()) };
                 }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {}
@@ -193,6 +188,19 @@ async fn discard(engine: &Arc<Engine>, id: &ContainerId, how: How) -> Result<(),
         .await
         .map_err(|error| Error::Task { doing: "empty a folder", why: error.to_string() })?
         .map_err(Error::io(doing))
+}
+
+/// Makes both ends of a rename durable, at the same time: each waits for the disk.
+fn sync_both(from: Option<&Path>, to: &Path) -> io::Result<()> {
+    let sync = |folder: &Path| open_dir(folder).and_then(sync_dir);
+    std::thread::scope(|threads| {
+        let other = from.map(|from| threads.spawn(move || sync(from)));
+        let synced = sync(to);
+        let other = other.map_or(Ok(()), |other| {
+            other.join().unwrap_or_else(|_| Err(io::Error::other("a thread panicked")))
+        });
+        synced.and(other)
+    })
 }
 
 /// Deletes what is in the trash. What cannot be deleted now is tried again at the next start.
