@@ -9,6 +9,7 @@ use std::io;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use davit_sys::file::reserve_ahead;
 use tokio::sync::{oneshot, watch};
@@ -17,10 +18,15 @@ use super::SyncError;
 
 /// Bytes of disk that the database file may grow by when the disk is full: some thousand changes.
 const AHEAD: u64 = 4 << 20;
+/// How long a change that nobody waits for may wait for others: what follows it at once is written together with it, and
+/// an operation goes on without sharing the processors with the writer.
+const MOMENT: Duration = Duration::from_millis(2);
 
 enum Order {
     /// Something was written: the change of this revision.
     Flush(u64),
+    /// Somebody waits for what was written so far.
+    Hurry,
     /// Somebody waits for a barrier.
     Sync(oneshot::Sender<Result<(), SyncError>>),
 }
@@ -53,10 +59,16 @@ impl Flusher {
         let _ = self.send(Order::Flush(revision));
     }
 
-    /// The last revision that survives the death of this process, now and later. Of a database that takes no more
-    /// writes nothing is waited for.
-    pub(super) fn written(&self) -> watch::Receiver<u64> {
-        self.written.subscribe()
+    /// Waits until a revision survives the death of this process. Of a database that takes no more writes nothing is
+    /// waited for.
+    pub(super) async fn written(&self, revision: u64) {
+        let mut written = self.written.subscribe();
+        if *written.borrow() < revision {
+            // The same as for a nudge.
+            let _ = self.send(Order::Hurry);
+        }
+        // The writer outlives every waiter.
+        let _ = written.wait_for(|written| *written >= revision).await;
     }
 
     pub(super) async fn sync(&self) -> Result<(), SyncError> {
@@ -130,18 +142,33 @@ impl Ahead {
     }
 }
 
+/// The last revision to be flushed, and who waits for a barrier.
+fn gather(first: Order, orders: &Receiver<Order>) -> (u64, Vec<oneshot::Sender<Result<(), SyncError>>>) {
+    let until = Instant::now() + MOMENT;
+    let (mut revision, mut waiting, mut hurried) = (0, Vec::new(), false);
+    let mut next = Some(first);
+    while let Some(order) = next {
+        match order {
+            Order::Flush(of) => revision = revision.max(of),
+            Order::Hurry => hurried = true,
+            Order::Sync(done) => {
+                waiting.push(done);
+                hurried = true;
+            }
+        }
+        next = match hurried {
+            true => orders.try_recv().ok(),
+            false => orders.recv_timeout(until.saturating_duration_since(Instant::now())).ok(),
+        };
+    }
+    (revision, waiting)
+}
+
 fn write(db: &sled::Db, file: &File, orders: &Receiver<Order>, outcome: &Outcome<'_>) {
     let mut ahead = Ahead::default();
     ahead.keep(file);
     while let Ok(first) = orders.recv() {
-        let mut waiting = Vec::new();
-        let mut revision = 0;
-        for order in std::iter::once(first).chain(orders.try_iter()) {
-            match order {
-                Order::Sync(done) => waiting.push(done),
-                Order::Flush(of) => revision = revision.max(of),
-            }
-        }
+        let (revision, waiting) = gather(first, orders);
         let flushed = db.flush().map_err(|error| error.to_string());
         if flushed.is_ok() {
             outcome.written.send_if_modified(|written| {

@@ -213,8 +213,7 @@ impl Store {
     /// Waits until a change survives the death of this process, though not yet a power cut: a fraction of a
     /// millisecond. A database that takes no more writes is not waited for.
     pub async fn written(&self, revision: u64) {
-        // The writer outlives every waiter.
-        let _ = self.flusher.written().wait_for(|written| *written >= revision).await;
+        self.flusher.written(revision).await;
     }
 
     /// What happened to a container, also to one that was removed a while ago: by id, name, or unique prefix of an id.
