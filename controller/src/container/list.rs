@@ -11,7 +11,7 @@ use davit_proto::status::{Classify as _, ErrorKind};
 use futures_util::stream::{self, Stream};
 use prost::Message as _;
 
-use super::live::{self, status_of};
+use super::live;
 use super::size;
 use super::spec::port;
 use crate::engine::Engine;
@@ -43,11 +43,12 @@ pub async fn list(
     let all = request.all || request.limit > 0 || conditions.wants_stopped();
     let limit = if request.limit == 0 { usize::MAX } else { request.limit as usize };
     let after = Place::of_token(&request.page_token)?;
+    let none = ContainerStatus::default();
     let mut found: Vec<Container> = containers
         .into_iter()
         .enumerate()
         .filter(|(place, container)| {
-            (all || is_shown(&status_of(container))) && conditions.hold(*place, container)
+            (all || is_shown(status_of(container, &none))) && conditions.hold(*place, container)
         })
         .map(|(_, container)| container)
         .take(limit)
@@ -112,6 +113,11 @@ impl Place {
 fn token(container: &Container) -> String {
     let Place(Reverse((seconds, nanos)), id) = Place::of(container);
     format!("{seconds}.{nanos}.{id}")
+}
+
+/// A container's status, where it stands: hundreds are looked at for one list.
+fn status_of<'a>(container: &'a Container, none: &'a ContainerStatus) -> &'a ContainerStatus {
+    container.status.as_ref().unwrap_or(none)
 }
 
 /// What is listed without a word: all that may have a process.
@@ -192,18 +198,19 @@ impl Conditions {
 
     fn hold(&self, place: usize, container: &Container) -> bool {
         let Self { filters, .. } = self;
-        let status = status_of(container);
+        let none = ContainerStatus::default();
+        let status = status_of(container, &none);
         let slashed = format!("/{}", container.name);
         filters.any("id", |text| matches(text, &container.id))
             && filters.any("name", |text| matches(text, &container.name) || matches(text, &slashed))
             && filters.labels(&container.labels)
             && filters.any("status", |text| status_word(text).is_ok_and(|phase| phase == status.phase()))
-            && filters.any("exited", |text| has_exited(text, &status))
-            && filters.any("health", |text| text == health(&status))
+            && filters.any("exited", |text| has_exited(text, status))
+            && filters.any("health", |text| text == health(status))
             && filters.any("ancestor", |text| self.descends(text, container))
-            && filters.any("volume", |text| has_volume(text, &status))
-            && filters.any("network", |text| has_network(text, container, &status))
-            && filters.any("publish", |text| publishes(text, &status))
+            && filters.any("volume", |text| has_volume(text, status))
+            && filters.any("network", |text| has_network(text, container, status))
+            && filters.any("publish", |text| publishes(text, status))
             && filters.any("expose", |text| exposes(text, container))
             && self.older_than.is_none_or(|named| place > named)
             && self.newer_than.is_none_or(|named| place < named)

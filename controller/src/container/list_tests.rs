@@ -109,7 +109,7 @@ fn only_what_may_have_a_process_is_shown_without_a_word() {
         (Phase::Exited, false),
         (Phase::Removing, false),
     ] {
-        assert_eq!(is_shown(&status_of(&container("a", phase, None))), shown, "{phase:?}");
+        assert_eq!(is_shown(&live::status_of(&container("a", phase, None))), shown, "{phase:?}");
     }
 }
 
