@@ -9,6 +9,7 @@
 //! comes last. What was taken in for an image that did not come to be goes again: at once, or at the next start.
 
 mod document;
+mod gzip;
 mod inflate;
 mod layer;
 

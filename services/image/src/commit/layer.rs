@@ -1,20 +1,19 @@
 //! The new layer, in one pass over its bytes.
 //!
 //! ```text
-//! source ─┬─▶ gzip thread ─▶ blob file, its digest
-//!         └─▶ unpacker    ─▶ files, diff id
+//! source ─┬─▶ gzip threads ─▶ blob file, its digest
+//!         └─▶ unpacker     ─▶ files, diff id
 //! ```
 
-use std::io::{self, BufReader, Read, Write as _};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::io::{self, BufReader, Read};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread;
 
 use davit_proto::id::Digest;
-use flate2::Compression;
-use flate2::write::GzEncoder;
 
 use super::document::NewLayer;
-use crate::content::{ContentError, Fresh};
+use super::gzip;
+use crate::content::ContentError;
 use crate::document::{Descriptor, OCI_LAYER};
 use crate::lease::Lease;
 use crate::snapshot::SnapshotError;
@@ -36,7 +35,7 @@ pub fn take_in(
     let fresh = store.content().fresh()?;
     let (to_gzip, pieces) = sync_channel(PIECES);
     let (blob, unpacked) = thread::scope(|scope| {
-        let compressing = scope.spawn(move || compress(&pieces, fresh));
+        let compressing = scope.spawn(move || gzip::compress(&pieces, fresh));
         let mut tee = BufReader::with_capacity(PIECE, Tee { source, to_gzip });
         // Held before anybody can see it.
         let mut keep = |diff_id: &Digest| {
@@ -67,15 +66,6 @@ pub fn take_in(
     fresh.publish()?;
     let blob = Descriptor::new(format!("{OCI_LAYER}+gzip"), digest, size);
     Ok(Some(NewLayer { blob, diff_id }))
-}
-
-/// The same bytes make the same blob: its header tells no time.
-fn compress(pieces: &Receiver<Vec<u8>>, fresh: Fresh) -> io::Result<Fresh> {
-    let mut encoder = GzEncoder::new(fresh, Compression::fast());
-    for piece in pieces {
-        encoder.write_all(&piece)?;
-    }
-    encoder.finish()
 }
 
 /// A source whose bytes are compressed while they are read.
