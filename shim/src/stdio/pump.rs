@@ -9,7 +9,7 @@ use davit_proto::types::Exit;
 use davit_sys::pty::WindowSize;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::client::{Client, Frame, PIECE, WINDOW};
 use super::input::{Input, Rules, Typist};
@@ -29,6 +29,9 @@ const AWAITED_READS: usize = 2;
 /// What is kept of each stream of which a client that says what it has seen may want any byte again: what it had not
 /// seen, and one more read.
 const KEPT: usize = WINDOW as usize + (2 * PIPE);
+/// A burst of so many bytes is likely to go on: memory for it is kept until it was quiet for a moment.
+const BULK: u64 = 4 << 10;
+const QUIET: Duration = Duration::from_millis(100);
 /// How long the end of an output that is in no log can be had after the exit.
 pub const LINGER: Duration = Duration::from_secs(30);
 
@@ -224,6 +227,7 @@ enum Wake {
     Order(Option<Order>),
     Readable,
     ClientMoved,
+    Quiet,
     Over,
 }
 
@@ -234,6 +238,7 @@ impl Pump {
                 Wake::Order(Some(order)) => self.obey(order).await,
                 Wake::Readable => self.read_burst().await,
                 Wake::ClientMoved => {}
+                Wake::Quiet => self.rest(),
                 Wake::Over if self.reads_on().await => {}
                 Wake::Order(None) | Wake::Over => break,
             }
@@ -288,6 +293,7 @@ impl Pump {
             () = readable(stdout.as_ref()), if !held => Wake::Readable,
             () = readable(stderr.as_ref()), if !held => Wake::Readable,
             () = moved(&self.heard.clients, now), if awaited => Wake::ClientMoved,
+            () = sleep(QUIET), if self.buffer.capacity() > 0 => Wake::Quiet,
         }
     }
 
@@ -394,10 +400,12 @@ impl Pump {
     /// is taken to have come to standard output first.
     async fn read_burst(&mut self) {
         let mut more = false;
+        let said = |heard: &Heard| Stream::BOTH.map(|stream| heard.offsets.get(stream)).iter().sum::<u64>();
+        let before = said(&self.heard);
         for stream in Stream::BOTH {
             more |= self.read(stream, Source::read).await == More::Now;
         }
-        if !more {
+        if !more && said(&self.heard) - before < BULK {
             self.rest();
         }
     }
