@@ -17,6 +17,7 @@ pub mod name;
 pub mod notify;
 pub mod recover;
 pub mod reserve;
+pub mod rest;
 pub mod revive;
 pub mod serve;
 pub mod shim;

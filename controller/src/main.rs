@@ -5,13 +5,16 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Parser as _;
 use davit_controller::config::{Config, Flags};
-use davit_controller::{failpoint, notify, serve};
+use davit_controller::{failpoint, notify, rest, serve};
 use davit_proto::transport::{self, Peers};
+use davit_sys::resident;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 /// How long calls may take to end once the engine stops.
 const GRACE: Duration = Duration::from_secs(3);
+/// Heaps for all threads: more would be faster only for who does nothing else than to allocate.
+const HEAPS: i32 = 2;
 
 fn main() -> anyhow::Result<()> {
     let flags = Flags::parse();
@@ -30,6 +33,7 @@ fn main() -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(&config.log_level).context("invalid --log-level")?;
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     failpoint::load()?;
+    resident::limit_heaps(HEAPS);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(run(config))?;
     // What still works on files may take a moment; what it does is found again at the next start.
@@ -43,6 +47,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let peers = if config.group.is_some() { Peers::WhoeverConnects } else { Peers::OurUser };
     let opened = serve::open(config).await?;
     let routes = transport::with_standard(serve::with_builds(&opened.engine).await?, serve::SERVICES).await?;
+    tokio::spawn(rest::rest());
     tracing::info!(socket = %socket.display(), instance, "serving");
     // The socket listens: whoever calls from now on is answered.
     if let Err(error) = notify::ready() {

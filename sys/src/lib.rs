@@ -17,6 +17,7 @@
 //! | sockets that hold and serve ports of the host | [`port`] |
 //! | signalfd, ended children | [`supervise`] |
 //! | giving back stack pages | [`stack`] |
+//! | giving back free memory, processor time | [`resident`] |
 
 pub mod bpf;
 pub mod fd;
@@ -30,6 +31,7 @@ pub mod privilege;
 pub mod process;
 pub mod pty;
 pub mod quota;
+pub mod resident;
 pub mod seccomp;
 pub mod stack;
 pub mod supervise;

@@ -114,7 +114,7 @@ fn the_wire_knows_no_kernel_and_services_know_nobody() {
 
 #[test]
 fn the_controller_touches_the_kernel_only_to_launch_and_to_lock() {
-    let allowed = ["memory", "process", "file", "fd", "mount"];
+    let allowed = ["memory", "process", "file", "fd", "mount", "resident"];
     for (path, text) in sources("controller/src") {
         for used in code(&text).split("davit_sys::").skip(1) {
             let used = used.trim_start_matches('{');

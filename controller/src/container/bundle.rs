@@ -15,6 +15,7 @@ use prost::Message as _;
 use prost_reflect::{
     DescriptorPool, DeserializeOptions, DynamicMessage, MessageDescriptor, SerializeOptions,
 };
+use prost_types::FileDescriptorSet;
 
 /// Is there while the container is frozen for a reader of its files.
 const FROZEN: &str = "frozen";
@@ -277,8 +278,11 @@ fn record_of(bytes: &[u8]) -> io::Result<ContainerRecord> {
 fn descriptor() -> MessageDescriptor {
     static DESCRIPTOR: OnceLock<MessageDescriptor> = OnceLock::new();
     let read = || {
-        let pool =
-            DescriptorPool::decode(davit_proto::DESCRIPTORS).expect("compiled by our own build script");
+        let set = FileDescriptorSet::decode(davit_proto::DESCRIPTORS);
+        let mut set = set.expect("compiled by our own build script");
+        // Where each word stands in its file, which is more than all the rest, and which nobody asks.
+        set.file.iter_mut().for_each(|file| file.source_code_info = None);
+        let pool = DescriptorPool::from_file_descriptor_set(set).expect("compiled by our own build script");
         pool.get_message_by_name("davit.store.v1.ContainerRecord").expect("defined in record.proto")
     };
     DESCRIPTOR.get_or_init(read).clone()
