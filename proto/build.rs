@@ -25,6 +25,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .bytes(".davit.container.v1.CopyInRequest")
         .bytes(".davit.container.v1.ExportResponse")
         .bytes(".davit.container.v1.DiffEntry")
+        .bytes(".davit.container.v1.LogLine")
         .bytes(".davit.volume.v1")
         .include_file("davit.rs")
         .compile_fds(descriptors)?;

@@ -193,7 +193,7 @@ mod tests {
         LogLine {
             stream: Stdio::Stdout.into(),
             at: Some(Timestamp { seconds, nanos: 5 }),
-            data: data.as_bytes().to_vec(),
+            data: data.as_bytes().to_vec().into(),
         }
     }
 

@@ -165,7 +165,7 @@ impl Session<'_> {
         while let Some(frame) = lines.message().await.map_err(RemoteError::from)? {
             for line in frame.lines {
                 let next = if line.stream() == Stdio::Stderr { &mut stderr } else { &mut stdout };
-                let output = Output { stream: line.stream, offset: *next, data: line.data.into() };
+                let output = Output { stream: line.stream, offset: *next, data: line.data };
                 *next += output.data.len() as u64;
                 seat.write(output).await?;
             }

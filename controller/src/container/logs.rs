@@ -6,6 +6,7 @@ mod file;
 mod reader;
 mod tail;
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,22 +21,26 @@ use crate::engine::Engine;
 use crate::error::Error;
 use crate::store::{Seen, Watched, phase};
 
-use entry::nanoseconds;
+use entry::{Moment, moment};
 use reader::{Reader, Wanted};
 
 /// How soon the files are looked at again after something was read.
 const SOON: Duration = Duration::from_millis(10);
 /// How soon at the latest.
 const LATE: Duration = Duration::from_millis(160);
+/// Frames that are read ahead, because handing a thread something to do costs as much as reading one.
+const AHEAD: usize = 4;
 
 /// A log on its way to a client.
 struct Following {
     container_id: ContainerId,
     reader: Reader,
     follow: bool,
-    until: Option<i128>,
+    until: Option<Moment>,
     record: Option<Watched>,
     pause: Duration,
+    /// Frames that were read and not yet sent.
+    ahead: VecDeque<LogsResponse>,
 }
 
 /// Reads a log, and with `follow` goes on as it grows until the container ends.
@@ -57,8 +62,8 @@ pub async fn logs(
     let wanted = Wanted {
         stdout: request.stdout,
         stderr: request.stderr,
-        since: request.since.as_ref().map(nanoseconds),
-        until: request.until.as_ref().map(nanoseconds),
+        since: request.since.as_ref().map(moment),
+        until: request.until.as_ref().map(moment),
     };
     let until = wanted.until;
     let record = engine.store.watch(&container_id);
@@ -68,7 +73,8 @@ pub async fn logs(
     let reader = blocking(move || Reader::open(folder, wanted, request.tail, follow))
         .await
         .map_err(Error::io(format!("open the log of {container_id}")))?;
-    let state = Following { container_id, reader, follow, until, record, pause: SOON };
+    let state =
+        Following { container_id, reader, follow, until, record, pause: SOON, ahead: VecDeque::new() };
     Ok(unfold(Some(state), |state| async move { next(state?).await }))
 }
 
@@ -77,28 +83,40 @@ type Step = Option<(Result<LogsResponse, Error>, Option<Following>)>;
 /// The next frame.
 async fn next(mut state: Following) -> Step {
     loop {
+        if let Some(frame) = state.ahead.pop_front() {
+            return Some((Ok(frame), Some(state)));
+        }
         // Looked at before reading: what an ended container wrote is all there by then.
         let over = !state.follow || state.is_over();
         let Following { mut reader, .. } = state;
-        let read = blocking(move || {
-            let lines = reader.read();
-            Ok((lines, reader))
-        });
-        let (lines, reader) = match read.await {
+        let read = blocking(move || Ok((ahead(&mut reader)?, reader))).await;
+        let (frames, reader) = match read {
             Ok(read) => read,
             Err(error) => return failed(&state.container_id, error),
         };
         state.reader = reader;
-        match lines {
-            Err(error) => return failed(&state.container_id, error),
-            Ok(lines) if !lines.is_empty() => {
-                state.pause = SOON;
-                return Some((Ok(LogsResponse { lines }), Some(state)));
-            }
-            Ok(_) if over => return None,
-            Ok(_) => state.wait().await,
+        state.ahead = frames;
+        match state.ahead.is_empty() {
+            false => state.pause = SOON,
+            true if over => return None,
+            true => state.wait().await,
         }
     }
+}
+
+/// Some more frames; none when all that there is was read.
+fn ahead(reader: &mut Reader) -> io::Result<VecDeque<LogsResponse>> {
+    let mut frames = VecDeque::with_capacity(AHEAD);
+    while frames.len() < AHEAD {
+        match reader.read() {
+            Ok(lines) if lines.is_empty() => break,
+            Ok(lines) => frames.push_back(LogsResponse { lines }),
+            Err(error) if frames.is_empty() => return Err(error),
+            // What was read comes first; the next read fails the same way.
+            Err(_) => break,
+        }
+    }
+    Ok(frames)
 }
 
 fn failed(container_id: &ContainerId, error: io::Error) -> Step {
@@ -109,7 +127,7 @@ impl Following {
     /// Whether nothing more can come.
     fn is_over(&self) -> bool {
         let ended = self.record.as_ref().is_none_or(|record| !may_write(&record.borrow()));
-        ended || self.until.is_some_and(|until| nanoseconds(&now()) >= until)
+        ended || self.until.is_some_and(|until| moment(&now()) >= until)
     }
 
     /// Waits until there may be more: for a while, or until the container's state changes.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use davit_proto::build::build_response::Event;
 use davit_proto::build::{BuildResponse, Output, Part, Planned, Step as WireStep, StepState};
 use davit_proto::image::{LayerProgress, LayerState};
@@ -55,8 +56,8 @@ impl Progress {
     ///
     /// # Errors
     /// The client is gone.
-    pub async fn output(&self, number: u32, data: Vec<u8>, stderr: bool) -> Result<(), Error> {
-        self.tell(Event::Output(Output { number, data: data.into(), stderr })).await
+    pub async fn output(&self, number: u32, data: Bytes, stderr: bool) -> Result<(), Error> {
+        self.tell(Event::Output(Output { number, data, stderr })).await
     }
 
     /// So many steps will come beside those that began already.

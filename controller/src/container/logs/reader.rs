@@ -4,21 +4,19 @@ use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
 
+use bytes::{Bytes, BytesMut};
 use davit_proto::container::LogLine;
 use davit_proto::types::Stdio;
 
-use super::entry::Entry;
+use super::entry::{Entry, Moment, Times};
 use super::file::{self, Piece};
 use super::tail;
 
-/// Bytes read from a file at once.
-const BLOCK: usize = 64 << 10;
+/// Bytes read from a file at once. What they hold is one frame: together with the beginning of a line that was read
+/// before, it has no more than 64 KiB of data.
+const BLOCK: usize = 48 << 10;
 /// Longest line that can be an entry; what is longer is skipped whole.
 pub const LONGEST: usize = 128 << 10;
-/// A frame is sent once it has so many bytes of data, and never has more than 64 KiB.
-const FRAME: usize = 40 << 10;
-/// Most lines of a frame.
-const LINES: usize = 1024;
 
 /// Which entries are wanted.
 #[derive(Debug, Clone)]
@@ -28,9 +26,9 @@ pub struct Wanted {
     /// Standard error.
     pub stderr: bool,
     /// At or after this time.
-    pub since: Option<i128>,
+    pub since: Option<Moment>,
     /// Before this time.
-    pub until: Option<i128>,
+    pub until: Option<Moment>,
 }
 
 impl Wanted {
@@ -71,7 +69,7 @@ pub struct Reader {
     rest: Vec<u8>,
     /// The line in `rest` is too long to be an entry: drop everything to its end.
     skipping: bool,
-    block: Vec<u8>,
+    times: Times,
 }
 
 impl Reader {
@@ -101,7 +99,7 @@ impl Reader {
             last: None,
             rest: Vec::new(),
             skipping: false,
-            block: Vec::new(),
+            times: Times::default(),
         })
     }
 
@@ -110,8 +108,8 @@ impl Reader {
     /// # Errors
     /// When a file cannot be read.
     pub fn read(&mut self) -> io::Result<Vec<LogLine>> {
-        let mut lines = Lines::default();
-        while !lines.full() {
+        let mut lines = Vec::new();
+        while lines.is_empty() {
             if self.places.is_empty() && !self.younger()? {
                 break;
             }
@@ -122,7 +120,7 @@ impl Reader {
                 self.last = done;
             }
         }
-        Ok(lines.lines)
+        Ok(lines)
     }
 
     /// Goes to the file after the one read last, when there is one, or tells whether the same has grown.
@@ -166,11 +164,12 @@ impl Reader {
     }
 
     /// Reads a block of the present file; `false` at its end.
-    fn advance(&mut self, lines: &mut Lines) -> io::Result<bool> {
+    fn advance(&mut self, lines: &mut Vec<LogLine>) -> io::Result<bool> {
         let Some(place) = self.places.front_mut() else { return Ok(false) };
         let left = place.end.map_or(BLOCK as u64, |end| end.saturating_sub(place.position));
-        self.block.resize(usize::try_from(left).unwrap_or(BLOCK).min(BLOCK), 0);
-        let count = place.piece.read_at(&mut self.block, place.position)?;
+        // Lines keep the block that they are in.
+        let mut block = BytesMut::zeroed(usize::try_from(left).unwrap_or(BLOCK).min(BLOCK));
+        let count = place.piece.read_at(&mut block, place.position)?;
         if count == 0 {
             if self.places.len() > 1 || !self.follow {
                 self.rest.clear();
@@ -178,54 +177,40 @@ impl Reader {
             }
             return Ok(false);
         }
-        let mut bytes = self.block.get(..count).unwrap_or_default();
-        while let Some(end) = bytes.iter().position(|b| *b == b'\n') {
-            if lines.full() {
-                break;
-            }
-            let (head, tail) = bytes.split_at(end);
-            place.position += end as u64 + 1;
-            bytes = tail.get(1..).unwrap_or_default();
+        block.truncate(count);
+        let block = block.freeze();
+        place.position += count as u64;
+        let mut begin = 0;
+        for end in memchr::memchr_iter(b'\n', &block) {
+            let line = block.slice(begin..=end);
+            begin = end + 1;
             if !std::mem::take(&mut self.skipping) {
                 if self.rest.is_empty() {
-                    lines.take(head, &self.wanted);
+                    self.take(line, lines);
                 } else {
-                    self.rest.extend_from_slice(head);
-                    lines.take(&self.rest, &self.wanted);
+                    self.rest.extend_from_slice(&line);
+                    let whole = std::mem::take(&mut self.rest).into();
+                    self.take(whole, lines);
                 }
             }
             self.rest.clear();
         }
-        if !lines.full() {
-            place.position += bytes.len() as u64;
-            if self.rest.len() + bytes.len() > LONGEST {
-                self.skipping = true;
-                self.rest.clear();
-            } else if !self.skipping {
-                self.rest.extend_from_slice(bytes);
-            }
+        let open = block.get(begin..).unwrap_or_default();
+        if self.rest.len() + open.len() > LONGEST {
+            self.skipping = true;
+            self.rest.clear();
+        } else if !self.skipping {
+            self.rest.extend_from_slice(open);
         }
         Ok(true)
     }
-}
 
-/// Lines of one frame.
-#[derive(Debug, Default)]
-struct Lines {
-    lines: Vec<LogLine>,
-    bytes: usize,
-}
-
-impl Lines {
-    fn full(&self) -> bool {
-        self.bytes >= FRAME || self.lines.len() >= LINES
-    }
-
-    fn take(&mut self, line: &[u8], wanted: &Wanted) {
-        if let Some(entry) = Entry::parse(line).filter(|entry| wanted.takes(entry)) {
-            let line = entry.to_line();
-            self.bytes += line.data.len();
-            self.lines.push(line);
+    /// Takes a line, which has its newline, when it is an entry that is wanted.
+    fn take(&mut self, line: Bytes, lines: &mut Vec<LogLine>) {
+        let Some(text) = line.strip_suffix(b"\n") else { return };
+        let entry = Entry::parse(text, &mut self.times).filter(|entry| self.wanted.takes(entry));
+        if let Some(entry) = entry {
+            lines.push(entry.to_line(&line));
         }
     }
 }

@@ -4,7 +4,7 @@ use std::io;
 
 use davit_proto::types::Stdio;
 
-use super::entry::Entry;
+use super::entry::{Entry, Times};
 use super::file::Piece;
 use super::reader::{LONGEST, Wanted};
 
@@ -17,6 +17,7 @@ struct Count {
     lines: u64,
     stdout_seen: bool,
     stderr_seen: bool,
+    times: Times,
 }
 
 impl Count {
@@ -97,7 +98,7 @@ fn joined(head: &[u8], rest: &mut Vec<u8>) -> Vec<u8> {
 
 /// The offset behind a line when it is one too many, or older than what is wanted.
 fn one_too_many(line: &[u8], end: u64, lines: u64, wanted: &Wanted, count: &mut Count) -> Option<u64> {
-    let entry = Entry::parse(line)?;
+    let entry = Entry::parse(line, &mut count.times)?;
     if wanted.since.is_some_and(|since| entry.at < since) {
         return Some(end + 1);
     }

@@ -17,8 +17,9 @@ fn stamp(second: usize) -> String {
     format!("2026-11-20T22:{:02}:{:02}.5Z", second / 60 % 60, second % 60)
 }
 
-fn at(second: usize) -> i128 {
-    stamp(second).parse::<jiff::Timestamp>().unwrap().as_nanosecond()
+fn at(second: usize) -> Moment {
+    let at = stamp(second).parse::<jiff::Timestamp>().unwrap();
+    (at.as_second(), at.subsec_nanosecond())
 }
 
 /// Lines numbered from `first` on, one a second, every third one on standard error.
