@@ -27,7 +27,7 @@ use super::{journal, kill, live};
 use crate::actor::Actor;
 use crate::engine::Engine;
 use crate::error::Error;
-use crate::shim::{SHORT, Shim, within};
+use crate::shim::{LONG, SHORT, Shim, within};
 use crate::store::Unresolved;
 
 /// How long a client may take to say what it wants.
@@ -166,7 +166,7 @@ impl Link {
             let first = output.message().await?;
             Ok::<_, RemoteError>(tonic::Response::new((output, first)))
         };
-        let (output, first) = within(SHORT, "attach to the container", call).await?;
+        let (output, first) = within(LONG, "attach to the container", call).await?;
         match first.and_then(|response| response.frame) {
             Some(FromShim::Attached(attached)) => Ok(Self { attached, shim, output, input }),
             _ => Err(Error::Unreachable {
