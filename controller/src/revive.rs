@@ -70,8 +70,10 @@ fn is_due(record: &ContainerRecord, wanted: Want, occasion: Occasion) -> bool {
         return false;
     }
     let restart = want::restart(&container.spec.clone().unwrap_or_default());
-    // By its policy, or because its health asked for its end: nobody says of that what is wanted.
-    let gave_up = status.life != 0 && [record.gave_up, record.stopping].contains(&status.life);
+    let this_life = |life: u64| life != 0 && life == status.life;
+    // By its health, or because the host went down: nobody says of that what is wanted.
+    let asked_to_end = this_life(record.stopping);
+    let gave_up = this_life(record.gave_up) || (asked_to_end && occasion == Occasion::CutOff);
     let run = wanted == Want::Run;
     match (restart.mode, occasion) {
         (Mode::No, _) => false,
@@ -259,6 +261,11 @@ mod tests {
         assert!(is_due(&gave_up, Want::Run, Occasion::Reboot));
         let unhealthy = ContainerRecord { stopping: 1, ..record(RestartMode::Always, 143, 0) };
         assert!(!is_due(&unhealthy, Want::Run, Occasion::CutOff));
+        let drained = ContainerRecord { stopping: 1, ..record(RestartMode::OnFailure, 137, 0) };
+        assert!(is_due(&drained, Want::Run, Occasion::Reboot), "as it would be, had the power failed");
+        assert!(!is_due(&drained, Want::Run, Occasion::CutOff));
+        let tried = ContainerRecord { gave_up: 1, ..record(RestartMode::OnFailure, 137, 0) };
+        assert!(!is_due(&tried, Want::Run, Occasion::Reboot));
         let mut unborn = record(RestartMode::Always, 127, 0);
         let status = unborn.container.as_mut().unwrap().status.as_mut().unwrap();
         status.exit.as_mut().unwrap().started_at = None;

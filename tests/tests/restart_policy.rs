@@ -263,23 +263,28 @@ fn what_is_drained_ends_in_order_and_runs_again_when_the_host_is_back() {
         until_true("it listens", || engine.ok(["logs", name]).stdout == "ready\n");
     }
     run(&engine, "deaf", "unless-stopped", deaf);
+    run(&engine, "fails", "on-failure", deaf);
     run(&engine, "stopped", "unless-stopped", deaf);
     engine.ok(["stop", "-t", "0", "stopped"]);
 
     let drained = engine.ok(["system", "drain", "-t", "1"]).stdout;
     let mut names: Vec<&str> = drained.lines().collect();
     names.sort_unstable();
-    assert_eq!(names, ["always", "deaf", "no", "unless"]);
-    for (name, ended) in
-        [("always", "exited 0"), ("unless", "exited 0"), ("no", "exited 0"), ("deaf", "exited 137")]
-    {
+    assert_eq!(names, ["always", "deaf", "fails", "no", "unless"]);
+    for (name, ended) in [
+        ("always", "exited 0"),
+        ("unless", "exited 0"),
+        ("no", "exited 0"),
+        ("deaf", "exited 137"),
+        ("fails", "exited 137"),
+    ] {
         assert_eq!(state(&engine, name), ended, "{name}");
     }
     assert_eq!(engine.ok(["logs", "always"]).stdout, "ready\nin order\n");
     assert_eq!(engine.ok(["system", "drain"]).stdout, "", "a second time there is nothing to do");
 
     reboot(&mut engine);
-    for name in ["always", "unless", "deaf"] {
+    for name in ["always", "unless", "deaf", "fails"] {
         until_true(&format!("{name} runs"), || state(&engine, name).starts_with("running"));
     }
     assert_eq!((state(&engine, "no"), state(&engine, "stopped")), ("exited 0".into(), "exited 137".into()));
