@@ -18,6 +18,10 @@ pub const ROOT: &str = "/var/lib/davit";
 pub const RUN: &str = "/run/davit";
 /// The longest name the kernel takes for a network interface.
 const INTERFACE: usize = 15;
+/// Shims of each kind that are prepared ahead by default.
+const POOL: usize = 4;
+/// Each costs memory, and its addresses are nobody else's.
+const MOST_POOL: usize = 64;
 /// The longest configuration file that is read.
 const FILE: usize = 1 << 20;
 
@@ -60,6 +64,9 @@ pub struct Flags {
     /// Cgroup above the containers' own
     #[arg(long, value_name = "PATH")]
     pub cgroup_parent: Option<String>,
+    /// Most shims of each kind to prepare before anybody asks for a container; 0 for none [default: 4]
+    #[arg(long, value_name = "N")]
+    pub pool: Option<usize>,
     /// What to log: error, warn, info, debug or trace [default: info]
     #[arg(long, value_name = "LEVEL")]
     pub log_level: Option<String>,
@@ -144,6 +151,8 @@ pub struct Config {
     pub labels: Vec<String>,
     /// Cgroup above the containers' own, absolute within each hierarchy.
     pub cgroup_parent: String,
+    /// Most shims of each kind that are prepared ahead.
+    pub pool: usize,
     /// What to log.
     pub log_level: String,
     /// What the embedded image service collects by itself.
@@ -194,6 +203,7 @@ impl Config {
             volume_drivers: volume_drivers(&flags.volume_driver, volume_service.is_some())?,
             bridge_subnet: flags.bridge_subnet,
             cgroup_parent: cgroup_parent(flags.cgroup_parent, &instance)?,
+            pool: pool(flags.pool)?,
             log_level: flags.log_level.unwrap_or_else(|| "info".to_owned()),
             image_service: optional("image-service", flags.image_service)?,
             volume_service,
@@ -275,6 +285,7 @@ impl Flags {
             registry_mirror: list(self.registry_mirror, file.registry_mirror),
             label: list(self.label, file.label),
             cgroup_parent: self.cgroup_parent.or(file.cgroup_parent),
+            pool: self.pool.or(file.pool),
             log_level: self.log_level.or(file.log_level),
             image_service: self.image_service.or(file.image_service),
             volume_service: self.volume_service.or(file.volume_service),
@@ -376,6 +387,15 @@ fn cgroup_parent(given: Option<String>, instance: &str) -> Result<String, Error>
     Ok(path)
 }
 
+fn pool(given: Option<usize>) -> Result<usize, Error> {
+    match given.unwrap_or(POOL) {
+        many if many > MOST_POOL => {
+            Err(value("pool", &many.to_string(), format!("must be at most {MOST_POOL}")))
+        }
+        some => Ok(some),
+    }
+}
+
 /// Mirrors by registry, as the image service wants them: all of ours are of the default registry.
 #[must_use]
 pub fn mirrors(config: &Config, registry: &str) -> BTreeMap<String, Vec<String>> {
@@ -441,6 +461,7 @@ mod tests {
         for (args, flag) in [
             (["--root", "relative"], "root"),
             (["--root", "/a,b"], "root"),
+            (["--pool", "65"], "pool"),
             (["--bridge", "a-name-that-is-too-long"], "bridge"),
             (["--cgroup-parent", "/../x"], "cgroup-parent"),
             (["--cgroup-parent", "x"], "cgroup-parent"),

@@ -14,15 +14,17 @@ use davit_proto::store::ContainerRecord;
 use davit_proto::task::TaskState;
 use davit_proto::volume::volumes_client::VolumesClient;
 use davit_sys::file::{Durability, open_dir, write_atomic};
-use tokio::sync::OwnedMutexGuard;
+use tokio::sync::{OwnedMutexGuard, Semaphore};
 use tokio::task::AbortHandle;
 use tonic::transport::Channel;
 
 use crate::config::Config;
 use crate::container::copy::Copies;
 use crate::container::freeze::Freezes;
+use crate::container::release::early;
 use crate::container::spec::Host;
 use crate::error::Error;
+use crate::pool::Pool;
 use crate::revive::Cuts;
 use crate::shim::{Program, Shim};
 use crate::store::{Store, Unresolved};
@@ -133,6 +135,10 @@ pub struct Engine {
     pub copies: Copies,
     /// Containers that are frozen while they are read.
     pub freezes: Freezes,
+    /// Shims that are prepared before anybody asks.
+    pub pool: Pool,
+    /// Places of containers that are gone while their shims are not.
+    pub leaving: Arc<Semaphore>,
 }
 
 impl Engine {
@@ -140,6 +146,8 @@ impl Engine {
     #[must_use]
     pub fn new(config: Config, store: Store, facts: Facts, program: Program, services: Services) -> Self {
         Self {
+            pool: Pool::new(config.pool),
+            leaving: Arc::new(Semaphore::new(early::MOST)),
             config,
             store,
             facts,

@@ -5,7 +5,7 @@ use davit_failpoint::{Failed, Invalid};
 use crate::error::Error;
 
 /// Every point of the controller, in the order in which a container's life passes them.
-pub const ALL: [&str; 35] = [
+pub const ALL: [&str; 41] = [
     CREATE_RECORDED,
     CREATE_INTENT,
     CREATE_LAUNCHED,
@@ -16,6 +16,11 @@ pub const ALL: [&str; 35] = [
     CREATE_SPEC,
     CREATE_CONFIGURED,
     CREATE_DONE,
+    POOL_FOLDER,
+    POOL_LAUNCHED,
+    POOL_PREPARED,
+    POOL_ATTACHED,
+    POOL_TAKEN,
     START_WANTED,
     START_OPENED,
     PUBLISH_WANTED,
@@ -40,6 +45,7 @@ pub const ALL: [&str; 35] = [
     RELEASE_SERVICES,
     RELEASE_CGROUP,
     RELEASE_RECORD,
+    RELEASE_EARLY,
     REMOVE_MARKED,
 ];
 
@@ -63,6 +69,16 @@ pub const CREATE_SPEC: &str = "create.spec";
 pub const CREATE_CONFIGURED: &str = "create.configured";
 /// The record says that it is made.
 pub const CREATE_DONE: &str = "create.done";
+/// The folder of a shim that is prepared ahead is made.
+pub const POOL_FOLDER: &str = "pool.folder";
+/// That shim was launched.
+pub const POOL_LAUNCHED: &str = "pool.launched";
+/// It has made the namespaces.
+pub const POOL_PREPARED: &str = "pool.prepared";
+/// It is on the network that it is to be on.
+pub const POOL_ATTACHED: &str = "pool.attached";
+/// It became a container.
+pub const POOL_TAKEN: &str = "pool.taken";
 /// The wish that it runs is written.
 pub const START_WANTED: &str = "start.wanted";
 /// The gate is open.
@@ -113,6 +129,8 @@ pub const RELEASE_SERVICES: &str = "release.services";
 pub const RELEASE_CGROUP: &str = "release.cgroup";
 /// Its record is gone.
 pub const RELEASE_RECORD: &str = "release.record";
+/// Its record is gone before its shim is.
+pub const RELEASE_EARLY: &str = "release.early";
 
 /// Every point of this program: the controller's, and those of the services that it may embed.
 pub fn all() -> impl Iterator<Item = &'static str> {

@@ -15,6 +15,7 @@ pub mod filter;
 pub mod info;
 pub mod name;
 pub mod notify;
+pub mod pool;
 pub mod recover;
 pub mod reserve;
 pub mod rest;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Parser as _;
 use davit_controller::config::{Config, Flags};
-use davit_controller::{failpoint, notify, rest, serve};
+use davit_controller::{failpoint, notify, pool, rest, serve};
 use davit_proto::transport::{self, Peers};
 use davit_sys::resident;
 use tokio::signal::unix::{SignalKind, signal};
@@ -67,6 +67,11 @@ async fn run(config: Config) -> anyhow::Result<()> {
     tokio::select! {
         served = transport::serve_unix_to(peers, opened.listener, routes, stop) => served?,
         () = overdue => {}
+    }
+    if tokio::time::timeout(GRACE, pool::close(&opened.engine)).await.is_err() {
+        tracing::warn!(
+            "prepared shims did not end in time; what is left of them is cleared at the next start"
+        );
     }
     if let Err(error) = opened.engine.store.sync().await {
         tracing::error!(%error, "the store was not synced at the end");

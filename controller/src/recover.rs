@@ -10,7 +10,9 @@
 //! | else | no | yes | adopted: somebody took the folder, the container still runs |
 //! | none | with its record | – | the record is entered, then as above |
 //! | none | without | no | half-made: released |
+//! | none | marked as prepared ahead | – | the same: nobody had asked for it |
 //! | none | without | yes | reported: never destroy what is not understood |
+//! | being removed or not, or none | in the trash | – | it is no more: the removal is finished |
 //!
 //! Shims are asked in parallel, each with its own limits, so that a stuck one delays nobody. The API is served a
 //! moment later; what is not known by then is *unknown* until it is. A boot id that changed needs no row of its own:
@@ -50,12 +52,25 @@ struct Ground {
     bundles: BTreeSet<ContainerId>,
     /// Folders of shims.
     shims: BTreeSet<ContainerId>,
+    /// Bundles that were made before anybody asked.
+    ahead: BTreeSet<ContainerId>,
     /// What is in the trash, and whether its volumes go too.
     trash: BTreeMap<ContainerId, bool>,
     /// Everything in the trash, by path.
     rubbish: Vec<PathBuf>,
     /// What no davit made.
     strangers: Vec<PathBuf>,
+}
+
+impl Ground {
+    fn folder(&self, id: &ContainerId) -> Folder {
+        match (self.ahead.contains(id), self.bundles.contains(id), self.trash.contains_key(id)) {
+            (true, _, _) => Folder::Ahead,
+            (false, true, _) => Folder::Bundle,
+            (false, false, true) => Folder::Trash,
+            (false, false, false) => Folder::Nowhere,
+        }
+    }
 }
 
 /// What is done with one container.
@@ -73,16 +88,32 @@ enum Verdict {
     Report,
 }
 
+/// Where a container's folder is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Folder {
+    /// Where it belongs.
+    Bundle,
+    /// There too, made before anybody asked for a container.
+    Ahead,
+    /// In the trash: the container is no more.
+    Trash,
+    Nowhere,
+}
+
 /// The table.
-fn decide(record: Option<Phase>, bundle: bool, shim: bool) -> Verdict {
-    match (record, bundle, shim) {
-        (Some(Phase::Creating | Phase::Unspecified), _, _) | (None, true, false) => Verdict::Undo,
-        (Some(Phase::Removing), _, _) | (Some(_), false, false) => Verdict::Finish,
+fn decide(record: Option<Phase>, folder: Folder, shim: bool) -> Verdict {
+    match (record, folder, shim) {
+        (Some(Phase::Creating | Phase::Unspecified), _, _)
+        | (None, Folder::Bundle, false)
+        | (None, Folder::Ahead, _) => Verdict::Undo,
+        (Some(Phase::Removing), _, _) | (_, Folder::Trash, _) | (Some(_), Folder::Nowhere, false) => {
+            Verdict::Finish
+        }
         (Some(_), _, true) => Verdict::Adopt,
-        (Some(_), true, false) => Verdict::Settle,
+        (Some(_), Folder::Bundle | Folder::Ahead, false) => Verdict::Settle,
         (None, _, true) => Verdict::Report,
         // In no list, so nobody asks.
-        (None, false, false) => Verdict::Report,
+        (None, Folder::Nowhere, false) => Verdict::Report,
     }
 }
 
@@ -181,15 +212,16 @@ fn unheard(engine: &Engine, record: &ContainerRecord, rebuilt: bool) -> Change {
 /// Looks up each container in the table, and begins what it says.
 fn judge(engine: &Arc<Engine>, ground: &Ground) -> JoinSet<()> {
     let mut all: BTreeSet<ContainerId> = ground.bundles.union(&ground.shims).cloned().collect();
+    all.extend(ground.trash.keys().cloned());
     all.extend(engine.store.all().records.iter().filter_map(|record| store::record_id(record).ok()));
     let mut tasks = JoinSet::new();
     for id in all {
         let record = engine.store.get(&id);
         let phase = record.as_deref().map(store::phase);
-        let (bundle, shim) = (ground.bundles.contains(&id), ground.shims.contains(&id));
+        let (folder, shim) = (ground.folder(&id), ground.shims.contains(&id));
         // A spec that is there and cannot be read is no sign of a half-made container.
         let unreadable = phase.is_none() && engine.config.bundle(&id).join("spec.json").exists();
-        let verdict = if unreadable { Verdict::Report } else { decide(phase, bundle, shim) };
+        let verdict = if unreadable { Verdict::Report } else { decide(phase, folder, shim) };
         let volumes = ground.trash.get(&id).copied().unwrap_or(false)
             || record.is_some_and(|record| record.remove_volumes);
         match verdict {
@@ -209,10 +241,20 @@ fn judge(engine: &Arc<Engine>, ground: &Ground) -> JoinSet<()> {
                 tasks.spawn(go_with_its_end(engine.clone(), id, end));
             }
             Verdict::Undo => {
+                // Nobody had asked for it, so nobody is told, and nobody waits.
+                if folder == Folder::Ahead {
+                    tokio::spawn(finish(engine.clone(), id, UNDO));
+                    continue;
+                }
                 engine.recovered(format!("container {id} was half made and is released"));
                 tasks.spawn(finish(engine.clone(), id, UNDO));
             }
             Verdict::Finish => {
+                // One without a record is gone for all who look.
+                if phase.is_none() {
+                    tokio::spawn(finish(engine.clone(), id, How { volumes, durable: false, told: false }));
+                    continue;
+                }
                 engine.recovered(format!("the removal of container {id} was cut off and is finished"));
                 tasks.spawn(finish(engine.clone(), id, How { volumes, durable: false, told: true }));
             }
@@ -363,6 +405,11 @@ fn read_ground(bundles: &Path, shims: &Path, trash: &Path) -> io::Result<Ground>
             }
         }
     }
+    for id in &ground.bundles {
+        if Bundle::new(bundles.join(id.as_str())).is_ahead()? {
+            ground.ahead.insert(id.clone());
+        }
+    }
     for entry in std::fs::read_dir(trash)? {
         let path = entry?.path();
         let name = name_of(&path);
@@ -386,24 +433,32 @@ mod tests {
 
     #[test]
     fn every_row_of_the_table() {
+        use Folder::{Ahead, Bundle, Nowhere, Trash};
         use Verdict::{Adopt, Finish, Report, Settle, Undo};
         let rows = [
-            (Some(Phase::Creating), true, true, Undo),
-            (Some(Phase::Creating), false, false, Undo),
-            (Some(Phase::Removing), true, true, Finish),
-            (Some(Phase::Removing), false, false, Finish),
-            (Some(Phase::Running), true, true, Adopt),
-            (Some(Phase::Running), true, false, Settle),
-            (Some(Phase::Running), false, true, Adopt),
-            (Some(Phase::Exited), true, true, Adopt),
-            (Some(Phase::Exited), true, false, Settle),
-            (Some(Phase::Created), false, false, Finish),
-            (None, true, false, Undo),
-            (None, true, true, Report),
-            (None, false, true, Report),
+            (Some(Phase::Creating), Bundle, true, Undo),
+            (Some(Phase::Creating), Nowhere, false, Undo),
+            (Some(Phase::Creating), Ahead, true, Undo),
+            (Some(Phase::Removing), Bundle, true, Finish),
+            (Some(Phase::Removing), Nowhere, false, Finish),
+            (Some(Phase::Running), Bundle, true, Adopt),
+            (Some(Phase::Running), Bundle, false, Settle),
+            (Some(Phase::Running), Nowhere, true, Adopt),
+            (Some(Phase::Running), Trash, true, Finish),
+            (Some(Phase::Exited), Bundle, true, Adopt),
+            (Some(Phase::Exited), Bundle, false, Settle),
+            (Some(Phase::Exited), Trash, false, Finish),
+            (Some(Phase::Created), Nowhere, false, Finish),
+            (None, Bundle, false, Undo),
+            (None, Bundle, true, Report),
+            (None, Nowhere, true, Report),
+            (None, Ahead, true, Undo),
+            (None, Ahead, false, Undo),
+            (None, Trash, true, Finish),
+            (None, Trash, false, Finish),
         ];
-        for (record, bundle, shim, verdict) in rows {
-            assert_eq!(decide(record, bundle, shim), verdict, "{record:?} {bundle} {shim}");
+        for (record, folder, shim, verdict) in rows {
+            assert_eq!(decide(record, folder, shim), verdict, "{record:?} {folder:?} {shim}");
         }
     }
 

@@ -25,7 +25,7 @@ use crate::engine::{Engine, Facts, Services};
 use crate::error::Error;
 use crate::shim::Program;
 use crate::store::{self, Store};
-use crate::{recover, reserve};
+use crate::{pool, recover, reserve};
 
 /// Full names of the gRPC services that the controller serves.
 pub const SERVICES: &[&str] = &[
@@ -132,6 +132,7 @@ pub async fn open(config: Config) -> Result<Opened, OpenError> {
     let (services, (opened, facts, program)) = (services?, parts?);
     let engine = Arc::new(Engine::new(config, opened.store, facts, program, services));
     recover::recover(&engine, opened.rebuilt).await.map_err(OpenError::Recover)?;
+    tokio::spawn(pool::keep(engine.clone()));
     let root = engine.config.root.clone();
     // Beside the work: nobody waits for it.
     drop(tokio::task::spawn_blocking(move || reserve::keep(&root)));

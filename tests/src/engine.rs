@@ -42,6 +42,7 @@ pub struct Engine {
     processes: Vec<(&'static str, Child)>,
     flags: Vec<String>,
     failpoint: String,
+    pool: usize,
 }
 
 /// What a command printed and how it ended.
@@ -84,6 +85,11 @@ pub fn loop_driver(host: &Host) -> String {
 /// Flags that are the volume service's, wherever it runs.
 fn is_of_volumes(flag: &str) -> bool {
     flag.starts_with("--volume-driver=")
+}
+
+/// What `DAVIT_TEST_POOL` says: a whole run with shims that are prepared ahead.
+fn pool_of_this_run() -> usize {
+    std::env::var("DAVIT_TEST_POOL").ok().and_then(|most| most.parse().ok()).unwrap_or(0)
 }
 
 /// Folder that builds write to.
@@ -142,10 +148,17 @@ impl Engine {
             processes: Vec::new(),
             flags: flags.iter().map(|&flag| flag.to_owned()).collect(),
             failpoint: String::new(),
+            pool: pool_of_this_run(),
         };
         engine.start_services()?;
         engine.start_controller()?;
         Ok(engine)
+    }
+
+    /// Says how many shims the controller prepares ahead from its next start on. None by default: they would be counted,
+    /// and have the addresses that tests expect.
+    pub fn set_pool(&mut self, most: usize) {
+        self.pool = most;
     }
 
     /// The host it is on.
@@ -313,6 +326,7 @@ impl Engine {
                 arguments.push(format!("unix://{}", self.service_socket(service).display()));
             }
         }
+        arguments.push(format!("--pool={}", self.pool));
         let elsewhere = |flag: &&String| self.services == Services::Separate && is_of_volumes(flag);
         arguments.extend(self.flags.iter().filter(|flag| !elsewhere(flag)).cloned());
         self.spawn("davitd", &arguments)?;

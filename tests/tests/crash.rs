@@ -8,9 +8,12 @@ use davit_tests::engine::{Engine, binaries};
 use davit_tests::left;
 use davit_tests::wait::{DEADLINE, until};
 
+/// Those of shims that are prepared ahead are passed by other tests: `pool.rs`.
 fn failpoints() -> Vec<String> {
     let listed = Command::new(binaries().join("davitd")).arg("--list-failpoints").output().unwrap();
     let points: Vec<String> = String::from_utf8(listed.stdout).unwrap().lines().map(str::to_owned).collect();
+    let points: Vec<_> =
+        points.into_iter().filter(|point| !point.starts_with("pool.") && point != "release.early").collect();
     assert!(points.len() >= 15, "{points:?}");
     points
 }

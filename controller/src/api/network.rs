@@ -10,9 +10,10 @@ use davit_proto::network::{
 };
 use davit_proto::reason;
 use davit_proto::status::{RemoteError, status};
-use tonic::{Request, Response, Status, Streaming};
+use futures_util::TryStreamExt as _;
+use tonic::{Request, Response, Status};
 
-use super::proxy::{internal, note, passed};
+use super::proxy::{Answers, internal, note, passed};
 use crate::container::network;
 use crate::engine::Engine;
 use crate::error::Error;
@@ -33,7 +34,7 @@ impl Networks {
 
 #[tonic::async_trait]
 impl networks_server::Networks for Networks {
-    type ListStream = Streaming<ListResponse>;
+    type ListStream = Answers<ListResponse>;
 
     async fn create(&self, request: Request<CreateRequest>) -> Result<Response<CreateResponse>, Status> {
         let answer = self.engine.networks().create(passed(request)).await?;
@@ -45,7 +46,12 @@ impl networks_server::Networks for Networks {
 
     async fn list(&self, request: Request<ListRequest>) -> Result<Response<Self::ListStream>, Status> {
         let answers = self.engine.networks().list(passed(request)).await?;
-        Ok(Response::new(answers.into_inner()))
+        let engine = self.engine.clone();
+        let named = answers.into_inner().map_ok(move |mut answer: ListResponse| {
+            answer.networks.iter_mut().for_each(|network| engine.pool.hide(network));
+            answer
+        });
+        Ok(Response::new(Box::pin(named)))
     }
 
     async fn inspect(&self, request: Request<InspectRequest>) -> Result<Response<InspectResponse>, Status> {

@@ -19,6 +19,8 @@ use prost_types::FileDescriptorSet;
 
 /// Is there while the container is frozen for a reader of its files.
 const FROZEN: &str = "frozen";
+/// Is there when the folder was made before anybody asked for a container.
+const AHEAD: &str = "ahead";
 /// Sizes that are read at most.
 const SPEC: usize = 8 << 20;
 const EXIT: usize = 64 << 10;
@@ -73,6 +75,33 @@ impl Bundle {
             }
         }
         Ok(())
+    }
+
+    /// Makes the folder of a container that nobody has asked for yet, and marks it as that.
+    ///
+    /// # Errors
+    /// When the file system refuses.
+    pub fn make_ahead(&self) -> io::Result<()> {
+        DirBuilder::new().mode(0o700).create(&self.path)?;
+        std::fs::File::create_new(self.file(AHEAD))?;
+        self.make()
+    }
+
+    /// Somebody has asked, and the folder has the request. It must never be taken for one of nobody's again, whatever is
+    /// lost of it.
+    ///
+    /// # Errors
+    /// When the file system refuses.
+    pub fn claim(&self) -> io::Result<()> {
+        std::fs::remove_file(self.file(AHEAD))
+    }
+
+    /// Whether the folder is one of those, and nobody has asked.
+    ///
+    /// # Errors
+    /// When that cannot be told.
+    pub fn is_ahead(&self) -> io::Result<bool> {
+        Ok(self.file(AHEAD).try_exists()? && !self.file("spec.json").try_exists()?)
     }
 
     /// Writes the container's record, from which the store can be rebuilt.
@@ -307,7 +336,8 @@ mod tests {
     fn the_record_comes_back_from_its_json() {
         let folder = tempfile::tempdir().unwrap();
         let bundle = Bundle::new(folder.path().join("c"));
-        bundle.make().unwrap();
+        bundle.make_ahead().unwrap();
+        assert!(bundle.is_ahead().unwrap());
         bundle.make().unwrap();
         assert_eq!(bundle.read_spec().unwrap(), None);
         let spec = ContainerSpec {
@@ -329,6 +359,8 @@ mod tests {
         };
         bundle.write_spec(&record).unwrap();
         assert_eq!(bundle.read_spec().unwrap(), Some(record));
+        assert!(!bundle.is_ahead().unwrap(), "somebody has asked");
+        bundle.claim().unwrap();
         let json: serde_json::Value =
             serde_json::from_slice(&std::fs::read(bundle.file("spec.json")).unwrap()).unwrap();
         assert_eq!(json["container"]["spec"]["image"], "alpine");

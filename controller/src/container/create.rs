@@ -19,6 +19,7 @@ use sha2::Digest as _;
 
 use super::bundle::Bundle;
 use super::content::{self, Content};
+use super::launch::Prepared;
 use super::release;
 use super::wire::{self, Plan, Wired};
 use super::{hosts, join, launch, links, network, shape, signal, spec, stop, userns, validate, volumes_from};
@@ -26,6 +27,7 @@ use crate::actor::Actor;
 use crate::engine::{Engine, Turn};
 use crate::error::Error;
 use crate::failpoint::{self, pass};
+use crate::pool::{self, Item, Kind};
 use crate::shim::{LONG, Shim, within};
 use crate::store::{self, Change, Conflict, Inserted};
 use crate::{events, name, supervise};
@@ -74,7 +76,7 @@ pub async fn create(
     let made = tokio::spawn(async move {
         let created = match intend(&engine, &request, &wish).await? {
             Intent::Repeated(created) => created,
-            Intent::New(record, _turn) => finish(&engine, &record, &actor).await?,
+            Intent::New(record, _turn, item) => finish(&engine, &record, item, &actor).await?,
         };
         if promise == Promise::Durable {
             keep(&engine, &created.id).await?;
@@ -112,26 +114,51 @@ pub async fn keep(engine: &Arc<Engine>, id: &ContainerId) -> Result<(), Error> {
 }
 
 enum Intent {
-    /// A new record, and the turn to make it true.
-    New(Arc<ContainerRecord>, Turn),
+    /// A new record, the turn to make it true, and a shim that was prepared for it before it was known.
+    New(Arc<ContainerRecord>, Turn, Option<Item>),
     /// The same request came before.
     Repeated(Created),
 }
 
-/// Step 1: what is wanted, before anything is done.
+/// Step 1: what is wanted, before anything is done. Its id is that of a prepared shim, where there is one that fits.
 async fn intend(engine: &Arc<Engine>, request: &CreateRequest, wish: &Wish) -> Result<Intent, Error> {
-    let id = ContainerId::generate()
-        .map_err(|error| Error::io("make a container id")(std::io::Error::other(error)))?;
+    let item = Kind::of(&wish.spec, &wish.shape).and_then(|kind| engine.pool.take(kind));
+    let id = match &item {
+        Some(item) => item.id.clone(),
+        None => ContainerId::generate()
+            .map_err(|error| Error::io("make a container id")(std::io::Error::other(error)))?,
+    };
     // Nobody knows the id yet, so the turn is free.
     let turn = engine.turn(&id).await;
+    let first = match enter_new(engine, &id, request, wish).await {
+        Ok(None) => {
+            return write_down(engine, &id, item).await.map(|(record, item)| Intent::New(record, turn, item));
+        }
+        Ok(Some(first)) => Ok(Intent::Repeated(first)),
+        Err(error) => Err(error),
+    };
+    drop(turn);
+    if let Some(item) = item {
+        pool::give_back(engine, item).await;
+    }
+    first
+}
+
+/// Enters a new record; answers with what came of an earlier request that was the same.
+async fn enter_new(
+    engine: &Arc<Engine>,
+    id: &ContainerId,
+    request: &CreateRequest,
+    wish: &Wish,
+) -> Result<Option<Created>, Error> {
     let mut tries = 0;
     loop {
         let chosen = choose_name(engine, &request.name, tries)?;
-        match insert(engine, &id, chosen, request, wish)? {
-            Ok(Inserted::New(_)) => break,
+        match insert(engine, id, chosen, request, wish)? {
+            Ok(Inserted::New(_)) => return Ok(None),
             Ok(Inserted::Repeated(first)) => {
                 if let Some(created) = join(engine, &first, request).await {
-                    return Ok(Intent::Repeated(created));
+                    return Ok(Some(created));
                 }
             }
             Err(Conflict::NameTaken { .. }) if request.name.is_empty() && tries < NAMES * 2 => {}
@@ -139,17 +166,36 @@ async fn intend(engine: &Arc<Engine>, request: &CreateRequest, wish: &Wish) -> R
         }
         tries += 1;
     }
-    let record = engine.record(&id)?;
-    let bundle = Bundle::new(engine.config.bundle(&id));
+}
+
+/// Writes the request into the bundle.
+async fn write_down(
+    engine: &Arc<Engine>,
+    id: &ContainerId,
+    item: Option<Item>,
+) -> Result<(Arc<ContainerRecord>, Option<Item>), Error> {
+    engine.pool.reveal(id);
+    let record = engine.record(id)?;
+    let bundle = Bundle::new(engine.config.bundle(id));
     let written = async {
         pass(failpoint::CREATE_RECORDED).await?;
         let failed = || Error::io(format!("make {}", bundle.path().display()));
-        bundle.make().and_then(|()| bundle.write_spec(&record)).map_err(failed())?;
+        if item.is_none() {
+            bundle.make().map_err(failed())?;
+        }
+        bundle.write_spec(&record).map_err(failed())?;
+        if item.is_some() {
+            bundle.claim().map_err(failed())?;
+            pass(failpoint::POOL_TAKEN).await?;
+        }
         pass(failpoint::CREATE_INTENT).await
     };
     match written.await {
-        Ok(()) => Ok(Intent::New(record, turn)),
-        Err(error) => Err(undo(engine, &id, error).await),
+        Ok(()) => Ok((record, item)),
+        Err(error) => {
+            drop(item.map(Item::into_prepared));
+            Err(undo(engine, id, error).await)
+        }
     }
 }
 
@@ -177,10 +223,15 @@ fn insert(
 }
 
 /// Steps 2 to 6, or none of them.
-async fn finish(engine: &Arc<Engine>, record: &ContainerRecord, actor: &Actor) -> Result<Created, Error> {
+async fn finish(
+    engine: &Arc<Engine>,
+    record: &ContainerRecord,
+    item: Option<Item>,
+    actor: &Actor,
+) -> Result<Created, Error> {
     let id = store::record_id(record)?;
     let made = async {
-        let assembled = assemble(engine, record, None).await?;
+        let assembled = assemble_new(engine, record, item).await?;
         // 6: it is made.
         let record = enter(engine, &id, &assembled, &Made::New(actor))?;
         pass(failpoint::CREATE_DONE).await?;
@@ -190,6 +241,24 @@ async fn finish(engine: &Arc<Engine>, record: &ContainerRecord, actor: &Actor) -
     match made.await {
         Ok(created) => Ok(created),
         Err(error) => Err(undo(engine, &id, error).await),
+    }
+}
+
+/// Steps 2 to 5 of a new container. A prepared shim that was killed while nobody looked is no reason to fail.
+async fn assemble_new(
+    engine: &Arc<Engine>,
+    record: &ContainerRecord,
+    item: Option<Item>,
+) -> Result<Assembled, Error> {
+    let id = store::record_id(record)?;
+    let taken = item.is_some();
+    match assemble(engine, record, None, item.map(Item::into_prepared)).await {
+        Err(error) if taken && launch::is_gone(engine, &id, &error).await => {
+            tracing::warn!(container_id = %id, error = %chain(&error), "a prepared shim was dead: a new one");
+            release::settle(engine, &id).await?;
+            assemble(engine, record, None, None).await
+        }
+        other => other,
     }
 }
 
@@ -228,7 +297,7 @@ impl Assembled {
 }
 
 /// Steps 2 to 5: from a record and a bundle to an init that waits at the gate. A stopped container is started again
-/// through the same steps, over the same writable layer.
+/// through the same steps, over the same writable layer. `prepared` is a shim whose first half is done already.
 ///
 /// # Errors
 /// When a step fails. What the steps before it made is the caller's to release.
@@ -236,6 +305,7 @@ pub async fn assemble(
     engine: &Arc<Engine>,
     record: &ContainerRecord,
     size: Option<TerminalSize>,
+    prepared: Option<Prepared>,
 ) -> Result<Assembled, Error> {
     let id = store::record_id(record)?;
     let container = record.container.clone().unwrap_or_default();
@@ -250,7 +320,7 @@ pub async fn assemble(
 
     // 2: the shim's first half, and what the container is made of. Not try_join: a launch is not dropped midway.
     let (prepared, content) = tokio::join!(
-        timed(launch::prepare(engine, &id, shape)),
+        timed(launch::first_half(engine, &id, shape, prepared)),
         timed(content::hold(engine, &id, &container))
     );
     let mut steps = vec![("image and volumes", content.1), ("shim", prepared.1)];

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use davit_proto::container::{Container, ContainerSpec, EndpointSpec, NetworkStatus, Phase};
 use davit_proto::id::ContainerId;
 use davit_proto::network::{
-    AttachRequest, DetachRequest, Endpoint, EndpointRequest, InspectRequest, NameLink, Network as Found,
+    AttachRequest, AttachResponse, DetachRequest, Endpoint, EndpointRequest, InspectRequest, NameLink,
+    Network as Found,
 };
-use davit_proto::status::chain;
+use davit_proto::status::{Classify as _, ErrorKind, chain};
 use davit_proto::task::{NetworkNamespace, StateRequest};
 
 use super::live::status_of;
@@ -18,6 +19,7 @@ use super::{port, release};
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::events;
+use crate::pool;
 use crate::shim::{LONG, SHORT, Shim, within};
 use crate::store::{self, Draft};
 
@@ -42,8 +44,9 @@ pub fn plain(error: Error) -> Error {
     }
 }
 
-/// Calls the containers on a network as they are called now.
+/// Calls the containers on a network as they are called now. Shims that are prepared ahead are none.
 pub fn name_holders(engine: &Engine, network: &mut Found) {
+    engine.pool.hide(network);
     for endpoint in &mut network.endpoints {
         let id = endpoint.container_id.parse::<ContainerId>();
         if let Some(container) = id.ok().and_then(|id| engine.container(&id).ok()) {
@@ -208,10 +211,35 @@ pub async fn attach(
         links,
         ..AttachRequest::default()
     };
-    let answer = within(LONG, "attach to the network", engine.networks().attach(request)).await;
-    let answer = answer.map_err(plain)?;
+    let answer = join(engine, request).await?;
     let place = answer.endpoints.into_iter().next().map(status).unwrap_or_default();
     Ok((place, answer.warnings))
+}
+
+/// Asks for places on networks. Where the addresses do not suffice, those of prepared shims go first.
+///
+/// # Errors
+/// In the service's words.
+pub async fn join(engine: &Arc<Engine>, request: AttachRequest) -> Result<AttachResponse, Error> {
+    const DOING: &str = "attach to the network";
+    let answer = within(LONG, DOING, engine.networks().attach(request.clone())).await;
+    let answer = match answer {
+        Err(error) if lacks_address(&request, &error) => match pool::yield_addresses(engine).await {
+            Some(_quiet) => within(LONG, DOING, engine.networks().attach(request)).await,
+            None => Err(error),
+        },
+        other => other,
+    };
+    answer.map_err(plain)
+}
+
+fn lacks_address(request: &AttachRequest, error: &Error) -> bool {
+    let asks = |endpoint: &EndpointRequest| !endpoint.ipv4.is_empty() || !endpoint.ipv6.is_empty();
+    match error.kind() {
+        ErrorKind::ResourceExhausted => true,
+        ErrorKind::AlreadyExists => request.endpoints.iter().any(asks),
+        _ => false,
+    }
 }
 
 /// Lets the ports of a container lead to where it is now. Idempotent.

@@ -4,6 +4,8 @@
 //! Moving the bundle to the trash is the moment at which a container no longer exists. Everything after it is found
 //! again at the next start: by the record without a bundle, and by the services' lists of holders.
 
+pub mod early;
+
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -69,15 +71,7 @@ pub async fn release(engine: &Arc<Engine>, id: &ContainerId, how: How) -> Result
     sweep_cgroups(engine, id).await?;
     pass(failpoint::RELEASE_CGROUP).await?;
 
-    let container = engine.store.get(id).and_then(|record| record.container.clone());
-    let told = container.filter(|_| how.told).and_then(|container| {
-        let goes = container.spec.as_ref().is_some_and(|spec| spec.auto_remove);
-        let by_itself = goes && live::status_of(&container).phase() != Phase::Removing;
-        let cause = if by_itself { "it was to go with its end (--rm)" } else { "" };
-        let told = Change::told(events::of_container(&container, "destroy", []));
-        told.map(|change| change.explained("was removed", cause))
-    });
-    engine.store.remove(id, told);
+    forget(engine, id, how);
     pass(failpoint::RELEASE_RECORD).await?;
     if how.durable
         && let Err(error) = engine.store.sync().await
@@ -89,6 +83,19 @@ pub async fn release(engine: &Arc<Engine>, id: &ContainerId, how: How) -> Result
     let id = id.clone();
     tokio::task::spawn_blocking(move || empty_of(&trash, &id));
     Ok(())
+}
+
+/// The record goes, and with it the name.
+fn forget(engine: &Engine, id: &ContainerId, how: How) {
+    let container = engine.store.get(id).and_then(|record| record.container.clone());
+    let told = container.filter(|_| how.told).and_then(|container| {
+        let goes = container.spec.as_ref().is_some_and(|spec| spec.auto_remove);
+        let by_itself = goes && live::status_of(&container).phase() != Phase::Removing;
+        let cause = if by_itself { "it was to go with its end (--rm)" } else { "" };
+        let told = Change::told(events::of_container(&container, "destroy", []));
+        told.map(|change| change.explained("was removed", cause))
+    });
+    engine.store.remove(id, told);
 }
 
 /// Clears what a dead or ending shim leaves, and keeps the container: process, cgroups, addresses. The caller holds

@@ -23,6 +23,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
 use super::backlog::Backlog;
+use super::release::early;
 use super::{journal, kill, live};
 use crate::actor::Actor;
 use crate::engine::Engine;
@@ -414,6 +415,7 @@ pub async fn settle(engine: &Arc<Engine>, id: &ContainerId, exit: &Exit) {
     let record = engine.store.update(id, |record| live::ended(record, exit, ""));
     let goes = record.and_then(|record| record.container.clone()?.spec).is_some_and(|spec| spec.auto_remove);
     let Some(mut watched) = engine.store.watch(id).filter(|_| goes) else { return };
+    early::begin(engine, id);
     // What takes longer goes on without the client.
     let _ = timeout(REMOVAL, watched.wait_for(|seen| seen.removed)).await;
 }

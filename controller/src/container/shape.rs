@@ -124,6 +124,14 @@ pub fn of(spec: &ContainerSpec) -> Result<Shape, Error> {
     })
 }
 
+/// The shape of a container that asks for nothing special.
+///
+/// # Errors
+/// None: nothing that is asked for can be wrong.
+pub fn default() -> Result<Shape, Error> {
+    of(&ContainerSpec::default())
+}
+
 /// Whether the host name is not the container's own to set.
 #[must_use]
 pub fn shares_name(spec: &ContainerSpec) -> bool {

@@ -261,7 +261,7 @@ async fn assemble(
     actor: &Actor,
 ) -> Result<Shim, Error> {
     let id = store::record_id(record)?;
-    let assembled = create::assemble(engine, record, size).await?;
+    let assembled = create::assemble(engine, record, size, None).await?;
     create::enter(engine, &id, &assembled, &Made::Again(actor))?;
     Ok(assembled.shim)
 }

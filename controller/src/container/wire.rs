@@ -19,7 +19,6 @@ use super::{links, network};
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::failpoint;
-use crate::shim::{LONG, within};
 
 /// A container that is wired.
 #[derive(Debug, Default)]
@@ -61,8 +60,7 @@ pub async fn wire(engine: &Arc<Engine>, prepared: &Prepared, plan: Plan<'_>) -> 
     let mut resolv_conf = None;
     if !plan.resolved.networks.is_empty() {
         let request = request(prepared, plan, &wired.ports);
-        let attached = within(LONG, "attach to the network", engine.networks().attach(request)).await;
-        let attached = attached.map_err(network::plain)?;
+        let attached = network::join(engine, request).await?;
         endpoints = attached.endpoints;
         resolv_conf = Some(attached.resolv_conf);
         wired.names = names(attached.names, plan.spec);

@@ -86,7 +86,12 @@ impl Networks {
         let mut warnings = given.warnings;
         if let Some(reference) = request.netns {
             let ways_out = self.books().ways_out(&given.holding);
-            warnings.extend(self.wire(reference, &endpoints, &ways_out)?);
+            if !self.was_wired_ahead(&request.container_id, reference.id, &endpoints)? {
+                warnings.extend(self.wire(reference, &endpoints, &ways_out)?);
+            }
+            if request.name.is_none() {
+                self.shared().ahead.note(&request.container_id, reference.id, &endpoints);
+            }
         }
         pass(failpoint::WIRED)?;
         self.tell_names(&request.container_id)?;

@@ -29,6 +29,7 @@ impl Networks {
     pub fn detach(&self, request: &Request) -> Result<(), Error> {
         let container_id = &request.container_id;
         let _turn = self.turn(container_id);
+        self.shared().ahead.take(container_id);
         let network = self.books().of_container(&request.network)?.id.clone();
         let Some(had) = self.books().holding(container_id).cloned() else { return Ok(()) };
         let Some(lease) = had.on(&network).cloned() else { return Ok(()) };

@@ -15,6 +15,7 @@
 //! | `wire`, `pair`, `count` | a container's links |
 //! | `link`, `conntrack`, `firewall`, `netlink` | the kernel |
 
+mod ahead;
 mod api;
 mod attach;
 mod books;

@@ -160,6 +160,11 @@ pub fn up(connection: &Connection, index: u32) -> io::Result<()> {
     connection.tell(vec![message::up(index)], None)
 }
 
+/// Makes a link a port of a bridge.
+pub fn join(connection: &Connection, index: u32, bridge: u32) -> io::Result<()> {
+    connection.tell(vec![message::join(index, bridge)], None)
+}
+
 /// Removes a link.
 pub fn remove(connection: &Connection, index: u32) -> io::Result<()> {
     connection.tell(vec![message::remove(index)], None)

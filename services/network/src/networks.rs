@@ -1,6 +1,7 @@
 //! The networks of an engine: books, ground, and one turn at a time for each container.
 //!
-//! Locks are taken in this order and never back: a container's turn, the ground, the books, the names.
+//! Locks are taken in this order and never back: a container's turn, the ground, the books, the names. What is
+//! wired ahead is locked alone.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
@@ -8,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use davit_proto::id::{ContainerId, Name};
 
 use crate::Config;
+use crate::ahead::Ahead;
 use crate::books::Books;
 use crate::error::Error;
 use crate::firewall::Firewall;
@@ -38,6 +40,8 @@ pub struct Shared {
     turns: [Mutex<()>; TURNS],
     ground: Mutex<Ground>,
     books: Mutex<Books>,
+    /// Namespaces that were wired before anything ran in them.
+    pub ahead: Ahead,
     /// The files by which containers find each other.
     pub names: Names,
     /// What connections are to be forgotten for.
@@ -109,6 +113,7 @@ impl Networks {
                 turns: std::array::from_fn(|_| Mutex::new(())),
                 ground: Mutex::new(Ground::new(firewall, config.instance.as_str())),
                 books: Mutex::new(books),
+                ahead: Ahead::default(),
                 names,
                 sweep: Arc::default(),
             }),

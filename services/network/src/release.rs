@@ -18,6 +18,7 @@ impl Networks {
 
     /// The same, for whoever has the container's turn.
     pub fn release_in_turn(&self, container_id: &ContainerId) -> Result<(), Error> {
+        self.shared().ahead.take(container_id);
         let Some(holding) = self.books().holding(container_id).cloned() else {
             // A crash may have cut off what follows below.
             return self.tell_names(container_id);

@@ -130,6 +130,10 @@ impl Networks {
                     let other = link::find(host, &name).map_err(failed())?;
                     match look()? {
                         Some(found) if is_ours(&found, other.as_ref(), wired.mac) => {
+                            // The bridge may be another one since: then the pair lies beside it.
+                            if let Some(port) = other.filter(|port| port.master != Some(bridge)) {
+                                link::join(host, port.index, bridge).map_err(failed())?;
+                            }
                             return Ok(Plugged { index: found.index, is_new: false });
                         }
                         Some(_) => {

@@ -83,6 +83,12 @@ pub fn up(index: u32) -> Message {
     request(RouteNetlinkMessage::NewLink(LinkUnspec::new_with_index(index).up().build()), NLM_F_ACK)
 }
 
+/// Makes a link a port of a bridge, and brings it up.
+pub fn join(index: u32, bridge: u32) -> Message {
+    let link = LinkUnspec::new_with_index(index).controller(bridge).up();
+    request(RouteNetlinkMessage::NewLink(link.build()), NLM_F_ACK)
+}
+
 /// Removes a link.
 pub fn remove(index: u32) -> Message {
     request(RouteNetlinkMessage::DelLink(LinkUnspec::new_with_index(index).build()), NLM_F_ACK)
