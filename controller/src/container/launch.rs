@@ -79,11 +79,16 @@ pub async fn first_half(
 pub async fn is_gone(engine: &Engine, id: &ContainerId, failure: &Error) -> bool {
     match shim::find(&engine.config.shim_dir(id), &engine.facts.boot_id) {
         Ok(Process::Gone) => true,
-        Ok(Process::Alive(_, pidfd)) if failure.kind() == ErrorKind::Unavailable => {
+        Ok(Process::Alive(_, pidfd)) if broke_off(failure) => {
             matches!(timeout(DYING, shim::ended(pidfd)).await, Ok(Ok(())))
         }
         Ok(Process::Alive(..) | Process::Unnamed) | Err(_) => false,
     }
+}
+
+/// Whether a failure may be that of a connection: a peer that answers says more.
+fn broke_off(failure: &Error) -> bool {
+    matches!(failure.kind(), ErrorKind::Unavailable | ErrorKind::Cancelled | ErrorKind::Internal)
 }
 
 fn pids(shape: &Shape) -> Pids {
