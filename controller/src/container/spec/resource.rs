@@ -215,7 +215,7 @@ fn check_legacy(wanted: &Resources, host: &Host) -> Result<(), Error> {
 fn memory(wanted: &Resources) -> Option<LinuxMemory> {
     let signed = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
     let mut memory = LinuxMemory::default();
-    let unset = memory.clone();
+    let unset = memory;
     memory.set_swappiness(wanted.memory_swappiness.map(u64::from));
     if wanted.memory_bytes != 0 {
         let limit = signed(wanted.memory_bytes);

@@ -11,6 +11,7 @@ fn wanted(name: &str, ranges: &[(&str, &str, &str)]) -> CreateRequest {
         cidr: (*cidr).into(),
         gateway: (*gateway).into(),
         ip_range: (*part).into(),
+        ..Subnet::default()
     };
     CreateRequest {
         name: name.into(),
