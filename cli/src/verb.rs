@@ -126,7 +126,7 @@ Flags that are only switches also take =true and =false.";
 pub fn containers() -> Vec<Verb> {
     const MANY: &str = "[OPTIONS] CONTAINER [CONTAINER...]";
     const ONE: &str = "[OPTIONS] CONTAINER";
-    vec![
+    let mut verbs = vec![
         Verb::of(
             "run",
             "Make and run a container from an image",
@@ -160,6 +160,16 @@ pub fn containers() -> Vec<Verb> {
         Verb::of("pause", "Freeze containers", MANY, container::pause::run),
         Verb::of("unpause", "Thaw containers", MANY, container::pause::resume),
         Verb::of("rename", "Give a container another name", "CONTAINER NEW_NAME", container::rename::run),
+    ];
+    verbs.extend(facts_of_containers());
+    verbs
+}
+
+/// Those that tell of containers or take something out of them.
+fn facts_of_containers() -> Vec<Verb> {
+    const MANY: &str = "[OPTIONS] CONTAINER [CONTAINER...]";
+    const ONE: &str = "[OPTIONS] CONTAINER";
+    vec![
         Verb::of(
             "port",
             "Show where ports are published",
