@@ -109,6 +109,19 @@ fn cgroup_parents_are_plain_paths() {
     }
 }
 
+fn wrong_places() -> Vec<ContainerSpec> {
+    vec![
+        net(EndpointSpec { network: "../x".into(), ..Default::default() }),
+        net(EndpointSpec { ipv4: "1".into(), ..Default::default() }),
+        net(EndpointSpec { network: "host".into(), ipv6: "x".into(), ..Default::default() }),
+        net(EndpointSpec { network: "none".into(), ipv4: "10.0.0.2".into(), ..Default::default() }),
+        net(EndpointSpec { ipv6: "1.2.3.4".into(), ..Default::default() }),
+        net(EndpointSpec { mac: "01:00:00:00:00:01".into(), ..Default::default() }),
+        net(EndpointSpec { mac: "02:42".into(), ..Default::default() }),
+        net(EndpointSpec { aliases: own("a b"), ..Default::default() }),
+    ]
+}
+
 fn wrong() -> Vec<ContainerSpec> {
     let resources = |resources| ContainerSpec { resources: Some(resources), ..good() };
     vec![
@@ -140,14 +153,6 @@ fn wrong() -> Vec<ContainerSpec> {
         ContainerSpec { ports: vec![port("", 80, 80, "icmp")], ..good() },
         ContainerSpec { ports: vec![port("", 80, 80, ""), port("", 80, 81, "tcp")], ..good() },
         ContainerSpec { expose: own("0"), ..good() },
-        net(EndpointSpec { network: "../x".into(), ..Default::default() }),
-        net(EndpointSpec { ipv4: "1".into(), ..Default::default() }),
-        net(EndpointSpec { network: "host".into(), ipv6: "x".into(), ..Default::default() }),
-        net(EndpointSpec { network: "none".into(), ipv4: "10.0.0.2".into(), ..Default::default() }),
-        net(EndpointSpec { ipv6: "1.2.3.4".into(), ..Default::default() }),
-        net(EndpointSpec { mac: "01:00:00:00:00:01".into(), ..Default::default() }),
-        net(EndpointSpec { mac: "02:42".into(), ..Default::default() }),
-        net(EndpointSpec { aliases: own("a b"), ..Default::default() }),
         ContainerSpec { dns: own("x"), ..good() },
         ContainerSpec { dns_search: own("a\nnameserver 1.2.3.4"), ..good() },
         ContainerSpec { dns_options: own(""), ..good() },
@@ -177,7 +182,7 @@ fn wrong() -> Vec<ContainerSpec> {
 
 #[test]
 fn every_wrong_field_is_refused() {
-    for spec in wrong() {
+    for spec in wrong().into_iter().chain(wrong_places()) {
         assert_eq!(kind(spec.clone()), Some(ErrorKind::InvalidArgument), "{spec:?}");
     }
     assert!(create(&CreateRequest::default()).is_err());
