@@ -199,3 +199,15 @@ fn a_stop_signal_is_obeyed_at_once() {
     assert_eq!(engine.field("polite", "{{.State.ExitCode}}"), "7");
     assert_eq!(engine.ok(["logs", "polite"]).stdout, "ready\nbye\n");
 }
+
+#[test]
+fn what_was_killed_can_be_started_at_once() {
+    let engine = Engine::start().unwrap();
+    engine.ok(["run", "-d", "--name", "c", "--restart", "always", "busybox", "sleep", "1000"]);
+    for _ in 0..5 {
+        engine.ok(["kill", "c"]);
+        assert_eq!(engine.field("c", "{{.State.Status}} {{.State.ExitCode}}"), "exited 137");
+        engine.ok(["start", "c"]);
+        assert_eq!(engine.field("c", "{{.State.Status}}"), "running");
+    }
+}

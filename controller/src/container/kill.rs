@@ -1,8 +1,9 @@
 //! Sends a signal to a container's init.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use davit_proto::container::Phase;
+use davit_proto::container::{Phase, WaitCondition};
 use davit_proto::id::ContainerId;
 use davit_proto::reason;
 use davit_proto::status::Classify as _;
@@ -10,7 +11,7 @@ use davit_proto::task::KillRequest;
 use davit_proto::wanted::Want;
 
 use super::live::status_of;
-use super::{journal, signal, want};
+use super::{journal, signal, wait, want};
 use crate::actor::Actor;
 use crate::engine::Engine;
 use crate::error::Error;
@@ -20,8 +21,11 @@ use crate::shim::{SHORT, within};
 pub const SIGKILL: u32 = 9;
 /// The signal that asks for an end where nothing else is said.
 const SIGTERM: u32 = 15;
+/// How long a container may take to be gone that was sent SIGKILL.
+const ENDING: Duration = Duration::from_secs(10);
 
-/// Sends a signal. `SIGKILL` and the container's own stop signal also say that it shall not run.
+/// Sends a signal. `SIGKILL` and the container's own stop signal also say that it shall not run. After `SIGKILL` it is
+/// answered when the container is gone.
 ///
 /// # Errors
 /// When the container does not run, or its shim cannot be reached.
@@ -49,5 +53,10 @@ pub async fn kill(engine: &Arc<Engine>, id: &ContainerId, number: u32, actor: &A
         Err(error) => return Err(error),
     }
     journal::catch_up(engine, id, 0);
+    if number == SIGKILL {
+        // Whoever starts it next must not find it running still. What the kernel does not let go of yet was sent its
+        // signal all the same, and what goes with its end is gone.
+        let _ = tokio::time::timeout(ENDING, wait::wait(engine, id, WaitCondition::NotRunning)).await;
+    }
     Ok(())
 }

@@ -211,11 +211,11 @@ impl Client {
             (Wish::Restart, true) => (belief.running, belief.may_end) = (Some(true), None),
             (Wish::Start, true) => belief.believe(true),
             (Wish::Stop, true) => (belief.running, belief.may_end) = (Some(false), None),
-            (Wish::Stop | Wish::Restart, false) => {
+            (Wish::Stop | Wish::Restart, false) | (Wish::Kill, _) => {
                 (belief.running, belief.may_end) = (None, Some(Instant::now() + MAY_END));
             }
             (Wish::Exec, true) => assert_eq!(answer.stdout, "said\n", "exec in {}: {answer:?}", belief.name),
-            (Wish::Start | Wish::Kill | Wish::Pause | Wish::Unpause, _) => {
+            (Wish::Start | Wish::Pause | Wish::Unpause, _) => {
                 belief.running = None;
             }
             (Wish::Exec | Wish::Look | Wish::Commit | Wish::Connect | Wish::Pull, _) => {}
