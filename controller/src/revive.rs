@@ -85,6 +85,12 @@ fn is_due(record: &ContainerRecord, wanted: Want, occasion: Occasion) -> bool {
     }
 }
 
+/// Whether a container does not run and its policy says that it should, as after the death of its shim.
+#[must_use]
+pub fn is_overdue(engine: &Engine, id: &ContainerId) -> bool {
+    engine.store.get(id).is_some_and(|record| is_due(&record, want::wanted(engine, id), Occasion::CutOff))
+}
+
 /// A shim was killed: its container is started again when its policy says so, later each time.
 pub fn after_a_cut(engine: &Arc<Engine>, id: &ContainerId) {
     let Some(record) = engine.store.get(id) else { return };

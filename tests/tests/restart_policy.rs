@@ -5,7 +5,7 @@ use std::fs;
 use davit_proto::journal::What;
 use davit_tests::engine::Engine;
 use davit_tests::events::expected;
-use davit_tests::wait::until_true;
+use davit_tests::wait::{DEADLINE, until_true};
 
 fn run(engine: &Engine, name: &str, policy: &str, script: &str) -> String {
     let words = ["run", "-d", "--name", name, "--restart", policy, "busybox", "sh", "-c", script];
@@ -205,4 +205,50 @@ fn after_a_reboot_policies_say_what_runs() {
     engine.kill_controller().unwrap();
     engine.start_controller().unwrap();
     assert_eq!(state(&engine, "always"), "exited 137");
+}
+
+#[test]
+fn to_stop_what_waits_at_its_gate_takes_nothing_from_it() {
+    let engine = Engine::start().unwrap();
+    engine.ok(["create", "--name", "c", "--restart", "always", "busybox", "sleep", "1000"]);
+    let before = engine.field("c", "{{.NetworkSettings.Networks.bridge.IPAddress}}");
+    engine.ok(["stop", "c"]);
+    assert_eq!(engine.field("c", "{{.NetworkSettings.Networks.bridge.IPAddress}}"), before);
+    assert_eq!(engine.field("c", "{{.State.Status}}"), "created");
+    engine.agree(DEADLINE);
+    engine.ok(["start", "c"]);
+    assert_eq!(engine.field("c", "{{.NetworkSettings.Networks.bridge.IPAddress}}"), before);
+    engine.agree(DEADLINE);
+}
+
+/// An engine that is cut off between making a shim for the next life and beginning that life leaves nobody waiting.
+#[test]
+fn a_restart_that_is_cut_off_before_the_gate_opens_is_made_up_for() {
+    let mut engine = Engine::start().unwrap();
+    let words = ["run", "-d", "--name", "c", "--restart", "always", "busybox", "sleep", "1000"];
+    for point in ["create.configured=abort", "create.done=error", "start.wanted=abort", "start.wanted=error"]
+    {
+        engine.ok(words);
+        engine.kill_controller().unwrap();
+        engine.start_controller_at(point).unwrap();
+        engine.kill_on_host(&shim_pid(&engine, "c")).unwrap();
+        if point.ends_with("abort") {
+            until_true("the engine is cut off", || engine.davit(["version"]).code != 0);
+        }
+        engine.end_controller().unwrap();
+        engine.start_controller().unwrap();
+        let runs = || state(&engine, "c").starts_with("running");
+        let begun = std::time::Instant::now();
+        while !runs() {
+            assert!(
+                begun.elapsed() < DEADLINE,
+                "{point}: {}\n{}",
+                engine.ok(["why", "c"]).stdout,
+                engine.end_of_log()
+            );
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+        engine.agree(DEADLINE);
+        engine.ok(["rm", "-f", "c"]);
+    }
 }

@@ -22,7 +22,7 @@ use crate::error::Error;
 use crate::failpoint::{self, pass};
 use crate::shim::{LONG, SHORT, Shim, within};
 use crate::store::{self, Change};
-use crate::supervise;
+use crate::{revive, supervise};
 
 /// A container that runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -232,13 +232,14 @@ fn knows_shim(engine: &Engine, id: &ContainerId) -> bool {
     engine.container(id).is_ok_and(|container| status_of(&container).shim_pid != 0)
 }
 
-/// Ends a shim that an engine was cut off over before its record told of it: whoever starts the container makes another
-/// one, and until then it holds nothing. The caller holds the container's turn.
+/// Ends a shim that an engine was cut off over before its record told of it, or before its gate was opened by a restart
+/// policy: whoever starts the container makes another one, and until then it holds nothing. The caller holds the
+/// container's turn.
 ///
 /// # Errors
 /// When the shim will not end, or the network service fails.
 pub async fn forget_cut_off(engine: &Arc<Engine>, id: &ContainerId) -> Result<(), Error> {
-    if engine.is_new(id) && !knows_shim(engine, id) {
+    if engine.is_new(id) && (!knows_shim(engine, id) || revive::is_overdue(engine, id)) {
         engine.recovered(format!("a start of container {id} was cut off and is undone"));
         release::settle(engine, id).await?;
     }

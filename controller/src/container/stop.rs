@@ -60,7 +60,10 @@ pub async fn stop(
         drop(turn);
         return ask(engine, id, &container, (how, actor)).await;
     }
-    engine.store.update(id, live::alone);
+    // One that waits at its gate keeps what its shim holds.
+    if !engine.has_shim(id) {
+        engine.store.update(id, live::alone);
+    }
     Ok(status_of(&container).exit)
 }
 
