@@ -20,7 +20,7 @@ use tokio::time::timeout;
 
 use crate::container::bundle::Bundle;
 use crate::container::journal;
-use crate::container::live::{self, status_of};
+use crate::container::live::{self, KILLED, status_of};
 use crate::container::release::{self, How};
 use crate::engine::Engine;
 use crate::error::Error;
@@ -37,8 +37,6 @@ const LAST_PAUSE: Duration = Duration::from_secs(2);
 /// Pauses between tries to clear what a container left.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LAST_RETRY: Duration = Duration::from_secs(60);
-/// What a shell says of a process that SIGKILL ended.
-const KILLED: u32 = 128 + 9;
 
 /// Follows a shim that was just made, whose init waits at the gate.
 pub fn follow(engine: &Arc<Engine>, shim: Shim) {

@@ -41,6 +41,8 @@ pub const COMMAND_NOT_EXECUTABLE: &str = "COMMAND_NOT_EXECUTABLE";
 pub const EXEC_NOT_FOUND: &str = "EXEC_NOT_FOUND";
 /// The shim that serves the container cannot be reached.
 pub const SHIM_UNREACHABLE: &str = "SHIM_UNREACHABLE";
+/// The shim has nothing more to serve: its container has ended, or was never made.
+pub const SHIM_ENDING: &str = "SHIM_ENDING";
 /// The connection between engine and shim broke and the container goes on: attach again at the next offset.
 pub const ATTACH_BROKEN: &str = "ATTACH_BROKEN";
 /// A call this version does not serve yet.

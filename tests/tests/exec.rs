@@ -166,6 +166,47 @@ fn the_engine_may_die_meanwhile() {
     assert_eq!(output.status.code(), Some(5), "{stderr}");
 }
 
+/// A container that ends when its init is asked to.
+fn ends_by_a_signal(engine: &Engine) {
+    let shared = engine.host().folder().join("shared");
+    std::fs::create_dir_all(&shared).unwrap();
+    let volume = format!("{}:/shared", shared.display());
+    let script = "trap 'exit 3' TERM; while :; do sleep 1000 & wait; done";
+    engine.ok(["run", "-d", "--name", "ends", "-v", &volume, "busybox", "sh", "-c", script]);
+}
+
+#[test]
+fn a_command_that_ends_its_own_container_is_told_as_killed() {
+    let engine = engine();
+    ends_by_a_signal(&engine);
+    for _ in 0..5 {
+        let killed = engine.davit(["exec", "ends", "sh", "-c", "kill -TERM 1; exec sleep 1000"]);
+        assert_eq!((killed.code, killed.stderr.as_str()), (137, ""), "{}", engine.end_of_log());
+        assert_eq!(engine.ok(["wait", "ends"]).stdout, "3\n");
+        engine.ok(["start", "ends"]);
+    }
+}
+
+#[test]
+fn the_end_of_its_container_is_heard_of_while_the_engine_is_away() {
+    let mut engine = engine();
+    ends_by_a_signal(&engine);
+    let script = "echo up; while [ ! -e /shared/go ]; do sleep 0.1; done; kill -TERM 1; exec sleep 1000";
+    let mut client = engine.command(["exec", "ends", "sh", "-c", script]);
+    let mut client = client.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut up = [0; 3];
+    client.stdout.as_mut().unwrap().read_exact(&mut up).unwrap();
+    let id = engine.ok(["ps", "-q", "--no-trunc", "--filter", "name=ends"]).stdout.trim().to_owned();
+    engine.kill_controller().unwrap();
+    std::fs::write(engine.host().folder().join("shared/go"), "").unwrap();
+    let exit = engine.root().join("containers").join(id).join("exit");
+    until_true("the container has ended", || exit.exists());
+    engine.start_controller().unwrap();
+    let output = client.wait_with_output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!((output.status.code(), stderr.as_ref()), (Some(137), ""), "{}", engine.end_of_log());
+}
+
 #[test]
 fn not_while_it_is_paused() {
     let engine = engine();

@@ -10,16 +10,19 @@ use davit_proto::container::{
     exec_response,
 };
 use davit_proto::id::ContainerId;
+use davit_proto::journal::{What, entries};
 use davit_proto::reason;
 use davit_proto::status::Classify as _;
 use davit_proto::task::attach_request::Frame as ToShim;
 use davit_proto::task::{self, AttachOffsets, OnHangup};
-use davit_proto::types::{self, TerminalSize};
+use davit_proto::types::exit::How;
+use davit_proto::types::{self, Exit, TerminalSize};
 use futures_util::stream::Stream;
 use tonic::Streaming;
 
 use super::backlog::Backlog;
-use super::live::status_of;
+use super::bundle::Bundle;
+use super::live::{KILLED, status_of};
 use super::session::{self, Client, Last, Link, Told};
 use crate::actor::Actor;
 use crate::engine::Engine;
@@ -53,9 +56,6 @@ async fn whole(engine: &Arc<Engine>, client: &mut ExecClient) -> Result<(), Erro
     };
     let id = engine.find(&open.container)?;
     engine.heard_from(&id).await;
-    let container = engine.container(&id)?;
-    admit(&container, &id)?;
-    let shim = engine.shim(&id).map_err(|error| not_running(error, &container, &id))?;
     let exec_id = match open.exec_id.as_str() {
         "" => davit_proto::id::random_hex().map_err(|error| Error::Io {
             doing: "choose an id for the exec".to_owned(),
@@ -64,23 +64,99 @@ async fn whole(engine: &Arc<Engine>, client: &mut ExecClient) -> Result<(), Erro
         chosen => chosen.to_owned(),
     };
     let mut started = ExecStarted { exec_id: exec_id.clone(), ..ExecStarted::default() };
+    let joined = join(engine, &id, &open, &mut started, &client.actor).await;
+    let over = joined.as_ref().err().and_then(|error| over(engine, &id, &exec_id, error));
+    let told = client.tell(response_of(exec_response::Frame::Started(started)));
+    match (joined, over) {
+        (Ok(Some(link)), _) => {
+            if told.await.is_err() {
+                return Ok(());
+            }
+            let place = Place { shim: link.shim(), exec_id, actor: client.actor.clone() };
+            carry(engine, link, place, client).await
+        }
+        (Ok(None), _) => {
+            // A client that has gone does not hear of it.
+            let _ = told.await;
+            Ok(())
+        }
+        (Err(_), Some(exit)) => {
+            if told.await.is_ok() && !open.detach {
+                // The same.
+                let _ = client.tell(self::told(Told::Exit(exit))).await;
+            }
+            Ok(())
+        }
+        (Err(error), None) => Err(error),
+    }
+}
+
+/// Begins the process, or finds the one that was begun before; and its streams, for a client that wants them.
+async fn join(
+    engine: &Arc<Engine>,
+    id: &ContainerId,
+    open: &ExecOpen,
+    started: &mut ExecStarted,
+    actor: &Actor,
+) -> Result<Option<Link>, Error> {
+    let container = engine.container(id)?;
+    let shim = engine.shim(id);
+    // Who comes back to a process does not ask for anything to be begun.
+    if open.from.is_none() || shim.is_err() {
+        admit(&container, id)?;
+    }
+    let ended = |error| not_running(error, &container, id);
+    let shim = shim.map_err(ended)?;
     if open.from.is_none() {
-        let request = request(&open, &exec_id, &client.actor);
+        let request = request(open, &started.exec_id, actor);
         let added = within(LONG, "add a process to the container", shim.tasks().exec(request)).await;
-        started.pid = added.map_err(|error| not_running(error, &container, &id))?.pid;
+        started.pid = added.map_err(ended)?.pid;
     }
     if open.detach {
-        let _ = client.tell(response_of(exec_response::Frame::Started(started))).await;
-        return Ok(());
+        return Ok(None);
     }
-    let link = Link::open(engine, &id, attach(&open, &exec_id)).await?;
+    let link = Link::open(engine, id, attach(open, &started.exec_id)).await.map_err(ended)?;
     started.stdin_offset = link.attached.stdin_offset;
     started.stdout_offset = link.attached.stdout_offset;
     started.stderr_offset = link.attached.stderr_offset;
-    if client.tell(response_of(exec_response::Frame::Started(started))).await.is_err() {
-        return Ok(());
+    Ok(Some(link))
+}
+
+/// How an exec ended whose shim does not say any more: the journal does, which outlives it.
+fn over(engine: &Engine, id: &ContainerId, exec_id: &str, error: &Error) -> Option<Exit> {
+    let ended = error.reason() == reason::CONTAINER_NOT_RUNNING;
+    if !ended && error.reason() != reason::EXEC_NOT_FOUND {
+        return None;
     }
-    carry(engine, link, Place { shim, exec_id, actor: client.actor.clone() }, client).await
+    match Bundle::new(engine.config.bundle(id)).read_life() {
+        Ok(journal) => end_of(&journal?, exec_id, ended),
+        Err(error) => {
+            tracing::error!(container_id = %id, %error, "failed to read a container's journal");
+            None
+        }
+    }
+}
+
+/// The end of an exec by its container's journal. One that is not said to have ended has gone with its container.
+fn end_of(journal: &[u8], exec_id: &str, container_ended: bool) -> Option<Exit> {
+    let (mut began, mut ended) = (None, None);
+    for entry in entries(journal) {
+        match &entry.what {
+            What::ExecStart { exec, .. } if exec == exec_id => began = Some(entry),
+            What::ExecExit { exec, exit_code } if exec == exec_id => {
+                let how = Some(How::Code(*exit_code));
+                ended = Some(Exit { life: entry.life, how, exit_code: *exit_code, ..Exit::default() });
+            }
+            _ => {}
+        }
+    }
+    let killed = || Exit {
+        how: Some(How::Signal(9)),
+        reason: "it was killed with its container".to_owned(),
+        exit_code: KILLED,
+        ..Exit::default()
+    };
+    ended.or_else(|| began.filter(|_| container_ended).map(|entry| Exit { life: entry.life, ..killed() }))
 }
 
 /// Which process, by a connection that nobody's input fills.
@@ -204,7 +280,7 @@ fn admit(container: &Container, id: &ContainerId) -> Result<(), Error> {
 
 /// The shim knows better than the record, but not the name.
 fn not_running(error: Error, container: &Container, id: &ContainerId) -> Error {
-    match error.reason() == reason::CONTAINER_NOT_RUNNING {
+    match matches!(error.reason(), reason::CONTAINER_NOT_RUNNING | reason::SHIM_ENDING) {
         true => Error::NotRunning { verb: "exec", container: container.name.clone(), id: id.clone() },
         false => error,
     }
@@ -253,4 +329,25 @@ fn told(told: Told) -> ExecResponse {
 
 fn response_of(frame: exec_response::Frame) -> ExecResponse {
     ExecResponse { frame: Some(frame) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const JOURNAL: &[u8] = br#"{"n":1,"at":"2026-11-21T01:02:03Z","life":1,"event":"start","pid":7}
+{"n":2,"at":"2026-11-21T01:02:03Z","life":1,"event":"exec-start","exec":"a","command":"sh"}
+{"n":3,"at":"2026-11-21T01:02:03Z","life":1,"event":"exec-start","exec":"b","command":"sh"}
+{"n":4,"at":"2026-11-21T01:02:03Z","life":1,"event":"exec-exit","exec":"a","exit_code":3}
+"#;
+
+    #[test]
+    fn the_journal_tells_how_an_exec_ended() {
+        let code = |exec, ended| end_of(JOURNAL, exec, ended).map(|exit| (exit.life, exit.exit_code));
+        assert_eq!(code("a", true), Some((1, 3)));
+        assert_eq!(code("a", false), Some((1, 3)));
+        assert_eq!(code("b", true), Some((1, 137)));
+        assert_eq!(code("b", false), None, "it may run");
+        assert_eq!(code("c", true), None, "there was none");
+    }
 }

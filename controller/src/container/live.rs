@@ -13,6 +13,9 @@ use crate::engine::Engine;
 use crate::events;
 use crate::store::{Change, Draft};
 
+/// What a shell says of a process that SIGKILL ended.
+pub const KILLED: u32 = 128 + 9;
+
 /// A life that began.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Began {

@@ -179,6 +179,11 @@ impl Link {
 }
 
 impl Link {
+    /// The shim, by a connection that nobody's input fills.
+    pub(super) fn shim(&self) -> Shim {
+        self.shim.clone()
+    }
+
     /// What comes from the shim, and the way to it.
     pub(super) fn split(self) -> (Streaming<AttachResponse>, mpsc::Sender<AttachRequest>) {
         (self.output, self.input)

@@ -225,6 +225,7 @@ enum Wake {
     Abandoned,
     PumpEnded,
     Exec(News),
+    NobodyCame,
     Health,
 }
 
@@ -280,7 +281,7 @@ impl Driver {
                     tracing::info!("nobody configured this shim: ending");
                     self.ending = true;
                 }
-                Wake::PumpEnded => {}
+                Wake::PumpEnded | Wake::NobodyCame => {}
                 Wake::Health => health::is_due(&mut self),
                 Wake::Exec(news) => Box::pin(exec::hear(&mut self, news)).await,
             }
@@ -304,6 +305,10 @@ impl Driver {
     async fn wait(&mut self) -> Wake {
         let (kill_at, due) = (self.kill_at, self.lives.due);
         let probe = self.health.as_ref().and_then(|health| health.due());
+        let awaited = match &self.task {
+            Task::Stopped { .. } => self.execs.awaited_until(),
+            _ => None,
+        };
         let pump = match &mut self.task {
             // A handle that was heard of must not be asked again, and an exec may outlast the pump.
             Task::Stopped { init: Body { life: Some(life), .. }, .. } if !life.pump.is_finished() => {
@@ -320,6 +325,7 @@ impl Driver {
             () = end_of_file(self.unconfigured.as_ref()) => Wake::Abandoned,
             () = ended(pump) => Wake::PumpEnded,
             news = self.execs.next() => Wake::Exec(news),
+            () = sleep_until(awaited.unwrap_or_else(Instant::now)), if awaited.is_some() => Wake::NobodyCame,
             () = sleep_until(probe.unwrap_or_else(Instant::now)), if probe.is_some() => Wake::Health,
         }
     }

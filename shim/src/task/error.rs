@@ -212,7 +212,7 @@ impl Classify for TaskError {
             Self::Cgroup(_) => "LIMIT_NOT_SET",
             Self::Bundle(_) => "BUNDLE_FAILED",
             Self::Failpoint(_) => "FAILPOINT",
-            Self::Ending => "SHIM_ENDING",
+            Self::Ending => reason::SHIM_ENDING,
         }
     }
 

@@ -135,7 +135,7 @@ fn begin(driver: &mut Driver, options: Options) -> Result<Exec, TaskError> {
     let (exit, _) = watch::channel(None);
     let stage = Stage::Joining { child, leaf, replies: Vec::new(), reaped: None };
     let cause = String::new();
-    Ok(Exec { options, host_pid, leaf_name, stage, failed: false, hung_up: false, exit, cause })
+    Ok(Exec { options, host_pid, leaf_name, stage, failed: false, hung_up: false, found: false, exit, cause })
 }
 
 /// Where the streams of a process come from.

@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use davit_proto::types::{self, Exit};
 use davit_sys::process::{self, Child};
@@ -24,6 +24,8 @@ use crate::stdio::source::Ends;
 const RUNNING: usize = 512;
 /// Remembered after their end; for a moment it may be as many as may run.
 const ENDED: usize = 64;
+/// How long an exec's client may take to come for an end that it has not heard of, when the container has ended with it.
+const COMING: Duration = Duration::from_secs(5);
 /// Leaves that are remembered for having had processes at the end of their exec; the container's own end takes all.
 const BUSY: usize = 64;
 
@@ -64,6 +66,8 @@ pub(super) struct Exec {
     pub failed: bool,
     /// It was told that its clients have gone: what it leaves behind goes with it.
     pub hung_up: bool,
+    /// Somebody came for its streams or its end.
+    pub found: bool,
     pub exit: watch::Sender<Option<Exit>>,
     /// Why it will have ended, as far as that is known.
     pub cause: String,
@@ -160,9 +164,21 @@ impl Execs {
         self.known.iter().filter(|exec| exec.pid().is_some()).count()
     }
 
-    /// Whether none has a process any more.
+    /// Whether none has a process any more, and none is waited for by [`Execs::awaited_until`].
     pub fn are_over(&self) -> bool {
-        self.running() == 0
+        self.running() == 0 && self.awaited_until().is_none()
+    }
+
+    /// Until when somebody may come to hear how an exec ended, which is in the future. Who begins one asks for its streams in a second call, and
+    /// its command may have ended the container in between.
+    pub fn awaited_until(&self) -> Option<Instant> {
+        let coming = self.known.iter().filter(|exec| exec.options.hangs_up && !exec.found);
+        let ends = coming.filter_map(|exec| match &exec.stage {
+            Stage::Ended { at, .. } => Some(*at + COMING),
+            Stage::Joining { .. } | Stage::Running { .. } => None,
+        });
+        let now = Instant::now();
+        ends.filter(|until| *until > now).max()
     }
 
     /// One more, and who waits to hear of it.
@@ -212,14 +228,13 @@ impl Execs {
     }
 
     /// An exec for a call, from when it runs on.
-    pub fn view(&self, id: &str) -> Result<View, TaskError> {
-        let exec = self.find(id).ok_or_else(|| TaskError::NoExec(id.to_owned()))?;
-        match &exec.stage {
-            Stage::Joining { .. } => Err(TaskError::NoExec(id.to_owned())),
-            Stage::Running { stdio, .. } | Stage::Ended { stdio, .. } => {
-                Ok(View { stdio: stdio.clone(), exit: exec.exit.subscribe() })
-            }
-        }
+    pub fn view(&mut self, id: &str) -> Result<View, TaskError> {
+        let exec = self.find_mut(id).ok_or_else(|| TaskError::NoExec(id.to_owned()))?;
+        let (Stage::Running { stdio, .. } | Stage::Ended { stdio, .. }) = &exec.stage else {
+            return Err(TaskError::NoExec(id.to_owned()));
+        };
+        exec.found = true;
+        Ok(View { stdio: stdio.clone(), exit: exec.exit.subscribe() })
     }
 
     /// All that run or ran, oldest first.

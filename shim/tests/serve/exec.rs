@@ -287,6 +287,30 @@ async fn a_terminal_is_sized_before_and_while_it_runs() {
 }
 
 #[tokio::test]
+async fn who_ends_the_container_is_heard_all_the_same() {
+    if !possible() {
+        return;
+    }
+    let spec = Spec::shell("trap 'exit 3' TERM; while :; do sleep 1000 & wait; done");
+    let mut shim = Shim::create(&spec, ConfigureRequest::default()).await;
+    shim.start(1).await.unwrap();
+    shim.client.exec(shell("end", "echo last; kill -TERM 1; exec sleep 1000")).await.unwrap();
+    // Its client comes when all is over.
+    assert_eq!(
+        shim.client.wait(WaitRequest::default()).await.unwrap().into_inner().exit.unwrap().exit_code,
+        3
+    );
+    until("the exec has ended", || {
+        let journal = shim.journal();
+        journal.iter().any(|entry| matches!(entry.what, What::ExecExit { .. }))
+    })
+    .await;
+    let ([stdout, _], _, exit) = shim.attach(at("end", 0)).await.rest().await;
+    assert_eq!((String::from_utf8(stdout).unwrap().as_str(), exit.exit_code), ("last\n", 137));
+    shim.gone().await;
+}
+
+#[tokio::test]
 async fn the_end_of_init_is_the_end_of_all() {
     if !possible() {
         return;
