@@ -287,7 +287,7 @@ impl Bundle {
 }
 
 /// The record as the canonical JSON of its protobuf, which people and other programs can read.
-fn spec_json(record: &ContainerRecord) -> io::Result<Vec<u8>> {
+pub(super) fn spec_json(record: &ContainerRecord) -> io::Result<Vec<u8>> {
     let message = DynamicMessage::decode(descriptor(), record.encode_to_vec().as_slice())?;
     let mut bytes = Vec::new();
     let options = SerializeOptions::new().use_proto_field_name(true);
@@ -296,7 +296,7 @@ fn spec_json(record: &ContainerRecord) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn record_of(bytes: &[u8]) -> io::Result<ContainerRecord> {
+pub(super) fn record_of(bytes: &[u8]) -> io::Result<ContainerRecord> {
     let mut json = serde_json::Deserializer::from_slice(bytes);
     // A newer engine may have written more fields.
     let options = DeserializeOptions::new().deny_unknown_fields(false);

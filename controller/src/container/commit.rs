@@ -6,7 +6,7 @@
 //!
 //! The container is frozen for no longer than its files are read.
 
-mod config;
+pub(super) mod config;
 
 use std::sync::Arc;
 

@@ -103,7 +103,7 @@ impl News {
 }
 
 /// Whether the life of a start came to be; `None` while nobody knows.
-fn is_born(entry: &Entry, later: &[Entry], begun: u64) -> Option<bool> {
+pub(super) fn is_born(entry: &Entry, later: &[Entry], begun: u64) -> Option<bool> {
     if !matches!(entry.what, What::Start { .. }) {
         return Some(true);
     }
@@ -120,15 +120,15 @@ fn is_born(entry: &Entry, later: &[Entry], begun: u64) -> Option<bool> {
 
 /// What is known beside an entry.
 #[derive(Debug, Clone, Copy)]
-struct Facts<'a> {
+pub(super) struct Facts<'a> {
     /// The record of the end of its life, when it is still there.
-    exit: Option<&'a Exit>,
+    pub(super) exit: Option<&'a Exit>,
     /// For a start: the program was executed.
-    born: bool,
+    pub(super) born: bool,
 }
 
 /// One entry into the record; `None` when it is in there.
-fn enter(record: &mut ContainerRecord, entry: &Entry, facts: &Facts<'_>) -> Option<Change> {
+pub(super) fn enter(record: &mut ContainerRecord, entry: &Entry, facts: &Facts<'_>) -> Option<Change> {
     if entry.n <= record.journal {
         return None;
     }

@@ -30,6 +30,8 @@ pub mod create;
 pub mod disconnect;
 pub mod exec;
 pub mod freeze;
+#[cfg(fuzzing)]
+pub mod fuzz;
 pub mod hosts;
 pub mod inspect;
 pub mod join;

@@ -1,7 +1,7 @@
 //! `top`: the processes of a container, from the host's `/proc`, so that nothing is needed in the container and no
 //! program is run on the host.
 
-mod column;
+pub(super) mod column;
 mod process;
 
 use std::sync::Arc;

@@ -29,7 +29,7 @@
 mod disk;
 mod flush;
 mod index;
-mod record;
+pub(crate) mod record;
 mod why;
 
 use std::path::Path;

@@ -24,7 +24,7 @@ pub(super) fn parts(record: &ContainerRecord) -> Vec<Vec<u8>> {
 
 /// Why bytes are no record.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Malformed {
+pub(crate) enum Malformed {
     #[error("undecodable")]
     Decode(#[from] prost::DecodeError),
     #[error("version {0} is not known")]
@@ -33,7 +33,7 @@ pub(super) enum Malformed {
     Empty,
 }
 
-pub(super) fn decode(bytes: &[u8]) -> Result<ContainerRecord, Malformed> {
+pub(crate) fn decode(bytes: &[u8]) -> Result<ContainerRecord, Malformed> {
     let record = ContainerRecord::decode(bytes)?;
     match (record.version, &record.container) {
         // A newer version only adds fields, so it is read and kept by an older engine after a downgrade.

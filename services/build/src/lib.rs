@@ -31,6 +31,8 @@ mod entitlement;
 mod epoch;
 mod error;
 mod fetch;
+#[cfg(fuzzing)]
+pub mod fuzz;
 mod gather;
 mod git;
 mod key;

@@ -9,6 +9,8 @@
 //! comes last. What was taken in for an image that did not come to be goes again: at once, or at the next start.
 
 mod document;
+#[cfg(fuzzing)]
+pub(crate) mod fuzz;
 mod gzip;
 mod inflate;
 mod layer;

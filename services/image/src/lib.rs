@@ -23,6 +23,8 @@ pub mod failpoint;
 pub mod filter;
 #[cfg(test)]
 mod fixture;
+#[cfg(fuzzing)]
+pub mod fuzz;
 pub mod gc;
 pub mod holder;
 pub mod image;

@@ -118,7 +118,7 @@ impl Store {
 
 /// Pairs the steps of a configuration with the layers they made. Layers that no step tells of come as steps of their
 /// own, so that the sizes always add up.
-fn history(image: &Image, sizes: &[u64]) -> Vec<HistoryStep> {
+pub(crate) fn history(image: &Image, sizes: &[u64]) -> Vec<HistoryStep> {
     let mut sizes = sizes.iter().copied();
     let mut steps: Vec<HistoryStep> = image
         .config

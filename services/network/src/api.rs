@@ -1,6 +1,6 @@
 //! `davit.network.v1.Networks` on the wire: decode, call one function, encode.
 
-mod decode;
+pub(crate) mod decode;
 mod encode;
 
 use std::pin::Pin;

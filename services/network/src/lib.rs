@@ -28,6 +28,8 @@ pub mod failpoint;
 mod filter;
 mod firewall;
 mod flow;
+#[cfg(fuzzing)]
+pub mod fuzz;
 mod ground;
 mod hash;
 mod holding;

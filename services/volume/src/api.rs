@@ -206,7 +206,7 @@ impl Service for Api {
     }
 }
 
-fn wanted(request: CreateRequest) -> Result<Wanted, Error> {
+pub(crate) fn wanted(request: CreateRequest) -> Result<Wanted, Error> {
     let wanted = match request.name.as_str() {
         "" => Wanted::anonymous()?,
         name => Wanted::named(name.parse()?),
@@ -215,7 +215,7 @@ fn wanted(request: CreateRequest) -> Result<Wanted, Error> {
     wanted.labelled(request.labels.into_iter().collect())
 }
 
-fn use_(wire: WireUse) -> Result<Use, Error> {
+pub(crate) fn use_(wire: WireUse) -> Result<Use, Error> {
     if !wire.subpath.is_empty() {
         return Err(Error::Unserved { what: "a folder inside a volume,", value: wire.subpath });
     }
@@ -230,7 +230,7 @@ fn use_(wire: WireUse) -> Result<Use, Error> {
     })
 }
 
-fn filter(conditions: Vec<WireFilter>) -> Result<Filter, Error> {
+pub(crate) fn filter(conditions: Vec<WireFilter>) -> Result<Filter, Error> {
     Filter::parse(conditions.into_iter().map(|condition| (condition.key, condition.value)))
 }
 

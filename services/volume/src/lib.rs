@@ -24,6 +24,8 @@ mod export;
 pub mod failpoint;
 mod fill;
 mod filter;
+#[cfg(fuzzing)]
+pub mod fuzz;
 mod import;
 mod local;
 mod measure;

@@ -33,10 +33,15 @@ fuzz_target!(|input: &[u8]| {
     let copy = outer.path().join("copy");
     fs::create_dir(&copy).expect("a second folder");
     let opened = open_dir(&copy).expect("the folder is there");
-    extract(again.as_slice(), opened, Owners::Kept(None), &Limits::default()).expect("what was packed is an archive");
+    extract(again.as_slice(), opened, Owners::Kept(None), &Limits::default())
+        .expect("what was packed is an archive");
     assert_eq!(state(&canary), before, "the canary was touched");
     assert_eq!(fs::read_to_string(&canary).expect("the canary"), CANARY);
-    assert_eq!(fs::read_dir(outer.path()).expect("the outer folder").count(), 3, "something new beside the root");
+    assert_eq!(
+        fs::read_dir(outer.path()).expect("the outer folder").count(),
+        3,
+        "something new beside the root"
+    );
 });
 
 /// Memory, where there is some, for the file system is most of the time.

@@ -25,7 +25,11 @@ fuzz_target!(|input: &[u8]| {
     let _ = apply(archive.as_slice(), opened, &limits);
     assert_eq!(state(&canary), before, "the canary was touched");
     assert_eq!(fs::read_to_string(&canary).expect("the canary"), CANARY);
-    assert_eq!(fs::read_dir(outer.path()).expect("the outer folder").count(), 2, "something new beside the root");
+    assert_eq!(
+        fs::read_dir(outer.path()).expect("the outer folder").count(),
+        2,
+        "something new beside the root"
+    );
 });
 
 /// Memory, where there is some, for the file system is most of the time.

@@ -239,6 +239,12 @@ fn refresh(realm: Url, ask: &Ask, token: &str) -> Outgoing {
     Outgoing { method: Method::POST, form, ..Outgoing::get(realm) }
 }
 
+/// Whether a token service's answer has a token.
+#[cfg(fuzzing)]
+pub(super) fn is_grant(body: &[u8]) -> bool {
+    grant_of(body).is_ok()
+}
+
 fn grant_of(body: &[u8]) -> Result<Grant, Failure> {
     let answer: Answer =
         serde_json::from_slice(body).map_err(|_| Failure::protocol("its token service answered no JSON"))?;

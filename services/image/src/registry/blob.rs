@@ -210,7 +210,7 @@ fn is_bad_range(failure: &Failure) -> bool {
 }
 
 /// `bytes 5-9/10` or `bytes 5-9/*`: the first byte, and the whole size if it is said.
-fn parse_range(text: &str) -> Option<(u64, Option<u64>)> {
+pub(super) fn parse_range(text: &str) -> Option<(u64, Option<u64>)> {
     let (range, size) = text.trim().strip_prefix("bytes")?.trim_start().split_once('/')?;
     let (start, end) = range.split_once('-')?;
     let (start, end): (u64, u64) = (start.trim().parse().ok()?, end.trim().parse().ok()?);

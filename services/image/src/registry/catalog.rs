@@ -162,7 +162,7 @@ fn parse<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Failure> {
 }
 
 /// The address of the next page: `Link: </v2/_catalog?last=x&n=5>; rel="next"`.
-fn next_page(headers: &HeaderMap, from: &Url) -> Option<Url> {
+pub(super) fn next_page(headers: &HeaderMap, from: &Url) -> Option<Url> {
     let link = header(headers, LINK.as_str())?;
     let (address, rest) = link.trim().strip_prefix('<')?.split_once('>')?;
     let is_next = rest.split(';').any(|part| matches!(part.trim(), "rel=\"next\"" | "rel=next"));

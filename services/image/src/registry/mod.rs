@@ -20,6 +20,8 @@ mod challenge;
 mod credential;
 mod endpoint;
 mod error;
+#[cfg(fuzzing)]
+pub mod fuzz;
 mod login;
 pub mod manifest;
 mod payload;
