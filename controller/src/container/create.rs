@@ -22,7 +22,9 @@ use super::content::{self, Content};
 use super::launch::Prepared;
 use super::release;
 use super::wire::{self, Plan, Wired};
-use super::{hosts, join, launch, links, network, shape, signal, spec, stop, userns, validate, volumes_from};
+use super::{
+    hosts, join, launch, links, network, remove, shape, signal, spec, stop, userns, validate, volumes_from,
+};
 use crate::actor::Actor;
 use crate::engine::{Engine, Turn};
 use crate::error::Error;
@@ -74,14 +76,15 @@ pub async fn create(
     let wish = Wish { shape: shape::of(&spec)?, spec };
     let (engine, actor) = (engine.clone(), actor.clone());
     let made = tokio::spawn(async move {
-        let created = match intend(&engine, &request, &wish).await? {
-            Intent::Repeated(created) => created,
-            Intent::New(record, _turn, item) => finish(&engine, &record, item, &actor).await?,
-        };
-        if promise == Promise::Durable {
-            keep(&engine, &created.id).await?;
+        match intend(&engine, &request, &wish).await? {
+            Intent::Repeated(created) => {
+                if promise == Promise::Durable {
+                    keep(&engine, &created.id).await?;
+                }
+                Ok(created)
+            }
+            Intent::New(record, _turn, item) => finish(&engine, &record, item, promise, &actor).await,
         }
-        Ok(created)
     });
     made.await.map_err(|error| Error::Task { doing: "make the container", why: error.to_string() })?
 }
@@ -222,11 +225,12 @@ fn insert(
     Ok(engine.store.insert(new_record(engine, id, name, request, &wish)))
 }
 
-/// Steps 2 to 6, or none of them.
+/// Steps 2 to 6, or none of them: also when the disk refuses what the answer would promise.
 async fn finish(
     engine: &Arc<Engine>,
     record: &ContainerRecord,
     item: Option<Item>,
+    promise: Promise,
     actor: &Actor,
 ) -> Result<Created, Error> {
     let id = store::record_id(record)?;
@@ -235,6 +239,9 @@ async fn finish(
         // 6: it is made.
         let record = enter(engine, &id, &assembled, &Made::New(actor))?;
         pass(failpoint::CREATE_DONE).await?;
+        if promise == Promise::Durable {
+            keep(engine, &id).await?;
+        }
         let revision = record.container.as_ref().map_or(0, |container| container.revision);
         Ok(Created { id: id.clone(), warnings: assembled.warnings(), revision })
     };
@@ -549,7 +556,12 @@ async fn join(engine: &Arc<Engine>, first: &ContainerId, request: &CreateRequest
 
 /// Releases what a failed create left. The error that matters is the first one.
 async fn undo(engine: &Arc<Engine>, id: &ContainerId, error: Error) -> Error {
-    if let Err(left) = release::release(engine, id, release::UNDO).await {
+    let told = engine.store.get(id).is_some_and(|record| store::phase(&record) != Phase::Creating);
+    if told {
+        // Should this not succeed now, it is tried again, also by the next engine.
+        remove::mark(engine, id, true, &Actor::engine(&format!("its creation failed: {}", chain(&error))));
+    }
+    if let Err(left) = release::release(engine, id, release::How { told, ..release::UNDO }).await {
         tracing::error!(container_id = %id, error = %chain(&left), "a failed create left something");
         supervise::later(engine, id);
     }

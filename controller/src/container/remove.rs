@@ -64,7 +64,7 @@ fn admit(engine: &Arc<Engine>, id: &ContainerId, how: How) -> Result<(), Error> 
 }
 
 /// From here on it is being removed, whatever happens.
-fn mark(engine: &Engine, id: &ContainerId, volumes: bool, actor: &Actor) {
+pub fn mark(engine: &Engine, id: &ContainerId, volumes: bool, actor: &Actor) {
     engine.store.update(id, |record| {
         record.remove_volumes |= volumes;
         let status = record.container.as_mut()?.status.get_or_insert_default();

@@ -4,7 +4,7 @@
 //! A zone's lines are kept sorted, so that one more container costs its own lines and the writing of the file. Calls
 //! that come together write it once.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs;
 use std::io;
 use std::net::IpAddr;
@@ -40,6 +40,8 @@ struct Zones {
     all: HashMap<ZoneId, Zone>,
     /// The zones that a container has lines in.
     of: HashMap<ContainerId, Vec<ZoneId>>,
+    /// Those whose files do not say yet what they say: nobody has come to it, or the disk refused.
+    unwritten: BTreeSet<ZoneId>,
 }
 
 #[derive(Debug)]
@@ -48,10 +50,6 @@ struct Zone {
     /// Lines, and how many containers have each.
     lines: BTreeMap<String, usize>,
     of: HashMap<ContainerId, Vec<String>>,
-    /// Counts the changes.
-    version: u64,
-    /// The one that the file has.
-    written: u64,
 }
 
 /// What the files say of one container.
@@ -87,22 +85,29 @@ impl Names {
             zones.set(container_id, entries);
             wanted.extend(view.map(|view| (view_file(container_id), view.render())));
         }
-        for (id, zone) in &mut zones.all {
-            zone.written = zone.version;
-            wanted.insert(id.file(), zone.render());
-        }
+        wanted.extend(zones.all.iter().map(|(id, zone)| (id.file(), zone.render())));
+        let unwritten = std::mem::take(&mut zones.unwritten);
         *lock(&self.zones) = zones;
+        let restored = self.write_all(&folder, wanted);
+        if restored.is_err() {
+            lock(&self.zones).unwritten.extend(unwritten);
+        }
+        restored
+    }
+
+    /// Makes the folder hold these files and no others.
+    fn write_all(&self, folder: &OwnedFd, wanted: HashMap<String, String>) -> Result<(), Error> {
         for entry in fs::read_dir(&self.path).map_err(Error::file("list", &self.path))? {
             let entry = entry.map_err(Error::file("list", &self.path))?;
             if !entry.file_name().to_str().is_some_and(|name| wanted.contains_key(name)) {
-                file::remove_file_at(&*folder, &entry.file_name())
+                file::remove_file_at(folder, &entry.file_name())
                     .map_err(Error::file("remove", &entry.path()))?;
             }
         }
         for (name, text) in wanted {
             let had = file::read_bounded(&self.path.join(&name), MAX_ZONE);
             if !had.is_ok_and(|had| had == text.as_bytes()) {
-                self.write(&folder, &name, &text)?;
+                self.write(folder, &name, &text)?;
             }
         }
         Ok(())
@@ -125,9 +130,13 @@ impl Names {
 
     /// Writes down what a container is called and sees from now on.
     fn set(&self, container_id: &ContainerId, told: Told) -> Result<(), Error> {
-        let changed = lock(&self.zones).set(container_id, told.entries);
-        for (id, version) in changed {
-            self.write_zone(&id, version)?;
+        let unwritten = {
+            let mut zones = lock(&self.zones);
+            zones.set(container_id, told.entries);
+            zones.unwritten.clone()
+        };
+        for id in unwritten {
+            self.write_zone(&id)?;
         }
         let folder = lock(&self.folder);
         let name = view_file(container_id);
@@ -137,20 +146,24 @@ impl Names {
         }
     }
 
-    /// Writes a zone, unless somebody has written this version or a later one.
-    fn write_zone(&self, id: &ZoneId, version: u64) -> Result<(), Error> {
+    /// Writes a zone, unless somebody else has come to it before: whoever holds the folder writes for all who wait.
+    fn write_zone(&self, id: &ZoneId) -> Result<(), Error> {
         let folder = lock(&self.folder);
-        let (text, version) = match lock(&self.zones).all.get(id) {
-            None => (None, 0),
-            Some(zone) if zone.written >= version => return Ok(()),
-            Some(zone) => (Some(zone.render()), zone.version),
+        let text = {
+            let mut zones = lock(&self.zones);
+            if !zones.unwritten.remove(id) {
+                return Ok(());
+            }
+            zones.all.get(id).map(Zone::render)
         };
-        let Some(text) = text else { return self.remove(&folder, &id.file()) };
-        self.write(&folder, &id.file(), &text)?;
-        if let Some(zone) = lock(&self.zones).all.get_mut(id) {
-            zone.written = version;
+        let written = match text {
+            Some(text) => self.write(&folder, &id.file(), &text),
+            None => self.remove(&folder, &id.file()),
+        };
+        if written.is_err() {
+            lock(&self.zones).unwritten.insert(id.clone());
         }
-        Ok(())
+        written
     }
 
     fn write(&self, folder: &OwnedFd, name: &str, text: &str) -> Result<(), Error> {
@@ -169,54 +182,44 @@ impl Names {
 }
 
 impl Zones {
-    /// Puts a container's entries in the place of those that it had. Answers with the zones that changed, and their
-    /// versions.
-    fn set(
-        &mut self,
-        container_id: &ContainerId,
-        entries: Vec<(ZoneId, Header, Entry)>,
-    ) -> Vec<(ZoneId, u64)> {
+    /// Puts a container's entries in the place of those that it had, and notes which zones that changes.
+    fn set(&mut self, container_id: &ContainerId, entries: Vec<(ZoneId, Header, Entry)>) {
         let had = self.of.remove(container_id).unwrap_or_default();
-        let mut changed = Vec::new();
         for id in had.iter().filter(|id| !entries.iter().any(|(other, ..)| other == *id)) {
             let Some(zone) = self.all.get_mut(id) else { continue };
             zone.set(container_id, Vec::new());
-            changed.push((id.clone(), zone.version));
+            self.unwritten.insert(id.clone());
             if zone.of.is_empty() {
                 self.all.remove(id);
             }
         }
         let mut has = Vec::with_capacity(entries.len());
         for (id, header, entry) in entries {
+            let new = !self.all.contains_key(&id);
             let zone = self.all.entry(id.clone()).or_insert_with(|| Zone::new(header.clone()));
-            let before = zone.version;
-            if zone.header != header {
-                zone.header = header;
-                zone.version += 1;
-            }
-            zone.set(container_id, entry.lines());
-            if zone.version != before {
-                changed.push((id.clone(), zone.version));
+            let other = new || zone.header != header;
+            zone.header = header;
+            if zone.set(container_id, entry.lines()) || other {
+                self.unwritten.insert(id.clone());
             }
             has.push(id);
         }
         if !has.is_empty() {
             self.of.insert(container_id.clone(), has);
         }
-        changed
     }
 }
 
 impl Zone {
     fn new(header: Header) -> Self {
-        Self { header, lines: BTreeMap::new(), of: HashMap::new(), version: 1, written: 0 }
+        Self { header, lines: BTreeMap::new(), of: HashMap::new() }
     }
 
-    fn set(&mut self, container_id: &ContainerId, lines: Vec<String>) {
-        if self.of.get(container_id) == Some(&lines) {
-            return;
+    /// Whether that changes the zone.
+    fn set(&mut self, container_id: &ContainerId, lines: Vec<String>) -> bool {
+        if self.of.get(container_id).map_or(&[][..], Vec::as_slice) == lines {
+            return false;
         }
-        self.version += 1;
         for line in self.of.remove(container_id).unwrap_or_default() {
             if let Some(count) = self.lines.get_mut(&line) {
                 *count -= 1;
@@ -231,6 +234,7 @@ impl Zone {
         if !lines.is_empty() {
             self.of.insert(container_id.clone(), lines);
         }
+        true
     }
 
     fn render(&self) -> String {
@@ -321,4 +325,48 @@ fn header(network: &Network, bridge: &Bridge) -> Header {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_zone_that_could_not_be_written_is_written_by_whoever_comes_next() {
+        let folder = tempfile::tempdir().unwrap();
+        let books = Books::open(&folder.path().join("network"), "test").unwrap();
+        let names = Names::open(folder.path(), &books).unwrap();
+        let zone: ZoneId = "a".repeat(64).parse().unwrap();
+        let file = folder.path().join(FOLDER).join(zone.file());
+        let container = |digit: &str| digit.repeat(64).parse::<ContainerId>().unwrap();
+        let told = |digit: &str, host: u8| {
+            let header = Header { network: "net".parse().unwrap(), subnets: Vec::new() };
+            let entry = Entry {
+                container: container(digit),
+                addresses: vec![IpAddr::from([10, 0, 0, host])],
+                names: vec![digit.repeat(3).parse().unwrap()],
+            };
+            Told { entries: vec![(zone.clone(), header, entry)], view: None }
+        };
+        let text = || fs::read_to_string(&file).unwrap();
+        names.set(&container("b"), told("b", 2)).unwrap();
+        names.set(&container("c"), told("c", 3)).unwrap();
+        assert!(text().contains("10.0.0.2") && text().contains("10.0.0.3"));
+
+        // Nothing can be renamed over a folder.
+        fs::remove_file(&file).unwrap();
+        fs::create_dir(&file).unwrap();
+        assert!(names.set(&container("b"), Told::default()).is_err());
+        fs::remove_dir(&file).unwrap();
+        names.set(&container("b"), Told::default()).unwrap();
+        assert!(!text().contains("10.0.0.2") && text().contains("10.0.0.3"), "{}", text());
+
+        fs::remove_file(&file).unwrap();
+        fs::create_dir(&file).unwrap();
+        assert!(names.set(&container("c"), Told::default()).is_err(), "the last one takes the file along");
+        fs::remove_dir(&file).unwrap();
+        fs::write(&file, "stale").unwrap();
+        names.set(&container("d"), Told::default()).unwrap();
+        assert!(!file.exists());
+    }
 }

@@ -48,8 +48,18 @@ impl Unborn {
         let path = self.path.with_file_name(name.as_str());
         file::rename_new_at(&trash.dir, self.temporary.as_ref(), &trash.dir, name.as_str().as_ref())
             .map_err(Error::file("create", &path))?;
-        let dir = self.trash.take().map(|trash| trash.dir);
-        dir.map_or(Ok(()), file::sync_dir).map_err(Error::file("create", &path))
+        let Err(error) = file::sync_dir(&trash.dir) else {
+            self.trash = None;
+            return Ok(());
+        };
+        // Whoever asked hears that there is none, so none is to be there, now or after a power cut.
+        if let Err(left) =
+            file::rename_new_at(&trash.dir, name.as_str().as_ref(), &trash.dir, self.temporary.as_ref())
+        {
+            tracing::error!(error = %left, path = %path.display(), "left a volume that could not be made durable");
+            self.trash = None;
+        }
+        Err(Error::file("create", &path)(error))
     }
 }
 
@@ -176,11 +186,15 @@ impl Store {
     /// Takes a volume out of sight, durably; what is left is to be [`Trash::delete`]d.
     pub fn remove(&self, name: &Name) -> Result<Trash, Error> {
         let path = self.path.join(name.as_str());
-        let trash = format!("{TRASH}{}", random()?);
-        file::rename_at(&self.dir, name.as_str().as_ref(), &self.dir, trash.as_ref())
-            .and_then(|()| file::sync_dir(&self.dir))
-            .map_err(Error::file("remove", &path))?;
-        self.trash(trash)
+        let trash = self.trash(format!("{TRASH}{}", random()?))?;
+        let (here, there) = (OsStr::new(name.as_str()), OsStr::new(&trash.name));
+        file::rename_at(&self.dir, here, &self.dir, there).map_err(Error::file("remove", &path))?;
+        let Err(error) = file::sync_dir(&self.dir) else { return Ok(trash) };
+        // Whoever asked hears that it is still there.
+        if let Err(left) = file::rename_new_at(&self.dir, there, &self.dir, here) {
+            tracing::error!(error = %left, path = %path.display(), "could not bring back a volume that is not removed");
+        }
+        Err(Error::file("remove", &path)(error))
     }
 
     /// What a crash left of volumes that were being made or removed.

@@ -125,7 +125,8 @@ fn privileged_a_name_and_a_size_for_the_bridge() {
         assert!(error.is("BRIDGE_TAKEN") && error.message.contains("network long"), "{error}");
         again.options.insert("com.docker.network.bridge.name".into(), "green0".into());
         assert!(engine.create(again.clone()).await.unwrap_err().is("INVALID_FIELD"));
-        again.options = [("com.docker.network.bridge.enable_icc".to_owned(), "false".to_owned())].into();
+        again.options =
+            [("com.docker.network.bridge.enable_ip_masquerade".to_owned(), "false".to_owned())].into();
         let error = engine.create(again).await.unwrap_err();
         assert!(error.message.contains("com.docker.network.driver.mtu"), "names what is served: {error}");
     });
