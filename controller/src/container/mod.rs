@@ -17,6 +17,7 @@
 //! Whoever makes, starts, renames or removes a container holds its *turn* (`Engine::turn`). Signals, waits and reads
 //! need none, and neither does the record of an exit: it is a fact, and comes from the shim's side at any time.
 
+pub mod assemble;
 pub mod attach;
 pub mod backlog;
 pub mod bundle;

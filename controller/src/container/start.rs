@@ -11,8 +11,8 @@ use davit_proto::task::{ResizeRequest, StartRequest, StateRequest, TaskState};
 use davit_proto::types::{Exit, TerminalSize};
 use davit_proto::wanted::Want;
 
+use super::assemble::{self, Made};
 use super::bundle::Bundle;
-use super::create::{self, Made};
 use super::live::{self, Began, status_of};
 use super::release::{self, How};
 use super::{journal, want};
@@ -261,8 +261,8 @@ async fn assemble(
     actor: &Actor,
 ) -> Result<Shim, Error> {
     let id = store::record_id(record)?;
-    let assembled = create::assemble(engine, record, size, None).await?;
-    create::enter(engine, &id, &assembled, &Made::Again(actor))?;
+    let assembled = assemble::assemble(engine, record, size, None).await?;
+    assemble::enter(engine, &id, &assembled, &Made::Again(actor))?;
     Ok(assembled.shim)
 }
 
