@@ -1,6 +1,6 @@
 //! The engine: everything that the operations share. It holds clients and tables, and knows no order of things.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -124,6 +124,8 @@ pub struct Engine {
     services: Services,
     contacts: Mutex<HashMap<ContainerId, Contact>>,
     locks: Mutex<HashMap<ContainerId, Arc<tokio::sync::Mutex<()>>>>,
+    /// Who left something that is still to be cleared.
+    unsettled: Mutex<HashSet<ContainerId>>,
     recovery: Mutex<Vec<String>>,
     ids: Mutex<()>,
     hosts: Mutex<()>,
@@ -155,6 +157,7 @@ impl Engine {
             services,
             contacts: Mutex::default(),
             locks: Mutex::default(),
+            unsettled: Mutex::default(),
             recovery: Mutex::default(),
             ids: Mutex::default(),
             hosts: Mutex::default(),
@@ -295,6 +298,21 @@ impl Engine {
     #[must_use]
     pub fn has_shim(&self, id: &ContainerId) -> bool {
         lock(&self.contacts).contains_key(id)
+    }
+
+    /// Whether a container left something that could not be cleared yet.
+    #[must_use]
+    pub fn is_unsettled(&self, id: &ContainerId) -> bool {
+        lock(&self.unsettled).contains(id)
+    }
+
+    /// A container left something, or all that it left is cleared.
+    pub fn settled(&self, id: &ContainerId, is_settled: bool) {
+        let mut unsettled = lock(&self.unsettled);
+        match is_settled {
+            true => drop(unsettled.remove(id)),
+            false => drop(unsettled.insert(id.clone())),
+        }
     }
 
     /// A shim answers, and is in this state.

@@ -246,6 +246,7 @@ async fn over(engine: &Arc<Engine>, id: &ContainerId, told: Option<oneshot::Send
 /// Tries again to clear what a container left, until it succeeds: a service may be away for a while.
 pub fn later(engine: &Arc<Engine>, id: &ContainerId) {
     let (engine, id) = (engine.clone(), id.clone());
+    engine.settled(&id, false);
     tokio::spawn(async move {
         let mut pause = FIRST_RETRY;
         loop {
@@ -259,8 +260,8 @@ pub fn later(engine: &Arc<Engine>, id: &ContainerId) {
                     let how = How { volumes: record.remove_volumes, durable: false, told: true };
                     release::release(&engine, &id, how).await
                 }
-                // It was started again, and is followed.
-                _ if engine.has_shim(&id) || live::is_live(phase) => return,
+                // Whoever starts it again clears it first.
+                _ if !engine.is_unsettled(&id) || live::is_live(phase) => return,
                 _ => clear(&engine, &id, &record).await,
             };
             match cleared {

@@ -72,6 +72,7 @@ pub async fn release(engine: &Arc<Engine>, id: &ContainerId, how: How) -> Result
     pass(failpoint::RELEASE_CGROUP).await?;
 
     forget(engine, id, how);
+    engine.settled(id, true);
     pass(failpoint::RELEASE_RECORD).await?;
     if how.durable
         && let Err(error) = engine.store.sync().await
@@ -109,7 +110,9 @@ pub async fn settle(engine: &Arc<Engine>, id: &ContainerId) -> Result<(), Error>
     end_shim(engine, id, if over { DRAIN } else { Duration::ZERO }).await?;
     supervise::record_end(engine, id);
     sweep_cgroups(engine, id).await?;
-    release_network(engine, id).await
+    release_network(engine, id).await?;
+    engine.settled(id, true);
+    Ok(())
 }
 
 /// Ends the shim and makes sure that it ended: nobody else may have the container's file system mounted after this.
@@ -139,6 +142,8 @@ async fn end_shim(engine: &Arc<Engine>, id: &ContainerId, drain: Duration) -> Re
             ask_to_end(engine, id).await;
         }
     }
+    // Not only when its folder is gone too, which the disk may refuse: nobody is to talk to it any more.
+    engine.shim_gone(id);
     // What still looks at the mounts of a dead shim would keep them.
     engine.copies.end(id, Which::Live).await;
     let bundle = Bundle::new(engine.config.bundle(id));
@@ -154,7 +159,6 @@ async fn end_shim(engine: &Arc<Engine>, id: &ContainerId, drain: Duration) -> Re
         }
         tokio::time::sleep(TICK).await;
     }
-    engine.shim_gone(id);
     shim::remove_folder(&folder).map_err(Error::io(format!("remove {}", folder.display())))
 }
 

@@ -214,7 +214,8 @@ async fn gate(
     size: Option<TerminalSize>,
     actor: &Actor,
 ) -> Result<Shim, Error> {
-    if let Some(shim) = engine.shim_at_gate(id).filter(|_| knows_shim(engine, id)) {
+    let is_good = || knows_shim(engine, id) && !engine.is_unsettled(id);
+    if let Some(shim) = engine.shim_at_gate(id).filter(|_| is_good()) {
         return Ok(shim);
     }
     release::settle(engine, id).await?;
