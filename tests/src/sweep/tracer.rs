@@ -128,7 +128,7 @@ impl Tracer {
     pub fn has_numbed(&self) -> bool {
         let text = fs::read(&self.log).unwrap_or_default();
         let text = String::from_utf8_lossy(&text);
-        text.lines().filter_map(call).any(|call| call.is_wake_up())
+        calls(&text).iter().any(Call::is_wake_up)
     }
 
     /// Goes, and answers with what it saw.
@@ -138,7 +138,7 @@ impl Tracer {
     pub fn leave(mut self) -> Result<Vec<Call>> {
         self.end()?;
         let text = fs::read(&self.log).with_context(|| format!("read {}", self.log.display()))?;
-        let mut calls: Vec<Call> = String::from_utf8_lossy(&text).lines().filter_map(call).collect();
+        let mut calls = calls(&String::from_utf8_lossy(&text));
         if let Some(Injection { fault: Fault::Kill, when, .. }) = self.injection {
             // What a signal came to is not marked.
             mark(&mut calls, when);
@@ -199,6 +199,22 @@ fn mark(calls: &mut [Call], when: usize) {
     }
 }
 
+/// All of a log. The second half of a call that was interrupted is about what the first was about.
+fn calls(log: &str) -> Vec<Call> {
+    let mut last: BTreeMap<u32, String> = BTreeMap::new();
+    let mut calls: Vec<Call> = log.lines().filter_map(call).collect();
+    for call in &mut calls {
+        match last.get(&call.task).filter(|_| call.place == HALF) {
+            Some(place) => call.place.clone_from(place),
+            None => drop(last.insert(call.task, call.place.clone())),
+        }
+    }
+    calls
+}
+
+/// What the second half of a call is about, as long as the first is not known.
+const HALF: &str = "…";
+
 /// One line of the log. A call that another thread's interrupted has its name in the first half, and whether it was
 /// made to fail in the second.
 fn call(line: &str) -> Option<Call> {
@@ -207,7 +223,7 @@ fn call(line: &str) -> Option<Call> {
     if let Some(rest) = rest.strip_prefix("<... ") {
         let (name, rest) = rest.split_once(' ')?;
         let injected = rest.ends_with("(INJECTED)");
-        return injected.then(|| Call { task, name: name.to_owned(), place: "…".to_owned(), injected });
+        return injected.then(|| Call { task, name: name.to_owned(), place: HALF.to_owned(), injected });
     }
     let (name, rest) = rest.split_once('(')?;
     if !name.chars().all(|letter| letter.is_ascii_alphanumeric() || letter == '_') {
@@ -255,6 +271,9 @@ mod tests {
         assert_eq!(call("1 fsync(9</x> <unfinished ...>").unwrap().place, "*</x>");
         assert!(call("1 <... fsync resumed>) = -1 EIO (Input/output error) (INJECTED)").unwrap().injected);
         assert_eq!(call("1 <... fsync resumed>) = 0"), None);
+        let halves = "1 write(7<anon_inode:[eventfd]>, \"\"..., 8 <unfinished ...>\n2 fsync(9</x>) = 0\n\
+                      1 <... write resumed>) = -1 ENOSPC (No space left on device) (INJECTED)";
+        assert!(calls(halves).last().is_some_and(Call::is_wake_up), "{:?}", calls(halves));
         assert_eq!(call("1 +++ killed by SIGKILL +++"), None);
         assert_eq!(call("1 --- SIGCHLD {si_signo=SIGCHLD} ---"), None);
     }
