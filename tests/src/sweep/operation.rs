@@ -223,6 +223,10 @@ impl Operation {
             }
             _ => {}
         }
+        if self.is_of_images() {
+            // What one that was cut off had written and nobody names is collected by itself in some minutes, or so.
+            engine.ok(["image", "prune", "-a", "-f"]);
+        }
         until_true("the container is gone", || Self::Remove.is_so(engine));
     }
 
