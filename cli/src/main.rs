@@ -34,6 +34,11 @@ mod usage;
 mod verb;
 mod volume;
 
+/// That of musl maps and unmaps memory anew for each buffer of a stream, which is most of what `logs`, `cp` and `load` would
+/// take; glibc's is not there in a static binary of musl.
+#[global_allocator]
+static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+
 fn main() {
     let typed: Vec<String> = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
     std::process::exit(invocation::run(&typed).into());

@@ -27,6 +27,7 @@ pub async fn run(engine: Engine, args: LogsArgs) -> Result<u8, Error> {
         until: moment("--until", args.until.as_ref())?,
         stdout: true,
         stderr: true,
+        joined: true,
     };
     args.target.containers.iter().try_for_each(|name| usage::check_target(name))?;
     let request = |name: &String| LogsRequest { container: name.clone(), ..request.clone() };
@@ -117,57 +118,66 @@ struct Printer {
     timestamps: bool,
     /// What each line begins with.
     begin: String,
-    /// Time of the last line, and how many of that time were printed.
+    /// Time of the last line, and how many bytes of that time were printed.
     last: Option<Timestamp>,
     at_last: u64,
-    /// Lines of that time to leave out, because they were printed before.
+    /// Bytes of that time to leave out, because they were printed before.
     skip: u64,
     /// Whether the last line of each stream was without its end.
     open: [bool; 2],
+    /// What is about to be printed.
+    out: Vec<u8>,
+    err: Vec<u8>,
 }
 
 impl Printer {
     fn print(&mut self, lines: &[LogLine]) -> Result<(), Error> {
-        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let (mut out, mut err) = (std::mem::take(&mut self.out), std::mem::take(&mut self.err));
         for line in lines {
-            if self.is_known(line) {
-                continue;
-            }
+            let data = self.fresh(line);
             let is_err = line.stream() == Stdio::Stderr;
             // What was collected for the other stream comes first, so that both keep their order.
             if !(if is_err { &out } else { &err }).is_empty() {
                 write(&mut out, &mut err)?;
             }
             let bytes = if is_err { &mut err } else { &mut out };
-            self.line(line, usize::from(is_err), bytes);
+            self.put(data, line.at, usize::from(is_err), bytes);
         }
-        write(&mut out, &mut err)
+        write(&mut out, &mut err)?;
+        (self.out, self.err) = (out, err);
+        Ok(())
     }
 
-    fn is_known(&mut self, line: &LogLine) -> bool {
-        let known = self.skip > 0 && line.at == self.last;
-        if known {
-            self.skip -= 1;
-        } else if line.at.is_some() && line.at == self.last {
-            self.at_last += 1;
-        } else {
-            (self.last, self.at_last, self.skip) = (line.at, 1, 0);
+    /// What of it was not printed yet. Bytes are counted, for a moment's lines may come in other pieces the second time.
+    fn fresh<'a>(&mut self, line: &'a LogLine) -> &'a [u8] {
+        if line.at != self.last {
+            (self.last, self.at_last, self.skip) = (line.at, 0, 0);
         }
-        known
+        let known = usize::try_from(self.skip).unwrap_or(usize::MAX).min(line.data.len());
+        let fresh = line.data.get(known..).unwrap_or_default();
+        self.skip -= known as u64;
+        self.at_last += fresh.len() as u64;
+        fresh
     }
 
-    fn line(&mut self, line: &LogLine, stream: usize, bytes: &mut Vec<u8>) {
-        let continues = self.open.get(stream).copied().unwrap_or(false);
-        if !continues {
-            bytes.extend_from_slice(self.begin.as_bytes());
+    fn put(&mut self, data: &[u8], at: Option<Timestamp>, stream: usize, bytes: &mut Vec<u8>) {
+        if !self.timestamps && self.begin.is_empty() {
+            bytes.extend_from_slice(data);
+            return;
         }
-        if let (true, false, Some(at)) = (self.timestamps, continues, &line.at) {
-            bytes.extend_from_slice(time::fixed(at).as_bytes());
-            bytes.push(b' ');
-        }
-        bytes.extend_from_slice(&line.data);
-        if let Some(open) = self.open.get_mut(stream) {
-            *open = !line.data.ends_with(b"\n");
+        for line in data.split_inclusive(|&byte| byte == b'\n') {
+            let continues = self.open.get(stream).copied().unwrap_or(false);
+            if !continues {
+                bytes.extend_from_slice(self.begin.as_bytes());
+                if let Some(at) = at.as_ref().filter(|_| self.timestamps) {
+                    bytes.extend_from_slice(time::fixed(at).as_bytes());
+                    bytes.push(b' ');
+                }
+            }
+            bytes.extend_from_slice(line);
+            if let Some(open) = self.open.get_mut(stream) {
+                *open = !line.ends_with(b"\n");
+            }
         }
     }
 }
@@ -200,9 +210,8 @@ mod tests {
     fn shown(printer: &mut Printer, lines: &[LogLine]) -> String {
         let mut bytes = Vec::new();
         for line in lines {
-            if !printer.is_known(line) {
-                printer.line(line, 0, &mut bytes);
-            }
+            let fresh = printer.fresh(line);
+            printer.put(fresh, line.at, 0, &mut bytes);
         }
         String::from_utf8(bytes).unwrap()
     }
@@ -215,6 +224,14 @@ mod tests {
     }
 
     #[test]
+    fn lines_of_one_moment_have_a_time_each() {
+        let mut printer = Printer { timestamps: true, ..Printer::default() };
+        let text = shown(&mut printer, &[line(1, "a\nb\nc"), line(1, "d\n")]);
+        let at = "1970-01-01T00:00:01.000000005Z";
+        assert_eq!(text, format!("{at} a\n{at} b\n{at} cd\n"));
+    }
+
+    #[test]
     fn lines_of_several_begin_with_whose_they_are() {
         let mut printer = Printer { begin: "web ".to_owned(), ..Printer::default() };
         assert_eq!(shown(&mut printer, &[line(1, "a"), line(2, "b\n"), line(3, "\n")]), "web ab\nweb \n");
@@ -224,13 +241,14 @@ mod tests {
     fn after_a_break_nothing_is_printed_twice() {
         let mut printer = Printer::default();
         assert_eq!(shown(&mut printer, &[line(1, "a\n"), line(2, "b\n"), line(2, "c\n")]), "a\nb\nc\n");
-        assert_eq!((printer.last.unwrap().seconds, printer.at_last), (2, 2));
+        assert_eq!((printer.last.unwrap().seconds, printer.at_last), (2, 4));
         printer.skip = printer.at_last;
         assert_eq!(
-            shown(&mut printer, &[line(2, "b\n"), line(2, "c\n"), line(2, "d\n"), line(3, "e\n")]),
-            "d\ne\n"
+            shown(&mut printer, &[line(2, "b\nc"), line(2, "\nd\n"), line(3, "e\n")]),
+            "d\ne\n",
+            "in other pieces"
         );
-        assert_eq!((printer.last.unwrap().seconds, printer.at_last), (3, 1));
+        assert_eq!((printer.last.unwrap().seconds, printer.at_last), (3, 2));
     }
 
     #[test]

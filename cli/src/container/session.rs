@@ -157,6 +157,7 @@ impl Session<'_> {
             since: exit.started_at.filter(|_| exit.life > 1),
             stdout: self.streams.stdout,
             stderr: self.streams.stderr,
+            joined: true,
             ..LogsRequest::default()
         };
         let mut containers = self.engine.containers().await?;

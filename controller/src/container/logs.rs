@@ -64,6 +64,7 @@ pub async fn logs(
         stderr: request.stderr,
         since: request.since.as_ref().map(moment),
         until: request.until.as_ref().map(moment),
+        joined: request.joined,
     };
     let until = wanted.until;
     let record = engine.store.watch(&container_id);

@@ -94,7 +94,9 @@ fn word(line: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((line.get(..end)?, line.get(end + 1..)?))
 }
 
-fn timestamp((seconds, nanos): Moment) -> Timestamp {
+/// A moment as a client gets it.
+#[must_use]
+pub fn timestamp((seconds, nanos): Moment) -> Timestamp {
     Timestamp { seconds, nanos }
 }
 

@@ -2,13 +2,14 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::ops::Range;
 use std::path::PathBuf;
 
 use bytes::{Bytes, BytesMut};
 use davit_proto::container::LogLine;
 use davit_proto::types::Stdio;
 
-use super::entry::{Entry, Moment, Times};
+use super::entry::{Entry, Moment, Times, timestamp};
 use super::file::{self, Piece};
 use super::tail;
 
@@ -29,6 +30,8 @@ pub struct Wanted {
     pub since: Option<Moment>,
     /// Before this time.
     pub until: Option<Moment>,
+    /// What a stream wrote at one moment comes as one line.
+    pub joined: bool,
 }
 
 impl Wanted {
@@ -70,6 +73,7 @@ pub struct Reader {
     /// The line in `rest` is too long to be an entry: drop everything to its end.
     skipping: bool,
     times: Times,
+    joint: Joint,
 }
 
 impl Reader {
@@ -100,6 +104,7 @@ impl Reader {
             rest: Vec::new(),
             skipping: false,
             times: Times::default(),
+            joint: Joint::default(),
         })
     }
 
@@ -182,19 +187,20 @@ impl Reader {
         place.position += count as u64;
         let mut begin = 0;
         for end in memchr::memchr_iter(b'\n', &block) {
-            let line = block.slice(begin..=end);
-            begin = end + 1;
+            let line = begin..end + 1;
+            begin = line.end;
             if !std::mem::take(&mut self.skipping) {
                 if self.rest.is_empty() {
-                    self.take(line, lines);
+                    self.take(&block, line, lines);
                 } else {
-                    self.rest.extend_from_slice(&line);
-                    let whole = std::mem::take(&mut self.rest).into();
-                    self.take(whole, lines);
+                    self.rest.extend_from_slice(block.get(line).unwrap_or_default());
+                    let whole = Bytes::from(std::mem::take(&mut self.rest));
+                    self.take(&whole, 0..whole.len(), lines);
                 }
             }
             self.rest.clear();
         }
+        lines.extend(self.joint.end());
         let open = block.get(begin..).unwrap_or_default();
         if self.rest.len() + open.len() > LONGEST {
             self.skipping = true;
@@ -206,11 +212,44 @@ impl Reader {
     }
 
     /// Takes a line, which has its newline, when it is an entry that is wanted.
-    fn take(&mut self, line: Bytes, lines: &mut Vec<LogLine>) {
-        let Some(text) = line.strip_suffix(b"\n") else { return };
+    fn take(&mut self, block: &Bytes, line: Range<usize>, lines: &mut Vec<LogLine>) {
+        let Some(text) = block.get(line.clone()).and_then(|line| line.strip_suffix(b"\n")) else { return };
         let entry = Entry::parse(text, &mut self.times).filter(|entry| self.wanted.takes(entry));
-        if let Some(entry) = entry {
-            lines.push(entry.to_line(&line));
+        let Some(entry) = entry else { return };
+        if self.wanted.joined {
+            lines.extend(self.joint.take(&entry));
+        } else {
+            lines.push(entry.to_line(&block.slice(line)));
         }
+    }
+}
+
+/// Entries of one stream and moment, put together.
+#[derive(Debug, Default)]
+struct Joint {
+    of: Option<(Moment, Stdio)>,
+    data: BytesMut,
+}
+
+impl Joint {
+    /// Adds an entry; answers with those before it, when it does not belong to them.
+    fn take(&mut self, entry: &Entry<'_>) -> Option<LogLine> {
+        let of = (entry.at, entry.stream);
+        let before = if self.of == Some(of) { None } else { self.end() };
+        self.of = Some(of);
+        if self.data.capacity() == 0 {
+            self.data.reserve(BLOCK);
+        }
+        self.data.extend_from_slice(entry.text);
+        if entry.ends_line {
+            self.data.extend_from_slice(b"\n");
+        }
+        before
+    }
+
+    fn end(&mut self) -> Option<LogLine> {
+        let (at, stream) = self.of.take()?;
+        let data = self.data.split().freeze();
+        Some(LogLine { stream: stream.into(), at: Some(timestamp(at)), data })
     }
 }

@@ -5,12 +5,13 @@ use std::fs::{self, OpenOptions};
 use std::io::Write as _;
 use std::path::Path;
 
+use davit_proto::container::LogLine;
 use proptest::prelude::*;
 
 use super::*;
 
 fn all() -> Wanted {
-    Wanted { stdout: true, stderr: true, since: None, until: None }
+    Wanted { stdout: true, stderr: true, since: None, until: None, joined: false }
 }
 
 fn stamp(second: usize) -> String {
@@ -50,6 +51,38 @@ fn drain(reader: &mut Reader) -> String {
             text.push_str(&String::from_utf8_lossy(&line.data));
         }
     }
+}
+
+#[test]
+fn what_was_written_at_once_may_come_as_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut text = String::new();
+    for n in 0..2000 {
+        let stream = if n % 100 == 99 { "stderr" } else { "stdout" };
+        let tag = if n % 7 == 3 { "P" } else { "F" };
+        writeln!(text, "{} {stream} {tag} line {n}", stamp(n / 500)).unwrap();
+    }
+    fs::write(folder.path().join("stdio.log"), text).unwrap();
+    let read = |joined| {
+        let wanted = Wanted { joined, ..all() };
+        let mut reader = Reader::open(folder.path().to_owned(), wanted, None, false).unwrap();
+        let mut lines = Vec::new();
+        loop {
+            let more = reader.read().unwrap();
+            if more.is_empty() {
+                return lines;
+            }
+            lines.extend(more);
+        }
+    };
+    let (each, joined) = (read(false), read(true));
+    assert_eq!(each.len(), 2000);
+    assert!(joined.len() < 60, "{}", joined.len());
+    let spelt = |lines: &[LogLine]| {
+        let byte = |line: &LogLine| line.data.iter().map(|&b| (line.stream, line.at, b)).collect::<Vec<_>>();
+        lines.iter().flat_map(byte).collect::<Vec<_>>()
+    };
+    assert!(spelt(&each) == spelt(&joined), "the same bytes, of the same streams and moments");
 }
 
 fn read(folder: &Path, wanted: Wanted, tail: Option<u64>) -> Vec<usize> {
