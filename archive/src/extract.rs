@@ -469,21 +469,13 @@ impl Tree {
             let path = if directory.path.is_root() { b"." } else { directory.path.bytes() };
             let settled = match self.open(path).and_then(file::open_listing) {
                 Ok(opened) => directory.settle(&opened),
-                Err(error) if is_something_else(&error) => Ok(()),
+                Err(error) if file::is_elsewhere(&error) => Ok(()),
                 Err(error) => Err(Problem::Io("open the directory", error)),
             };
             settled.map_err(|problem| ExtractError::new(directory.path.bytes(), problem))?;
         }
         Ok(self.extracted)
     }
-}
-
-/// Whether an error of opening says that a name means no directory any more, or none that can be come to.
-fn is_something_else(error: &io::Error) -> bool {
-    let other = [io::ErrorKind::NotFound, io::ErrorKind::NotADirectory, io::ErrorKind::CrossesDevices]
-        .contains(&error.kind());
-    // ELOOP: a link.
-    other || error.raw_os_error() == Some(40)
 }
 
 impl Directory {

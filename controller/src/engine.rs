@@ -348,9 +348,12 @@ impl Engine {
         }
     }
 
-    /// A shim is gone beyond doubt, says the task that followed it.
+    /// A shim is gone beyond doubt, says the task that followed it and asked in vain. One that answers is its successor.
     pub fn shim_over(&self, id: &ContainerId) {
-        lock(&self.contacts).remove(id);
+        let mut contacts = lock(&self.contacts);
+        if !matches!(contacts.get(id), Some(Contact { heard: Heard::Known(..), .. })) {
+            contacts.remove(id);
+        }
     }
 
     /// A shim was ended: whoever followed it has nothing more to say.

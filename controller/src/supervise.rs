@@ -105,10 +105,13 @@ impl Follower {
             }
             pause = (pause * 2).min(LAST_PAUSE);
         }
-        // No await from the last look to here: whoever launches the next shim finds this one gone.
+        // Recorded before anybody is told that it has no shim: it would be said to run, and does not. No await from the
+        // last look to here: whoever launches the next shim finds this one gone.
+        let end = record_end(&self.engine, &self.id);
         self.engine.shim_over(&self.id);
-        let (engine, id, told) = (self.engine.clone(), self.id.clone(), self.told.take());
-        tokio::spawn(async move { over(&engine, &id, told).await });
+        self.tell();
+        let (engine, id) = (self.engine.clone(), self.id.clone());
+        tokio::spawn(async move { over(&engine, &id, end).await });
     }
 
     /// Takes hold of the process, so that it cannot be mistaken for another one later.
@@ -222,14 +225,9 @@ async fn enter(engine: &Arc<Engine>, id: &ContainerId, snapshot: &Snapshot) {
     }
 }
 
-/// A shim is gone: its container's end is recorded at once, the rest is cleared when it is its turn. One that was cut
-/// off is started again when its policy says so.
-async fn over(engine: &Arc<Engine>, id: &ContainerId, told: Option<oneshot::Sender<()>>) {
-    let end = record_end(engine, id);
-    if let Some(told) = told {
-        // Whoever asked may have stopped waiting.
-        let _ = told.send(());
-    }
+/// A shim is gone, and its container's end is recorded: the rest is cleared when it is its turn. One that was cut off is
+/// started again when its policy says so.
+async fn over(engine: &Arc<Engine>, id: &ContainerId, end: Seen) {
     let turn = engine.turn(id).await;
     // Meanwhile it may have been started again, or removed.
     let Some(record) = engine.store.get(id).filter(|_| !engine.has_shim(id)) else { return };

@@ -29,7 +29,7 @@ pub use handle::{
 };
 pub use lock::Flock;
 pub use reserve::{keep_reserve, reserve_ahead, write_from_reserve};
-pub use root::{Parent, Root};
+pub use root::{Parent, Root, is_elsewhere};
 pub use share::{copy_data, share};
 pub use spread::spread_directories;
 pub use tree::{list_dirs, list_names, remove_children, remove_tree};

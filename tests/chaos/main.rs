@@ -1,7 +1,7 @@
 //! `davit-chaos`: an hour of chaos by hand, or as much as is wanted.
 //!
 //! ```text
-//! davit-chaos [--seed N] [--minutes N] [--containers N] [--clients N] [--seconds N] [--separate]
+//! davit-chaos [--seed N] [--minutes N] [--containers N] [--clients N] [--seconds N] [--pool N] [--separate]
 //!             [--failpoints | --failpoint NAME=MODE[,NAME=MODE]…]
 //! ```
 //!
@@ -24,6 +24,7 @@ fn main() -> anyhow::Result<()> {
         time: Duration::from_secs(600),
         storm: Duration::from_secs(20),
         services: Services::Embedded,
+        pool: 4,
     };
     let (mut points, mut seconds) = (Vec::new(), None);
     let mut sweeps = false;
@@ -48,10 +49,11 @@ fn main() -> anyhow::Result<()> {
             "--minutes" => settings.time = Duration::from_secs(60 * number),
             "--containers" => settings.containers = usize::try_from(number)?,
             "--clients" => settings.clients = usize::try_from(number)?,
+            "--pool" => settings.pool = usize::try_from(number)?,
             "--seconds" => seconds = Some(Duration::from_secs(number)),
             _ => bail!(
-                "{flag}: there is --seed, --minutes, --containers, --clients, --seconds, --separate, --failpoint and \
-                 --failpoints"
+                "{flag}: there is --seed, --minutes, --containers, --clients, --seconds, --pool, --separate, --failpoint \
+                 and --failpoints"
             ),
         }
     }

@@ -68,6 +68,8 @@ pub struct Settings {
     pub storm: Duration,
     /// How the services run.
     pub services: Services,
+    /// How many shims of a kind are prepared ahead at most.
+    pub pool: usize,
 }
 
 /// What came of it.
@@ -121,13 +123,14 @@ impl Stage {
         let host = Host::new()?;
         let root = host.folder().join("root");
         disk::small(&host, DISK, &root)?;
-        let engine = Engine::start_on(host, settings.services, &[])?;
+        let mut engine = Engine::start_on(host, settings.services, &[])?;
         let kept = std::env::var_os("DAVIT_TEST_KEEP");
         let _log = kept.map(|to| Kept { log: engine.log("davitd"), to: to.into() });
         engine.load_busybox()?;
         let registry = Registry::start(engine.host())?;
         let sum = publish(&engine, &registry)?;
         let before = left::nothing(&engine);
+        set_pool(&mut engine, settings.pool)?;
         for network in &NETWORKS[1..] {
             engine.ok(["network", "create", network]);
         }
@@ -182,7 +185,8 @@ impl Stage {
     }
 
     /// Everything is removed, and nothing stays.
-    fn clear(self) -> Counts {
+    fn clear(mut self) -> Result<Counts> {
+        set_pool(&mut self.engine, 0)?;
         let Self { engine, before, counts, .. } = &self;
         let ids = engine.ok(["ps", "-a", "-q"]).stdout;
         if !ids.trim().is_empty() {
@@ -196,8 +200,15 @@ impl Stage {
         }
         left::settle(engine, before, "chaos");
         verdict::no_images(engine);
-        *counts
+        Ok(*counts)
     }
+}
+
+/// From here on an engine prepares so many shims of a kind at most.
+fn set_pool(engine: &mut Engine, most: usize) -> Result<()> {
+    engine.set_pool(most);
+    engine.end_controller()?;
+    engine.start_controller()
 }
 
 /// Runs storms, each with its calm.
@@ -215,7 +226,7 @@ pub fn run(settings: Settings) -> Result<Counts> {
         stage.storm(settings.storm, Mischief::once);
         stage.calm();
     }
-    Ok(stage.clear())
+    stage.clear()
 }
 
 /// Runs a storm for each of these settings of failpoints, such as `create.intent=abort`, in which nothing else goes wrong.
@@ -237,7 +248,7 @@ pub fn sweep(settings: Settings, failpoints: &[String]) -> Result<Counts> {
         stage.mischief.unset(&mut stage.engine)?;
         stage.calm();
     }
-    Ok(stage.clear())
+    stage.clear()
 }
 
 /// Every failpoint that the programs list, with all that it can do.

@@ -161,6 +161,13 @@ impl Engine {
         self.pool = most;
     }
 
+    /// Whether this is the id of a shim that is kept ready, and of no container.
+    #[must_use]
+    pub fn is_ahead(&self, id: &str) -> bool {
+        let bundle = self.seen_root().join("containers").join(id);
+        bundle.join("ahead").exists() && !bundle.join("spec.json").exists()
+    }
+
     /// The host it is on.
     #[must_use]
     pub fn host(&self) -> &Host {

@@ -25,6 +25,7 @@ fn settings(seed: u64, services: Services) -> Settings {
         time: Duration::ZERO,
         storm: Duration::from_secs(8),
         services,
+        pool: 2,
     }
 }
 

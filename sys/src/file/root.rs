@@ -247,6 +247,14 @@ fn split(path: &Path) -> io::Result<(PathBuf, OsString)> {
     Ok((PathBuf::from(OsStr::from_bytes(&trimmed[..start])), OsStr::from_bytes(name).to_owned()))
 }
 
+/// Whether an error of opening a path says that it does not mean such a thing any more: nothing, something of another
+/// kind, a link, or something beyond a mount. Other errors say that it could not be looked at.
+#[must_use]
+pub fn is_elsewhere(error: &io::Error) -> bool {
+    let of = |errno: Errno| error.raw_os_error() == Some(errno.raw_os_error());
+    [Errno::NOENT, Errno::NOTDIR, Errno::LOOP, Errno::XDEV].into_iter().any(of)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

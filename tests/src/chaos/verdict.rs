@@ -100,11 +100,7 @@ fn unowned(engine: &Engine) -> Vec<String> {
     let bundles = names(&root.join("containers"));
     let ids = engine.ok(["ps", "-a", "-q", "--no-trunc"]).stdout;
     let ids: BTreeSet<&str> = ids.lines().collect();
-    let is_ahead = |id: &str| {
-        let bundle = root.join("containers").join(id);
-        bundle.join("ahead").exists() && !bundle.join("spec.json").exists()
-    };
-    let is_known = |id: &str| ids.contains(id) || is_ahead(id);
+    let is_known = |id: &str| ids.contains(id) || engine.is_ahead(id);
     let mut faults = Vec::new();
     faults.extend(ids.iter().filter(|id| !bundles.contains(**id)).map(|id| format!("{id} has no folder")));
     let of_nobody = |what: &str, found: BTreeSet<String>| -> Vec<String> {

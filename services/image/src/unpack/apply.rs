@@ -315,12 +315,13 @@ impl Tree {
         self.parent = None;
         for Directory { path, identity: told, times } in std::mem::take(&mut self.directories) {
             let at = Path::new(OsStr::from_bytes(path.bytes()));
-            let Ok(fd) = self.root.resolve(at, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW, 0)
-            else {
-                continue;
+            let set = match self.root.resolve(at, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW, 0) {
+                Ok(fd) => file::stat(&fd).and_then(|stat| {
+                    if identity(&stat) == told { file::set_times(&fd, times) } else { Ok(()) }
+                }),
+                Err(error) if file::is_elsewhere(&error) => Ok(()),
+                Err(error) => Err(error),
             };
-            let set = file::stat(&fd)
-                .and_then(|stat| if identity(&stat) == told { file::set_times(&fd, times) } else { Ok(()) });
             set.map_err(|e| UnpackError::new(path.bytes(), Problem::Io("set the directory's times", e)))?;
         }
         Ok(self.applied)
