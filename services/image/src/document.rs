@@ -291,12 +291,32 @@ fn bounded(bytes: &[u8], what: &'static str, limit: usize) -> Result<(), Documen
 }
 
 fn json<'a, T: Deserialize<'a>>(bytes: &'a [u8], what: &'static str) -> Result<T, DocumentError> {
-    serde_json::from_slice(bytes).map_err(|source| DocumentError::Json { what, source })
+    let failed = |source| DocumentError::Json { what, source };
+    // What nobody asks for here is passed over by its brackets alone; whoever makes a new document of this one will read it.
+    serde_json::from_slice::<serde_json::Value>(bytes).map_err(failed)?;
+    serde_json::from_slice(bytes).map_err(failed)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_nobody_asks_for_is_text_too() {
+        let config = |extra: &str| {
+            format!(
+                r#"{{"architecture":"amd64","os":"linux","rootfs":{{"type":"layers","diff_ids":[]}},"x":{extra}}}"#
+            )
+        };
+        assert!(Config::parse(config(r#""plain""#).as_bytes()).is_ok());
+        for wrong in [
+            r#""\ud800""#.to_owned(),
+            "\"\u{1}\"".to_owned(),
+            format!("{}1{}", "[".repeat(200), "]".repeat(200)),
+        ] {
+            assert!(Config::parse(config(&wrong).as_bytes()).is_err(), "{wrong}");
+        }
+    }
 
     const D: &str = "sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 
