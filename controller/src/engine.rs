@@ -104,6 +104,8 @@ struct Contact {
 enum Heard {
     /// It lived once, and is being asked.
     Asking,
+    /// The same, and the kernel says that it lives: what it wrote down last holds.
+    Expected,
     /// It answers.
     Known(Shim, TaskState),
     /// It may live, and does not answer.
@@ -248,7 +250,7 @@ impl Engine {
     /// Why a container's shim is not heard, when it is not.
     fn silence(&self, id: &ContainerId) -> Option<String> {
         match &lock(&self.contacts).get(id)?.heard {
-            Heard::Known(..) => None,
+            Heard::Known(..) | Heard::Expected => None,
             Heard::Asking => Some("its shim is being asked".to_owned()),
             Heard::Lost(why) => Some(format!("its shim does not answer: {why}")),
         }
@@ -262,7 +264,7 @@ impl Engine {
         let unreachable = |why: String| Error::Unreachable { id: id.clone(), why };
         match lock(&self.contacts).get(id).map(|contact| contact.heard.clone()) {
             Some(Heard::Known(shim, _)) => Ok(shim),
-            Some(Heard::Asking) => Err(unreachable("it is being asked".to_owned())),
+            Some(Heard::Asking | Heard::Expected) => Err(unreachable("it is being asked".to_owned())),
             Some(Heard::Lost(why)) => Err(unreachable(why)),
             None => Err(Error::NotRunning { verb: "reach", container: id.to_string(), id: id.clone() }),
         }
@@ -272,10 +274,22 @@ impl Engine {
     /// engine, or right after the death of a shim, gets the truth and not "unknown".
     pub async fn heard_from(&self, id: &ContainerId) {
         let deadline = tokio::time::Instant::now() + ASKING;
-        let is_asked = || matches!(lock(&self.contacts).get(id), Some(Contact { heard: Heard::Asking, .. }));
+        let is_asked = || {
+            let contacts = lock(&self.contacts);
+            contacts.get(id).is_some_and(|contact| matches!(contact.heard, Heard::Asking | Heard::Expected))
+        };
         while is_asked() && tokio::time::Instant::now() < deadline {
             tokio::time::sleep(TICK).await;
         }
+    }
+
+    /// The connection to a container's shim, once that answers, if it is only being asked.
+    ///
+    /// # Errors
+    /// When the container has none, or it cannot be reached.
+    pub async fn shim_heard(&self, id: &ContainerId) -> Result<Shim, Error> {
+        self.heard_from(id).await;
+        self.shim(id)
     }
 
     /// The connection to a shim that can begin a life at once: its init waits at the gate, or it waits to restart.
@@ -283,7 +297,7 @@ impl Engine {
     pub fn shim_at_gate(&self, id: &ContainerId) -> Option<Shim> {
         match &lock(&self.contacts).get(id)?.heard {
             Heard::Known(shim, TaskState::Created | TaskState::Restarting) => Some(shim.clone()),
-            Heard::Known(..) | Heard::Asking | Heard::Lost(_) => None,
+            Heard::Known(..) | Heard::Asking | Heard::Expected | Heard::Lost(_) => None,
         }
     }
 
@@ -319,6 +333,11 @@ impl Engine {
     pub fn shim_at(&self, shim: Shim, state: TaskState) {
         let id = shim.id().clone();
         self.heard(&id, Heard::Known(shim, state));
+    }
+
+    /// A shim lives, as the kernel says, and is being asked.
+    pub fn shim_expected(&self, id: &ContainerId) {
+        self.heard(id, Heard::Expected);
     }
 
     /// A shim is there and is being asked.

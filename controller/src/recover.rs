@@ -15,7 +15,8 @@
 //! | being removed or not, or none | in the trash | – | it is no more: the removal is finished |
 //!
 //! Shims are asked in parallel, each with its own limits, so that a stuck one delays nobody. The API is served a
-//! moment later; what is not known by then is *unknown* until it is. A boot id that changed needs no row of its own:
+//! moment later: by then each container is as its shim wrote down last, if the kernel says that this shim lives, and
+//! else *unknown* until it is known. A boot id that changed needs no row of its own:
 //! of another boot's processes the kernel knows none, so all of them are gone.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -42,8 +43,10 @@ use crate::shim::{LONG, within};
 use crate::store::{self, Adopted, Change};
 use crate::supervise::{self, Seen};
 
-/// How long the API waits for the shims' first words.
+/// How long the API waits for the first words of shims, and for what is finished or undone.
 const PATIENCE: Duration = Duration::from_millis(400);
+/// And how long for shims that live beyond doubt: where there are few, all have answered by then.
+const GLANCE: Duration = Duration::from_millis(30);
 
 /// What lies on disk.
 #[derive(Debug, Default)]
@@ -141,14 +144,18 @@ pub async fn recover(engine: &Arc<Engine>, rebuilt: Option<String>) -> Result<()
     journal::catch_up_together(engine, ground.bundles.iter());
     let trash = ground.trash.clone();
     let rubbish = ground.rubbish.clone();
-    let mut tasks = judge(engine, &ground);
+    let Begun { mut tasks, mut alive } = judge(engine, &ground);
     let settled = async { while tasks.join_next().await.is_some() {} };
     if tokio::time::timeout(PATIENCE, settled).await.is_err() {
         engine.recovered("some shims did not answer at once; they are asked on".to_owned());
     }
+    let heard = async { while alive.join_next().await.is_some() {} };
+    // Those who did not answer yet are waited for by whoever wants something of them.
+    let _ = tokio::time::timeout(GLANCE, heard).await;
     let engine = engine.clone();
     tokio::spawn(async move {
         while tasks.join_next().await.is_some() {}
+        while alive.join_next().await.is_some() {}
         freeze::thaw_left(&engine, ground.bundles.iter()).await;
         start_by_policy(&engine).await;
         empty_trash(&engine, trash, rubbish).await;
@@ -209,12 +216,22 @@ fn unheard(engine: &Engine, record: &ContainerRecord, rebuilt: bool) -> Change {
     }
 }
 
+/// What was begun.
+#[derive(Default)]
+struct Begun {
+    /// Before the API is served, if it does not take too long.
+    tasks: JoinSet<()>,
+    /// For containers whose shims live.
+    alive: JoinSet<()>,
+}
+
 /// Looks up each container in the table, and begins what it says.
-fn judge(engine: &Arc<Engine>, ground: &Ground) -> JoinSet<()> {
+fn judge(engine: &Arc<Engine>, ground: &Ground) -> Begun {
     let mut all: BTreeSet<ContainerId> = ground.bundles.union(&ground.shims).cloned().collect();
     all.extend(ground.trash.keys().cloned());
     all.extend(engine.store.all().records.iter().filter_map(|record| store::record_id(record).ok()));
-    let mut tasks = JoinSet::new();
+    let mut begun = Begun::default();
+    let Begun { tasks, alive } = &mut begun;
     for id in all {
         let record = engine.store.get(&id);
         let phase = record.as_deref().map(store::phase);
@@ -226,8 +243,9 @@ fn judge(engine: &Arc<Engine>, ground: &Ground) -> JoinSet<()> {
             || record.is_some_and(|record| record.remove_volumes);
         match verdict {
             Verdict::Adopt => {
-                let known = supervise::adopt(engine, &id);
+                let (lives, known) = supervise::adopt(engine, &id);
                 let (converging, adopted) = (engine.clone(), id.clone());
+                let tasks = if lives { &mut *alive } else { &mut *tasks };
                 tasks.spawn(async move {
                     // A follower that ended has said all it had to say.
                     let _ = known.await;
@@ -263,7 +281,7 @@ fn judge(engine: &Arc<Engine>, ground: &Ground) -> JoinSet<()> {
             }
         }
     }
-    tasks
+    begun
 }
 
 /// What was being changed of a container that lives, or begun.

@@ -40,21 +40,29 @@ const LAST_RETRY: Duration = Duration::from_secs(60);
 
 /// Follows a shim that was just made, whose init waits at the gate.
 pub fn follow(engine: &Arc<Engine>, shim: Shim) {
+    let id = shim.id().clone();
     engine.shim_at(shim.clone(), TaskState::Created);
-    spawn(engine, shim.id().clone(), Some(shim), None);
+    spawn(Follower { engine: engine.clone(), id, told: None, pidfd: None }, Some(shim));
 }
 
-/// Follows a shim that an earlier controller made. The answer comes when it is known whether it lives, or that it
-/// does not say.
-pub fn adopt(engine: &Arc<Engine>, id: &ContainerId) -> oneshot::Receiver<()> {
+/// Follows a shim that an earlier controller made, and tells whether the kernel says that it lives. The answer comes when
+/// it has said so itself, or it is known that it does not.
+pub fn adopt(engine: &Arc<Engine>, id: &ContainerId) -> (bool, oneshot::Receiver<()>) {
     let (told, known) = oneshot::channel();
-    engine.shim_asked(id);
-    spawn(engine, id.clone(), None, Some(told));
-    known
+    let mut follower = Follower { engine: engine.clone(), id: id.clone(), told: Some(told), pidfd: None };
+    follower.identify(&engine.config.shim_dir(id));
+    let lives = follower.pidfd.is_some();
+    if lives {
+        engine.shim_expected(id)
+    } else {
+        engine.shim_asked(id)
+    }
+    spawn(follower, None);
+    (lives, known)
 }
 
-fn spawn(engine: &Arc<Engine>, id: ContainerId, shim: Option<Shim>, told: Option<oneshot::Sender<()>>) {
-    let follower = Follower { engine: engine.clone(), id: id.clone(), told, pidfd: None };
+fn spawn(follower: Follower, shim: Option<Shim>) {
+    let (engine, id) = (follower.engine.clone(), follower.id.clone());
     let task = tokio::spawn(follower.run(shim));
     engine.shim_followed(&id, task.abort_handle());
 }

@@ -337,7 +337,7 @@ impl Engine {
         let elsewhere = |flag: &&String| self.services == Services::Separate && is_of_volumes(flag);
         arguments.extend(self.flags.iter().filter(|flag| !elsewhere(flag)).cloned());
         self.spawn("davitd", &arguments)?;
-        self.wait_until_it_answers();
+        self.wait_until_it_answers_or(|engine| !engine.failpoint.is_empty() && engine.has_ended("davitd"));
         let builds = self.processes.iter().any(|(name, _)| *name == "davit-build");
         if self.services == Services::Separate && !builds {
             self.start_service("davit-build")?;
@@ -345,7 +345,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Starts `davitd` with failpoints set, such as `create.intent=abort`.
+    /// Starts `davitd` with failpoints set, such as `create.intent=abort`. It may have ended at one when this returns: what
+    /// it found at its start may have led there.
     ///
     /// # Errors
     /// When it cannot be started.
@@ -385,9 +386,13 @@ impl Engine {
     ///
     /// # Panics
     /// When it does not, with the end of its log.
-    pub fn wait_until_it_answers(&self) {
+    pub fn wait_until_it_answers(&mut self) {
+        self.wait_until_it_answers_or(|_| false);
+    }
+
+    fn wait_until_it_answers_or(&mut self, enough: impl Fn(&mut Self) -> bool) {
         let begun = std::time::Instant::now();
-        while self.davit(["version"]).code != 0 {
+        while self.davit(["version"]).code != 0 && !enough(self) {
             if begun.elapsed() > crate::wait::DEADLINE {
                 let log = fs::read_to_string(self.log("davitd")).unwrap_or_default();
                 panic!("davitd does not answer; the end of its log:\n{}", tail(&log, 4000));

@@ -103,7 +103,7 @@ impl Api {
         let id = self.engine.find(&request.container)?;
         let signal = signal_of(&request.signal)?.unwrap_or(kill::SIGKILL);
         if !request.exec_id.is_empty() {
-            exec::kill(&self.engine.shim(&id)?, &request.exec_id, signal, actor).await?;
+            exec::kill(&self.engine.shim_heard(&id).await?, &request.exec_id, signal, actor).await?;
             return Ok(KillResponse {});
         }
         kill::kill(&self.engine, &id, signal, actor).await?;
@@ -173,7 +173,7 @@ impl Api {
 
     async fn resized(&self, request: ResizeRequest) -> Result<ResizeResponse, Error> {
         let id = self.engine.find(&request.container)?;
-        exec::resize(&self.engine.shim(&id)?, &request.exec_id, request.size).await?;
+        exec::resize(&self.engine.shim_heard(&id).await?, &request.exec_id, request.size).await?;
         Ok(ResizeResponse {})
     }
 }

@@ -250,7 +250,7 @@ pub async fn kill(shim: &Shim, exec_id: &str, signal: u32, actor: &Actor) -> Res
 /// When the exec is not there.
 pub async fn seen(engine: &Arc<Engine>, request: SeenRequest) -> Result<(), Error> {
     let SeenRequest { container, exec_id, session, offsets, keep } = request;
-    let shim = engine.shim(&engine.find(&container)?)?;
+    let shim = engine.shim_heard(&engine.find(&container)?).await?;
     let offsets = offsets.map(|seen| AttachOffsets { stdout: seen.stdout, stderr: seen.stderr });
     let request = task::SeenRequest { exec_id, session, offsets, keep };
     within(SHORT, "tell what was seen", shim.tasks().seen(request)).await.map(|_| ())

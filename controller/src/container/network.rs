@@ -181,7 +181,7 @@ pub async fn namespace(engine: &Engine, id: &ContainerId) -> Result<Option<Netwo
     if status_of(&engine.container(id)?).netns_path.is_empty() {
         return Ok(None);
     }
-    let shim: Shim = match engine.shim(id) {
+    let shim: Shim = match engine.shim_heard(id).await {
         Ok(shim) => shim,
         Err(Error::NotRunning { .. }) => return Ok(None),
         Err(error) => return Err(error),

@@ -152,7 +152,7 @@ impl Link {
     /// # Errors
     /// When the shim refuses, or does not answer.
     pub async fn open(engine: &Engine, id: &ContainerId, open: AttachOpen) -> Result<Self, Error> {
-        let shim = engine.shim(id)?;
+        let shim = engine.shim_heard(id).await?;
         // Input that the container does not read fills the window of its connection, and calls would stand behind it.
         let own = match open.stdin {
             true => Shim::dial(id, &engine.config.shim_dir(id)).await?,

@@ -77,7 +77,7 @@ async fn of_container(engine: Arc<Engine>, container: Container) -> StatsRespons
         ..StatsResponse::default()
     };
     let Ok(id) = container.id.parse::<ContainerId>() else { return answer };
-    let Ok(shim) = engine.shim(&id) else { return answer };
+    let Ok(shim) = engine.shim_heard(&id).await else { return answer };
     match within(SHORT, "read the counters", shim.tasks().stats(task::StatsRequest {})).await {
         Ok(counters) => fill(&mut answer, &counters, engine.facts.host.memory),
         Err(error) => {
