@@ -27,8 +27,9 @@ use demand::Demand;
 
 pub use item::Item;
 
-/// How long a container that took an item is given for its start, before its successor competes for the processors.
-const BREATH: Duration = Duration::from_millis(4);
+/// How long a container that took an item is given for its start, before its successor competes for processors and for the
+/// kernel's locks of mounts and cgroups. Longer costs whoever starts many in a row.
+const BREATH: Duration = Duration::from_millis(12);
 /// How often it is looked whether there are too many.
 const TICK: Duration = Duration::from_secs(10);
 /// Pauses after an item that could not be made.
