@@ -31,8 +31,9 @@ use crate::store::{Store, Unresolved};
 
 /// File of the run directory that holds the identity of the boot.
 const BOOT: &str = "boot";
-/// How long somebody waits for a shim that is being asked, and how often they look.
+/// How long somebody waits for a shim that is being asked, and how long between two looks at first and at last.
 const ASKING: Duration = Duration::from_secs(3);
+const SOON: Duration = Duration::from_micros(500);
 const TICK: Duration = Duration::from_millis(10);
 
 /// Channels to the three services, embedded or not.
@@ -278,8 +279,10 @@ impl Engine {
             let contacts = lock(&self.contacts);
             contacts.get(id).is_some_and(|contact| matches!(contact.heard, Heard::Asking | Heard::Expected))
         };
+        let mut pause = SOON;
         while is_asked() && tokio::time::Instant::now() < deadline {
-            tokio::time::sleep(TICK).await;
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(TICK);
         }
     }
 

@@ -105,25 +105,40 @@ class Judged:
         return "no"
 
 
+START = ("A profile of thirty runs has no peak: a container costs about 30 ms of processors in all, before and after its answer, of which davitd "
+         "has 10 and shims 12. Of davitd's one half is the kernel's (files that are made and renamed, threads that are woken), the other is "
+         "spread over gRPC's many small steps. Shims prepared ahead take a fifth to a third off the answer. Fewer files and fewer calls between "
+         "request and gate would be next.")
+MANY = "Two processors are busy all the time with what a container costs in all (the row of `run`); crun makes no network, no log and no record."
+ONCE = "It was not taken apart yet."
+
 GOALS = [
-    Goal("`run --rm` of `true`, bridge network", "start/run", times(7, "crun")),
-    Goal("the same without a network", "start/run-none", times(8, "crun")),
-    Goal("`run -d` returns", "start/detached", times(10, "crun")),
-    Goal("`exec` of `true`", "verbs/exec", times(4, "crun")),
-    Goal("`stop` of what obeys at once", "verbs/stop", at_most(4, "ms")),
-    Goal("`rm`", "verbs/rm", at_most(4, "ms")),
-    Goal("containers a second, in sequence", "start/sequence", at_least(150, "a second")),
-    Goal("containers a second, 8 at a time", "start/at-once", at_least(150, "a second")),
-    Goal("the last twenty starts of a thousand by the first twenty", "grow/flat", at_most(1.1, "×")),
-    Goal("`ps` with 200 running", "grow/ps", at_most(5, "ms")),
+    Goal("`run --rm` of `true`, bridge network", "start/run", times(7, "crun"), START),
+    Goal("the same without a network", "start/run-none", times(8, "crun"), START),
+    Goal("`run -d` returns", "start/detached", times(10, "crun"), START),
+    Goal("`exec` of `true`", "verbs/exec", times(4, "crun"),
+         "The command line takes half a millisecond of its processor; then there are two calls to the shim, one that makes it and one that attaches. "
+         "One call for both would be next."),
+    Goal("`stop` of what obeys at once", "verbs/stop", at_most(4, "ms"),
+         ONCE),
+    Goal("`rm`", "verbs/rm", at_most(4, "ms"),
+         "What is answered outlives a power cut, so two folders are synced, at once; the others sync nothing. The rest was not taken apart yet."),
+    Goal("containers a second, in sequence", "start/sequence", at_least(150, "a second"), MANY),
+    Goal("containers a second, 8 at a time", "start/at-once", at_least(150, "a second"), MANY),
+    Goal("the last twenty starts of a thousand by the first twenty", "grow/flat", at_most(1.1, "×"),
+         "Not taken apart yet. One thing is known to grow: the zone of names of a network is one file, written whole for each container."),
+    Goal("`ps` with 200 running", "grow/ps", at_most(5, "ms"),
+         "Not taken apart yet. Whole containers cross the wire, though `ps` shows seven columns of them."),
     Goal("daemons, idle", "grow/idle", at_most(12, "MiB PSS")),
     Goal("a container's shim or monitor, 200 running", "grow/monitor", at_most(0.2, "MiB PSS")),
-    Goal("daemon killed: `ps` right again, 200 running", "grow/restart", at_most(100, "ms")),
+    Goal("daemon killed: `ps` right again, 200 running", "grow/restart", at_most(100, "ms"),
+         "It was 400 ms as long as the engine waited for the first words of all shims; what is left was not taken apart yet."),
     Goal("cold pull of 7 layers", "pull/cold", part("a quarter", 0.25)),
     Goal("processors' time of that", "pull/processors", at_most(4, "s")),
     Goal("memory of that at most", "pull/most", at_most(64, "MiB")),
     Goal("one new layer of seven", "pull/new", at_most(40, "ms")),
-    Goal("removing that image", "pull/removed", at_most(0.1, "s")),
+    Goal("removing that image", "pull/removed", at_most(0.1, "s"),
+         "`rmi` answers when the space is back. Why that takes longer than with the others was not found out yet."),
     Goal("a container writes its log", "logs/write", at_least(300, "MB/s")),
     Goal("reading it back", "logs/read", at_least(500, "MB/s"),
          "containerd, runc and crun leave a raw file, and `cat` of it is what is timed there: no stream, no time, nothing to take apart."),
@@ -131,7 +146,10 @@ GOALS = [
     Goal("published port by 127.0.0.1, a connection each", "network/published", not_below()),
     Goal("build of ten steps, cold", "build/cold", part("half", 0.5)),
     Goal("build of ten steps, cached", "build/cached", part("a tenth", 0.1)),
-    Goal("`commit` of 100 MB", "files/commit", part("half", 0.5)),
-    Goal("`cp` of 10,000 files in", "files/in", part("half", 0.5)),
-    Goal("`cp` of 10,000 files out", "files/out", part("half", 0.5)),
+    Goal("`commit` of 100 MB", "files/commit", part("half", 0.5),
+         ONCE),
+    Goal("`cp` of 10,000 files in", "files/in", part("half", 0.5),
+         ONCE),
+    Goal("`cp` of 10,000 files out", "files/out", part("half", 0.5),
+         ONCE),
 ]

@@ -41,10 +41,12 @@ async fn remove(folder: &Path) -> io::Result<()> {
     let deadline = tokio::time::Instant::now() + PATIENCE;
     // Only in v2, and only there it is needed: no such file is no error.
     let _ = std::fs::write(folder.join("cgroup.kill"), "1");
+    let mut pause = Duration::from_millis(1);
     loop {
         match remove_tree(folder, DEPTH) {
             Err(error) if is_busy(&error) && tokio::time::Instant::now() < deadline => {
-                tokio::time::sleep(Duration::from_millis(20)).await;
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(Duration::from_millis(20));
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             other => return other,

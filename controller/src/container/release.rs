@@ -34,7 +34,8 @@ const POLITE: Duration = Duration::from_secs(5);
 const DRAIN: Duration = Duration::from_secs(3);
 /// How long the kernel may take with a shim that was killed.
 const FORCED: Duration = Duration::from_secs(10);
-/// Between two looks at something that is ending.
+/// Between two looks at something that is ending, at first and at last.
+const SOON: Duration = Duration::from_micros(500);
 const TICK: Duration = Duration::from_millis(10);
 /// Marks trash whose volumes without a name go too.
 pub const VOLUMES: &str = ".volumes";
@@ -148,6 +149,7 @@ async fn end_shim(engine: &Arc<Engine>, id: &ContainerId, drain: Duration) -> Re
     engine.copies.end(id, Which::Live).await;
     let bundle = Bundle::new(engine.config.bundle(id));
     let deadline = tokio::time::Instant::now() + POLITE;
+    let mut pause = SOON;
     while !bundle.is_free().map_err(Error::io(format!("look at {}", bundle.path().display())))? {
         if tokio::time::Instant::now() > deadline {
             if engine.copies.any(id) {
@@ -157,7 +159,8 @@ async fn end_shim(engine: &Arc<Engine>, id: &ContainerId, drain: Duration) -> Re
             }
             return Err(unreachable("somebody still holds the lock of its folder".to_owned()));
         }
-        tokio::time::sleep(TICK).await;
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(TICK);
     }
     shim::remove_folder(&folder).map_err(Error::io(format!("remove {}", folder.display())))
 }
