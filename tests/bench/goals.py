@@ -138,7 +138,8 @@ GOALS = [
     Goal("memory of that at most", "pull/most", at_most(64, "MiB")),
     Goal("one new layer of seven", "pull/new", at_most(40, "ms")),
     Goal("removing that image", "pull/removed", at_most(0.1, "s"),
-         "`rmi` answers when the space is back. Why that takes longer than with the others was not found out yet."),
+         "A pull is on the disk when it answers, so to remove it gives back blocks of a file system that is mounted with `discard`; files that were never "
+         "written back cost nothing. `rm -rf` of 20,000 synced files took 29 s on this machine, `rmi` of the same 14. The answer comes when the space is back."),
     Goal("a container writes its log", "logs/write", at_least(300, "MB/s"),
          "A bare runtime's program writes to the file itself; here each line gets its time and its stream on the way, which makes the file longer by two fifths."),
     Goal("reading it back", "logs/read", at_least(500, "MB/s"),
